@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/installed ## make the virtual environment from requirements.lock
+
+# The stamp is newer than the lock once everything in it is installed: a second call does nothing
+$(VENV)/installed: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check uv
+	$(RUN) -m uv pip install --quiet --python $(RUN) --require-hashes -r requirements.lock
+	@touch $@
+
+fit: setup ## train ResNet-20 on scikit-learn's digits, then test it (a minute on a laptop, no download)
+	$(RUN) main.py fit --config configs/digits/resnet20.yaml
+	$(RUN) main.py test --ckpt_path runs/digits/resnet20
+
+test: setup ## run the tests (the long ones too: make test ARGS='-m "slow or not slow"')
+	$(RUN) -m pytest $(ARGS)
+
+lint: setup ## check style and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+smoke: setup ## two epochs of a few batches through fit, test and resume
+	$(RUN) main.py fit --config configs/digits/resnet20.yaml --config configs/overlays/smoke.yaml --run_name digits/smoke
+	$(RUN) main.py test --ckpt_path runs/digits/smoke
+	$(RUN) main.py fit --ckpt_path runs/digits/smoke --trainer.max_epochs 3
+
+lock: setup ## pin every dependency anew, for Linux, macOS and Windows
+	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml --output-file requirements.lock
+
+.PHONY: help setup fit test lint smoke lock

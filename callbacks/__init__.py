@@ -1,0 +1,10 @@
+"""Callbacks: one duty each."""
+
+from callbacks.lr_decay import StepLRDecay
+from callbacks.photo_table import PhotoTable
+from callbacks.progress import Progress
+from callbacks.run_logger import RunLogger
+from callbacks.run_record import RunRecord
+from callbacks.throughput import Throughput
+
+__all__ = ["PhotoTable", "Progress", "RunLogger", "RunRecord", "StepLRDecay", "Throughput"]

@@ -1,0 +1,90 @@
+"""Step decay of the learning rate, as nearly all the papers here use it."""
+
+import math
+from bisect import bisect_right
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+
+
+class StepLRDecay(pl.Callback):
+    """Multiply the learning rate by `gamma` every `step_size`, or at each of the `milestones`.
+
+    The rate follows in closed form from where training stands, so that a resumed run goes on exactly.
+
+    Args:
+        step_size: epochs or steps between two drops; fractions of an epoch are allowed.
+        milestones: the epochs or steps at which the rate drops, ascending; instead of `step_size`.
+        gamma: what each drop multiplies the rate by.
+        interval: the unit of all lengths here: epochs, or optimizer steps.
+        warmup: epochs or steps at the start in which the rate is lower.
+        warmup_factor: share of the optimizer's rate at the very start.
+        warmup_shape: rise linearly from there to the whole rate, or stay there until the warm-up ends.
+
+    Raises:
+        ValueError: for both or none of `step_size` and `milestones`, milestones out of order, lengths that are not
+            positive, or a model that has a scheduler of its own.
+    """
+
+    def __init__(
+        self,
+        step_size: float | None = None,
+        milestones: list[float] | None = None,
+        gamma: float = 0.1,
+        interval: Literal["epoch", "step"] = "epoch",
+        warmup: float = 0,
+        warmup_factor: float = 0.1,
+        warmup_shape: Literal["linear", "constant"] = "linear",
+    ) -> None:
+        if (step_size is None) == (milestones is None):
+            raise ValueError(
+                f"StepLRDecay wants either step_size or milestones (got {step_size} and {milestones}): give one of them."
+            )
+        if step_size is not None and step_size <= 0:
+            raise ValueError(f"StepLRDecay's step_size is {step_size}: it must be more than 0 {interval}s.")
+        if milestones is not None and sorted(set(milestones)) != milestones:
+            raise ValueError(f"StepLRDecay's milestones {milestones} must ascend.")
+        if gamma <= 0 or warmup < 0 or warmup_factor <= 0:
+            raise ValueError(
+                f"StepLRDecay's gamma {gamma} and warmup_factor {warmup_factor} must be positive, "
+                f"its warmup {warmup} not negative."
+            )
+        self.step_size, self.milestones, self.gamma, self.interval = step_size, milestones, gamma, interval
+        self.warmup, self.warmup_factor, self.warmup_shape = warmup, warmup_factor, warmup_shape
+
+    def factor(self, position: float) -> float:
+        """What the optimizer's learning rate is multiplied by after that many epochs or steps."""
+        position += 1e-9  # 2 * 2.4 epochs counted in batches may come out a rounding error short of 4.8
+        if position < self.warmup:
+            risen = position / self.warmup if self.warmup_shape == "linear" else 0.0
+            return self.warmup_factor + (1 - self.warmup_factor) * risen
+        if self.milestones is not None:
+            return self.gamma ** bisect_right(self.milestones, position)
+        assert self.step_size is not None
+        return self.gamma ** math.floor(position / self.step_size)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.lr_scheduler_configs:
+            name = type(trainer.lr_scheduler_configs[0].scheduler).__name__
+            raise ValueError(
+                f"StepLRDecay and the model's lr_scheduler {name} would both set the learning rate: remove one of them."
+            )
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])  # a resumed optimizer brings its own
+        self._set(trainer, trainer.fit_loop.batch_idx + 1)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # For the step that follows, so that LearningRateMonitor sees at an epoch's start what that epoch uses
+        self._set(trainer, batch_idx + 1)
+
+    def _set(self, trainer: pl.Trainer, batches_done: int) -> None:
+        position: float = trainer.global_step
+        if self.interval == "epoch":
+            position = trainer.current_epoch + batches_done / trainer.num_training_batches
+        factor = self.factor(position)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor

@@ -1,0 +1,79 @@
+"""Progress in a terminal and without one."""
+
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+SECONDS_BETWEEN_LINES = 30
+SHOWN = ("train/loss", "train/top1_error", "val/loss", "val/top1_error")
+
+
+class Progress(TQDMProgressBar):
+    """A bar in a terminal; elsewhere (a file, a pipe, a batch job) a line per epoch, and one every 30 s in long ones."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10)
+        self.lines = not sys.stdout.isatty()
+        self.epoch_start = self.last_line = 0.0
+        if self.lines:
+            self.disable()
+
+    def enable(self) -> None:
+        if not self.lines:
+            super().enable()
+
+    def get_metrics(self, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, model)
+        metrics.pop("v_num", None)  # the version: the run directory is said once, at the start
+        return metrics
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer)
+        self.epoch_start = self.last_line = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        super().on_train_batch_end(trainer, pl_module, *args)
+        self._line_if_due(trainer, "train batch", args[-1] + 1, int(trainer.num_training_batches))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        metrics = trainer.callback_metrics
+        parts = [f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics]
+        if "train/images_per_s" in metrics:
+            parts.append(f"{float(metrics['train/images_per_s']):,.0f} images/s")
+        self._line(trainer, f"{where(trainer)}  {'  '.join(parts)}  {time.monotonic() - self.epoch_start:.1f} s")
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_validation_batch_end(trainer, *args)
+        if not trainer.sanity_checking:
+            self._line_if_due(trainer, "validation batch", args[3] + 1, self.total_val_batches_current_dataloader)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_test_batch_end(trainer, *args)
+        self._line_if_due(trainer, "test batch", args[3] + 1, self.total_test_batches_current_dataloader)
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_predict_batch_end(trainer, *args)
+        self._line_if_due(trainer, "predict batch", args[3] + 1, self.total_predict_batches_current_dataloader)
+
+    def _line_if_due(self, trainer: pl.Trainer, what: str, done: int, total: int | float) -> None:
+        if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            loss = trainer.callback_metrics.get("train/batch_loss")
+            loss_part = f"  loss {float(loss):.4f}" if loss is not None and what == "train batch" else ""
+            epoch = f"{where(trainer)}  " if trainer.training or trainer.validating else ""
+            self._line(trainer, f"{epoch}{what} {done}/{total}{loss_part}")
+
+    def _line(self, trainer: pl.Trainer, text: str) -> None:
+        self.last_line = time.monotonic()
+        if self.lines and trainer.is_global_zero:
+            print(text, flush=True)
+
+
+def where(trainer: pl.Trainer) -> str:
+    """Epoch or step, and how many there will be."""
+    if trainer.max_steps != -1:
+        return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}/{trainer.max_steps}"
+    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

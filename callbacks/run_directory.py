@@ -1,0 +1,110 @@
+"""Where a run lives: runs/<dataset>/<experiment>/version_N/ with checkpoints/{best,last}.ckpt inside."""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RECORD = "lit_classics"  # the checkpoint's key for what it carries besides weights
+
+
+def claim_version(experiment: Path) -> Path:
+    """Make the next version folder of an experiment; two runs that start at once get one each.
+
+    Raises:
+        ValueError: if the folder cannot be written to.
+    """
+    number = max((version_number(folder) for folder in experiment.glob("version_*")), default=-1) + 1
+    while True:
+        folder = experiment / f"version_{number}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError as error:
+            if not folder.exists():  # a parent is a file
+                raise ValueError(
+                    f"The run directory {folder} cannot be made ({error.strerror}: {error.filename}): "
+                    "choose another place with --runs."
+                ) from error
+            number += 1
+        except OSError as error:
+            raise ValueError(
+                f"The run directory {folder} cannot be made ({error.strerror}): choose another place with --runs."
+            ) from error
+
+
+def release_version(folder: Path) -> None:
+    """Remove a claimed version folder in which nothing was written."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def version_number(folder: Path) -> int:
+    """N of a folder version_N, -1 for anything else."""
+    match = re.fullmatch(r"version_(\d+)", folder.name)
+    return int(match[1]) if match else -1
+
+
+def version_folder(checkpoint: Path) -> Path | None:
+    """The version folder that a checkpoint file lies in; None for a file that lies elsewhere."""
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" and version_number(folder.parent) >= 0 else None
+
+
+def find_checkpoint(path: Path, verb: str) -> Path:
+    """The checkpoint file that a user means by a file, a version folder or an experiment folder.
+
+    Args:
+        path: an experiment folder stands for its newest version that has a checkpoint; a version folder for
+            last.ckpt if `verb` is fit, and best.ckpt otherwise (the other one where a run has kept only that).
+        verb: fit, validate, test or predict.
+
+    Raises:
+        FileNotFoundError: if there is no such path, or no checkpoint in it.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"There is no checkpoint {path}: --ckpt_path takes a .ckpt file, a version folder or an experiment folder, "
+            "such as runs/digits/resnet20."
+        )
+    names = ("last.ckpt", "best.ckpt") if verb == "fit" else ("best.ckpt", "last.ckpt")
+    for folder in [path, *sorted(path.glob("version_*"), key=version_number, reverse=True)]:
+        for name in names:
+            if (folder / "checkpoints" / name).is_file():
+                return folder / "checkpoints" / name
+    raise FileNotFoundError(
+        f"The folder {path} holds no checkpoint: it should be an experiment folder, or a version folder with "
+        "checkpoints/last.ckpt in it."
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of this project: plain types and tensors only, no code in it is run.
+
+    Raises:
+        ValueError: if the file is cut off, no checkpoint, asks to run code, or has no record of its run.
+    """
+    try:
+        # mapped, not read: the weights stay on the disk until someone looks at them
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        raise ValueError(
+            f"{path} is not loaded: it asks for {asked[1] if asked else 'more than tensors and plain values'}, and a "
+            "checkpoint that runs code is not to be trusted."
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no whole checkpoint: it is cut off, or another kind of file. Take another one, such as "
+            "best.ckpt beside last.ckpt."
+        ) from error
+    if not isinstance(checkpoint, dict) or not checkpoint.get(RECORD):
+        raise ValueError(
+            f"{path} holds no record of its run (bare weights?): only checkpoints that `main.py fit` wrote say which "
+            "model and data they belong to."
+        )
+    return checkpoint

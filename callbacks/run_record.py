@@ -1,0 +1,144 @@
+"""The record of a run: its config, what its checkpoints carry, and what its tests find."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from callbacks.run_directory import version_folder
+from callbacks.run_logger import RunLogger
+from lit_models.classifier import limited
+
+
+class RunRecord(SaveConfigCallback):
+    """Writes config.yaml, hands the resolved config to W&B and the checkpoints, writes the results of tests.
+
+    Resuming goes on in the run's own folder: config.yaml keeps the first command, metrics.csv its rows up to the
+    resumed step, and best.ckpt stays the best of the whole run, also after the folder was moved. The command line
+    adds it to every verb.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        pl_module.record = self._record(trainer)
+        folder = run_folder(trainer)
+        if folder is None or not trainer.is_global_zero:
+            return
+        path = folder / self.config_filename
+        if not path.exists():
+            command = shlex.join(["python", *sys.argv])
+            path.write_text(f"# {command}\n" + self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams(self._resolved(trainer))
+        print(f"Run directory: {folder}", flush=True)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Make the states of the ModelCheckpoints point to where the run lies now, and clear its way."""
+        if trainer.state.fn != "fit" or (folder := run_folder(trainer)) is None:
+            return
+        for name, state in checkpoint["callbacks"].items():
+            if name.startswith("ModelCheckpoint") and state["dirpath"]:
+                rebase(state, Path(state["dirpath"]), folder / "checkpoints")
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, RunLogger):
+                    logger.cut(checkpoint["global_step"])
+            set_later_aside(folder / "checkpoints", checkpoint["global_step"])
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (folder := run_folder(trainer)) and trainer.is_global_zero:
+            print(f"Trained. To test it:\n  python main.py test --ckpt_path {shlex.quote(str(folder))}", flush=True)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        folder = run_folder(trainer)
+        if trainer.is_global_zero and folder and (folder / "checkpoints" / "last.ckpt").exists():
+            print(f"Stopped. To go on:\n  python main.py fit --ckpt_path {shlex.quote(str(folder))}", flush=True)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or not trainer.ckpt_path:
+            return
+        checkpoint = Path(trainer.ckpt_path)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        images = int(metrics.pop("test/images"))
+        protocol = trainer.datamodule.protocol  # type: ignore[attr-defined]
+        result = {
+            "checkpoint": str(checkpoint.absolute()),
+            "protocol": protocol,
+            "images": images,
+            "metrics": metrics,
+            "partial": limited(trainer),
+        }
+        path = (version_folder(checkpoint) or checkpoint.parent) / f"test-{checkpoint.stem}-{protocol}.json"
+        path.write_text(json.dumps(result, indent=2) + "\n")
+        part = " (a part of the set)" if result["partial"] else ""
+        print(f"Tested {checkpoint} on {images:,} images{part}: top-1 error {metrics['test/top1_error']:.2%}")
+        print(f"Wrote {path}", flush=True)
+
+    def _record(self, trainer: pl.Trainer) -> dict[str, Any]:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        wandb_ids = [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        return {
+            "config": config,  # seed, model and data among it, as it would be written to a YAML file
+            "class_names": list(data.class_names),
+            "preprocessing": dict(data.preprocessing),
+            "code_version": code_version(),
+            "wandb_run_id": wandb_ids[0] if wandb_ids else None,
+        }
+
+    def _resolved(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """The config with what the link filled in."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        config["model"]["init_args"]["num_classes"] = trainer.datamodule.num_classes  # type: ignore[attr-defined]
+        return config
+
+
+def run_folder(trainer: pl.Trainer) -> Path | None:
+    """The folder that this fit writes to; None where it writes nothing."""
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger):
+            return Path(logger.log_dir)
+    return None
+
+
+def rebase(state: dict[str, Any], old: Path, new: Path) -> None:
+    """Move every path of a ModelCheckpoint's state from one folder to another."""
+
+    def moved(path: str) -> str:
+        return str(new / Path(path).relative_to(old)) if path and Path(path).is_relative_to(old) else path
+
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[name] = moved(state[name])
+    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
+    state["dirpath"] = str(new)
+
+
+def set_later_aside(folder: Path, step: int) -> None:
+    """Rename best.ckpt and last.ckpt if they are of a later step than the one resumed from, which would replace them."""
+    for path in (folder / "best.ckpt", folder / "last.ckpt"):
+        if path.exists():
+            later = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+            if later > step:
+                path.rename(path.with_stem(f"{path.stem}-step_{later}"))
+
+
+def code_version() -> str:
+    """What git calls the checkout, with -dirty where it has changes; "unknown" outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"

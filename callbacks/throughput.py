@@ -1,0 +1,47 @@
+"""Images per second of the training loop."""
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+
+class Throughput(pl.Callback):
+    """Log `train/images_per_s` over all devices: every `log_every_n_steps`, and of each whole epoch at its end.
+
+    Time runs from the end of one training batch to the end of the next: loading and callbacks count, validation does
+    not, nor does the first batch of an epoch, which waits for loader processes and, once, for compilation.
+    """
+
+    def __init__(self) -> None:
+        self._start_epoch()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_epoch()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        due = trainer.global_step % trainer.log_every_n_steps == 0
+        last = batch_idx + 1 == trainer.num_training_batches
+        if torch.cuda.is_available() and (due or last):
+            torch.cuda.synchronize()  # without it the clock would see how fast work is queued
+        now = time.perf_counter()
+        if self.mark is not None:
+            self.seconds += now - self.mark
+            self.images += len(batch[1]) * trainer.world_size
+        self.mark = now
+        if due and self.images:
+            pl_module.log("train/images_per_s", self.images / self.seconds, prog_bar=True)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.mark = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.images:
+            pl_module.log("train/images_per_s", self.images / self.seconds, prog_bar=True)
+
+    def _start_epoch(self) -> None:
+        self.mark: float | None = None
+        self.images, self.seconds = 0, 0.0

@@ -1,0 +1,9 @@
+"""Data modules: images in, batches on the device out."""
+
+from datamodules.base import ImageData
+from datamodules.cifar10 import CIFAR10
+from datamodules.digits import Digits
+from datamodules.photos import Photos
+from datamodules.synthetic import Synthetic
+
+__all__ = ["CIFAR10", "Digits", "ImageData", "Photos", "Synthetic"]

@@ -1,0 +1,271 @@
+"""What all data modules share: the seeded split, exact sharding, loaders that resume in the middle of an epoch."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from datamodules.augment import normalise
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TensorImages(Dataset):
+    """Images and labels in memory, handed out a whole batch at a time.
+
+    Args:
+        images: [N, 3, H, W] uint8.
+        labels: [N] int64.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.images[indices], self.labels[indices]
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "TensorImages":
+        """The images at these places, in this order."""
+        return TensorImages(self.images[indices], self.labels[indices])
+
+
+def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split the places 0..N-1 in two, each class in proportion to its share.
+
+    Args:
+        labels: [N] class of each image.
+        size: how many images the second part gets. Shares that are no whole numbers are rounded so that the sizes
+            are exact (largest remainders first).
+        seed: the same seed gives the same split on every machine.
+
+    Returns:
+        The places of the first part (N - size) and of the second (size), both ascending.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = counts * size / len(labels)
+    quota = np.floor(shares).astype(int)
+    quota[np.argsort(quota - shares, kind="stable")[: size - quota.sum()]] += 1
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, quota, strict=True)]
+    second = np.sort(np.concatenate(chosen))
+    return np.setdiff1d(np.arange(len(labels)), second), second
+
+
+def mix_seed(*numbers: int) -> int:
+    """One seed out of several numbers (seed, epoch, step, rank), none of which shows through in the draws."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class ExactSampler(DistributedSampler):
+    """The places of one rank: every image exactly once, none twice, the order a function of (seed, epoch).
+
+    Being a DistributedSampler keeps Lightning from sharding it a second time; torch's own pads the last round with
+    copies. In training the last `size % world_size` images of the epoch's order sit out, so that all ranks take
+    equally many steps.
+
+    Args:
+        size: images in the set.
+        shuffle: a new order for each epoch (training), or the set's own (evaluation).
+        seed: the run's seed.
+        rank, world_size: this process among all that share the set.
+    """
+
+    def __init__(self, size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(range(size), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        self.size = size - size % world_size if shuffle else size
+        self.start = 0  # how many of this rank's images the epoch has seen already
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
+            order = rng.permutation(len(self.dataset))[: self.size]  # type: ignore[arg-type]
+        else:
+            order = np.arange(self.size)
+        return iter(order[self.rank :: self.num_replicas][self.start :].tolist())
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.size, self.num_replicas))
+
+
+class ResumableLoader(DataLoader):
+    """A DataLoader that enters an epoch where the trainer stands in it; its sampler is an ExactSampler.
+
+    Lightning saves `state_dict` in checkpoints and hands it back on resuming.
+    """
+
+    trainer: pl.Trainer | None = None
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A generator: this line runs at the first batch, when the trainer has restored its progress
+        done = self.trainer.fit_loop.batch_idx + 1 if self.trainer else 0
+        self.sampler.start = done * self.batch_size  # type: ignore[attr-defined,operator]
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, int]:
+        sampler = self.sampler
+        assert isinstance(sampler, ExactSampler) and self.batch_size is not None
+        return {"batch_size": self.batch_size, "world_size": sampler.num_replicas, "images": sampler.size}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Refuse to enter an epoch in its middle with another way of cutting it into batches."""
+        assert self.trainer is not None
+        if self.trainer.fit_loop.batch_idx + 1 in (0, len(self)):
+            return
+        for name, now in self.state_dict().items():
+            if state[name] != now:
+                raise ValueError(
+                    f"This checkpoint was saved in the middle of an epoch with {name} {state[name]}, but the resumed "
+                    f"run has {now}: keep {name}, or resume from a checkpoint that was saved at the end of an epoch."
+                )
+
+
+class ImageData(pl.LightningDataModule):
+    """Train, validation and test images as uint8, brought to the device, augmented there and normalised.
+
+    A subclass has `num_classes`, `class_names` and `preprocessing` after its `__init__` and fills `train_set`,
+    `val_set` and `test_set` in `load`; it may override `augment`. `preprocessing` says, in plain types, how any photo
+    becomes an input: shorter side to `resize`, centre square of `crop` pixels, (pixel / 255 - `mean`) / `std`.
+
+    Args:
+        batch_size: images in a training or evaluation batch over all devices together.
+        num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory.
+        drop_last: leave out a last training batch that is not full.
+    """
+
+    num_classes: int
+    class_names: list[str]
+    preprocessing: dict[str, Any]
+    protocol = "center"  # how a test looks at an image: named in the results
+
+    train_set: Dataset
+    val_set: Dataset | None
+    test_set: Dataset
+
+    def __init__(self, batch_size: int = 128, num_workers: int = 0, drop_last: bool = False) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: it must be at least 1.")
+        self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
+        self._loaded = False
+
+    def load(self) -> None:
+        """Read the images. Raises ValueError or FileNotFoundError with the path and the fix where that fails."""
+        raise NotImplementedError
+
+    def augment(self, images: Tensor) -> Tensor:
+        """Augment a training batch, uint8 [B, 3, H, W], on its device."""
+        return images
+
+    def prepare_data(self) -> None:
+        # Before any logger opens a file: whatever is wrong with the data is said without leaving a run behind
+        self._load_once()
+        self._check_sizes()
+
+    def setup(self, stage: str) -> None:
+        self._load_once()
+
+    def train_dataloader(self) -> ResumableLoader:
+        loader = self._loader(self.train_set, shuffle=True)
+        loader.trainer = self.trainer
+        return loader
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return [] if self.val_set is None else self._loader(self.val_set, shuffle=False)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.test_set, shuffle=False)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        trainer = self.trainer
+        if trainer is not None and trainer.training:
+            # Crops, dropout and every other draw of this step follow from these numbers: a resumed run repeats them
+            loader = trainer.train_dataloader
+            assert isinstance(loader, ResumableLoader) and isinstance(loader.sampler, ExactSampler)
+            torch.manual_seed(
+                mix_seed(run_seed(), loader.sampler.epoch, trainer.fit_loop.batch_idx + 1, trainer.global_rank)
+            )
+        return batch
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        images, labels = batch
+        if self.trainer is not None and self.trainer.training:
+            images = self.augment(images)
+        return normalise(images, self.preprocessing["mean"], self.preprocessing["std"]), labels
+
+    def _load_once(self) -> None:
+        if not self._loaded:
+            self.load()
+            self._loaded = True
+
+    def _loader(self, dataset: Dataset, shuffle: bool) -> ResumableLoader:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        size = len(dataset)  # type: ignore[arg-type]
+        return ResumableLoader(
+            dataset,
+            batch_size=self.batch_size // world_size,
+            sampler=ExactSampler(size, shuffle, run_seed(), rank, world_size),
+            num_workers=self.num_workers,
+            collate_fn=as_is,
+            drop_last=shuffle and self.drop_last,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _check_sizes(self) -> None:
+        """Raise where a batch or a set cannot be shared out among the devices, or the last batch is too small."""
+        trainer = self.trainer
+        if trainer is None:
+            return
+        world_size = trainer.world_size
+        if self.batch_size % world_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is for all devices together and cannot be divided among {world_size}: "
+                f"choose {self.batch_size - self.batch_size % world_size or world_size} or another multiple of it."
+            )
+        sets = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}[trainer.state.fn or "fit"]
+        for name in sets:
+            dataset = getattr(self, f"{name}_set")
+            if dataset is None and sets == ["val"]:
+                raise ValueError(
+                    "This run holds no validation images back (val_size is 0): "
+                    "run test instead, or give --data.val_size."
+                )
+            if dataset is not None and len(dataset) < world_size:
+                raise ValueError(
+                    f"The {name} set has {len(dataset)} images, fewer than the {world_size} devices: "
+                    "each device needs one at least, so use fewer (--trainer.devices)."
+                )
+        if "train" in sets and not self.drop_last and not trainer.fast_dev_run:
+            self._check_last_batch(len(self.train_set) // world_size, self.batch_size // world_size)  # type: ignore[arg-type]
+
+    def _check_last_batch(self, images: int, batch_size: int) -> None:
+        assert self.trainer is not None
+        batch_norm = nn.modules.batchnorm._BatchNorm
+        if (images % batch_size or batch_size) == 1 and any(
+            isinstance(module, batch_norm) and module.training for module in self.trainer.lightning_module.modules()
+        ):
+            raise ValueError(
+                f"With {images} training images and batch_size {batch_size} per device the last batch holds one image, "
+                "of which BatchNorm cannot take statistics: choose another --data.batch_size, or --data.drop_last true."
+            )
+
+
+def as_is(batch: Any) -> Any:
+    """The collate function of sets that give whole batches (a named function, so that workers can be spawned)."""
+    return batch
+
+
+def run_seed() -> int:
+    """The seed that `seed_everything` was given, which Lightning leaves in the environment for all processes."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))

@@ -1,0 +1,122 @@
+"""CIFAR-10: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.augment import random_crop, random_flip
+from datamodules.base import ImageData, TensorImages, stratified_split
+
+FOLDER = "cifar-10-batches-py"
+TRAIN_FILES = [f"data_batch_{k}" for k in range(1, 6)]
+TEST_FILE = "test_batch"
+CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+class CIFAR10(ImageData):
+    """CIFAR-10 in its official python layout: 45,000 train, 5,000 validation, 10,000 test images of 32x32 pixels.
+
+    Training images are padded by 4 pixels, cropped at random and mirrored half of the time (ResNet paper, section
+    4.2). Validation images are held back from the training batches; `test` alone reads the test batch.
+
+    Args:
+        root: the folder that holds `cifar-10-batches-py`, or that folder itself. Where it has none, torchvision
+            downloads it to there (170 MB).
+        batch_size, num_workers, drop_last: see `ImageData`.
+        val_size: training images held back for validation, equally many of each class; 0 trains on all of them, as
+            the final runs of most papers do.
+        split_seed: which images are held back. It does not follow the run's seed, so that runs can be compared.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("data"),
+        batch_size: int = 128,
+        num_workers: int = 0,
+        drop_last: bool = False,
+        val_size: int = 5000,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, drop_last)
+        self.root, self.val_size, self.split_seed = Path(root).expanduser(), val_size, split_seed
+        self.num_classes = 10
+        self.class_names = CLASS_NAMES
+        # of the official training images
+        mean, std = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+        self.preprocessing = {"resize": 32, "crop": 32, "mean": mean, "std": std}
+
+    def load(self) -> None:
+        folder = self._folder()
+        parts = [read_batch(folder / name) for name in TRAIN_FILES]
+        images = torch.cat([part.images for part in parts])
+        train = TensorImages(images, torch.cat([part.labels for part in parts]))
+        if not 0 <= self.val_size < len(train):
+            raise ValueError(f"val_size {self.val_size} must leave some of the {len(train):,} training images to train on.")
+        rest, held_back = stratified_split(train.labels.numpy(), self.val_size, self.split_seed)
+        self.train_set = train.subset(rest)
+        self.val_set = train.subset(held_back) if self.val_size else None
+        self.test_set = read_batch(folder / TEST_FILE)
+
+    def augment(self, images: Tensor) -> Tensor:
+        return random_flip(random_crop(images, padding=4))
+
+    def _folder(self) -> Path:
+        """Where the batch files are, downloaded if none of them is there."""
+        folder = self.root if (self.root / TEST_FILE).is_file() else self.root / FOLDER
+        missing = [name for name in [*TRAIN_FILES, TEST_FILE] if not (folder / name).is_file()]
+        if not missing:
+            return folder
+        if len(missing) < len(TRAIN_FILES) + 1:
+            raise FileNotFoundError(
+                f"CIFAR-10 in {folder} is incomplete, {', '.join(missing)} missing: unpack "
+                "cifar-10-python.tar.gz there once more, or remove the folder to have it downloaded anew."
+            )
+        from torchvision import datasets
+
+        try:
+            datasets.CIFAR10(self.root, download=True)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"CIFAR-10 is not in {self.root} and could not be downloaded to there ({error}): unpack "
+                f"cifar-10-python.tar.gz by hand and name the folder that holds {FOLDER} with --data.root."
+            ) from error
+        return folder
+
+
+def read_batch(path: Path) -> TensorImages:
+    """Read one batch file. Raises ValueError if it is cut off or holds anything but images and their labels."""
+    try:
+        with open(path, "rb") as file:
+            batch = ArrayUnpickler(file, encoding="latin1").load()
+        images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
+        labels = np.asarray(batch["labels"], dtype=np.int64)
+        if len(images) != len(labels) or labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels")
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"{path} is no whole CIFAR-10 batch file ({error}): unpack cifar-10-python.tar.gz there once more."
+        ) from error
+    return TensorImages(torch.from_numpy(images.copy()), torch.from_numpy(labels))
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles lists, dicts, strings and numpy arrays; a file that names anything else runs no code."""
+
+    ALLOWED = {
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy.core.numeric", "_frombuffer"),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -1,0 +1,45 @@
+"""Random images of any size and number, for smoke runs and benchmarks."""
+
+import torch
+
+from datamodules.base import ImageData, TensorImages
+
+
+class Synthetic(ImageData):
+    """Uniform noise with random labels: there is nothing to learn, and nothing to wait for.
+
+    Args:
+        classes: how many classes there are.
+        size: pixels per side.
+        train_size, val_size, test_size: images in each set; val_size 0 leaves validation out.
+        batch_size, num_workers, drop_last: see `ImageData`.
+    """
+
+    def __init__(
+        self,
+        classes: int = 1000,
+        size: int = 224,
+        train_size: int = 256,
+        val_size: int = 64,
+        test_size: int = 64,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(batch_size, num_workers, drop_last)
+        for name, value in {"classes": classes, "size": size, "train_size": train_size, "test_size": test_size}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1.")
+        self.num_classes = classes
+        self.class_names = [f"class {k}" for k in range(classes)]
+        self.preprocessing = {"resize": size, "crop": size, "mean": [0.5] * 3, "std": [0.289] * 3}
+        self.size, self.sizes = size, (train_size, val_size, test_size)
+
+    def load(self) -> None:
+        train, val, test = (self._images(count, seed) for seed, count in enumerate(self.sizes))
+        self.train_set, self.val_set, self.test_set = train, val if len(val) else None, test
+
+    def _images(self, count: int, seed: int) -> TensorImages:
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randint(256, (count, 3, self.size, self.size), dtype=torch.uint8, generator=generator)
+        return TensorImages(images, torch.randint(self.num_classes, (count,), generator=generator))

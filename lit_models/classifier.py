@@ -1,0 +1,210 @@
+"""What all families share: loss, metrics, views, optimizer groups, memory format, compilation."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, SumMetric
+
+from lit_models.metrics import TopKError
+
+Images = Tensor | list[Tensor]
+
+
+class LitClassifier(pl.LightningModule):
+    """A network for `num_classes` classes, trained on cross-entropy.
+
+    A family derives from it, builds its net and overrides what is its own (how the loss weighs auxiliary logits,
+    which mode it trains in). Images come as [B, 3, H, W]; in evaluation also as [B, V, 3, H, W], V views of each
+    image, or a list of these where views differ in size. Views count by the mean of their softmax probabilities.
+
+    Logs `train/loss`, `train/top1_error`, and for val and test also `top5_error` (where there are more than five
+    classes); errors are in [0, 1].
+
+    Args:
+        net: [B, 3, H, W] to [B, num_classes] logits.
+        num_classes: K; the command line takes it from the data.
+        optimizer: called with the parameters, or with groups of them.
+        lr_scheduler: called with the optimizer. Leave it out where a callback sets the learning rate. If its
+            `total_steps` is null (OneCycleLR), it is told the optimizer steps of the whole run.
+        lr_interval: when the scheduler steps: after each epoch, or after each optimizer step.
+        label_smoothing: share of the target spread evenly over all classes in training, in [0, 1).
+        decay_norm_and_bias: apply weight decay to biases and to gamma and beta of the norms too, as all the papers
+            here do.
+        channels_last: keep images as NHWC in memory, faster on current CPUs and GPUs.
+        compile: compile the net with torch.compile, in place: the checkpoint's keys stay the same.
+        freeze_batch_norm: keep gamma, beta and the running statistics of all BatchNorms as they are, for fine-tuning
+            on few images.
+        images_per_forward: how many views go through the net at once in evaluation, which bounds its memory.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+        label_smoothing: float = 0.0,
+        decay_norm_and_bias: bool = True,
+        channels_last: bool = True,
+        compile: bool = False,
+        freeze_batch_norm: bool = False,
+        images_per_forward: int = 256,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
+        if images_per_forward < 1:
+            raise ValueError(f"images_per_forward is {images_per_forward}: it must be at least 1.")
+        self.save_hyperparameters(logger=False, ignore="net")
+        # Plain types only, so that checkpoints load with weights_only: the command line hands over its own plain
+        # config; callables given from Python are left out, and load_from_checkpoint wants them once more.
+        for name in [name for name, value in self.hparams.items() if callable(value)]:
+            del self.hparams[name]
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.num_classes, self.label_smoothing = num_classes, label_smoothing
+        self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
+        self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
+        self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
+        if freeze_batch_norm:
+            for module in batch_norms(self):
+                module.requires_grad_(False)
+            self.train()
+        # What a checkpoint carries besides weights, in plain types: see callbacks.RunRecord, which fills it
+        self.record: dict[str, Any] = {}
+        self.train_metrics = metrics(num_classes)
+        self.val_metrics = metrics(num_classes)
+        self.test_metrics = metrics(num_classes)
+        self.test_images = SumMetric(nan_strategy="disable")
+
+    def forward(self, images: Tensor) -> Any:
+        """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
+        return self.net(images.contiguous(memory_format=self.memory_format))
+
+    def loss(self, output: Any, labels: Tensor) -> Tensor:
+        """The training loss of what the net returned; a family with auxiliary logits overrides it."""
+        return F.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
+
+    def log_probabilities(self, images: Images) -> Tensor:
+        """Logarithm, [B, K] float32, of the softmax probabilities averaged over all views of each image."""
+        sizes = images if isinstance(images, list) else [images if images.ndim == 5 else images[:, None]]
+        views = torch.cat([self._log_softmax(views) for views in sizes], dim=1)  # [B, V, K]
+        return views.logsumexp(1) - math.log(views.shape[1])
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        output = self(images)
+        loss = self.loss(output, labels)
+        logits = output if isinstance(output, Tensor) else output.logits
+        self._update("train", loss.detach(), logits.detach(), labels)
+        self.log("train/batch_loss", loss, prog_bar=True, logger=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> None:
+        self._evaluate("val", *batch)
+
+    def test_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        self._evaluate("test", images, labels)
+        self.test_images.update(float(len(labels)))
+        self.log("test/images", self.test_images)
+
+    def predict_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Probabilities [B, K] beside what came with the images: the places of their files, or their labels."""
+        images, places = batch
+        return {"places": places, "probabilities": self.log_probabilities(images).exp()}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self._parameter_groups())
+        if self.lr_scheduler is None:
+            return optimizer
+        config: dict[str, Any] = {"interval": self.lr_interval, "monitor": "val/loss"}
+        if getattr(self.lr_scheduler, "keywords", {}).get("total_steps", 0) is None:
+            # OneCycleLR from a YAML file, which cannot know how many steps the data make
+            total_steps = int(self.trainer.estimated_stepping_batches)
+            config["scheduler"] = self.lr_scheduler(optimizer, total_steps=total_steps)  # type: ignore[call-arg]
+        else:
+            config["scheduler"] = self.lr_scheduler(optimizer)
+        if isinstance(config["scheduler"], ReduceLROnPlateau):
+            config["monitor"] = config["scheduler"].monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def train(self, mode: bool = True) -> "LitClassifier":
+        super().train(mode)
+        if self.batch_norms_frozen:
+            for module in batch_norms(self):
+                module.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        if self.compile_net:
+            self.net.compile()
+
+    def on_train_start(self) -> None:
+        for config in self.trainer.lr_scheduler_configs:
+            planned, steps = getattr(config.scheduler, "total_steps", None), self.trainer.estimated_stepping_batches
+            if planned is not None and self.lr_interval == "step" and planned < steps:
+                raise ValueError(
+                    f"{type(config.scheduler).__name__} was laid out for {planned:,} steps and this run takes "
+                    f"{steps:,}: a cycle cannot be made longer once it has begun, so start a new run."
+                )
+
+    def on_test_epoch_end(self) -> None:
+        """A result over another number of images than the set has is no result."""
+        seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)
+        if seen != size and not limited(self.trainer):
+            raise RuntimeError(f"The test counted {seen:,} images, but the set has {size:,}: the errors would be wrong.")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["lit_classics"] = self.record
+
+    def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        collection = getattr(self, f"{stage}_metrics")
+        for name, metric in collection.items():
+            if name == "loss":
+                metric.update(loss, weight=len(labels))
+            else:
+                metric.update(scores, labels)
+            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=name == "top1_error")
+
+    def _evaluate(self, stage: str, images: Images, labels: Tensor) -> None:
+        scores = self.log_probabilities(images)
+        self._update(stage, F.nll_loss(scores, labels), scores, labels)
+
+    def _log_softmax(self, views: Tensor) -> Tensor:
+        """[B, V, 3, H, W] to [B, V, K], a bounded number of views at a time."""
+        chunks = views.flatten(0, 1).split(self.images_per_forward)
+        return torch.cat([self(chunk).float().log_softmax(1) for chunk in chunks]).unflatten(0, views.shape[:2])
+
+    def _parameter_groups(self) -> Iterable[Any]:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if self.decay_norm_and_bias:
+            return trained
+        # Biases, gammas and betas are the parameters of one dimension
+        return [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
+
+def metrics(num_classes: int) -> nn.ModuleDict:
+    """Mean loss and errors of one stage; top-5 only where there are more than five classes."""
+    errors = {f"top{k}_error": TopKError(k) for k in (1, 5) if k < num_classes}
+    return nn.ModuleDict({"loss": MeanMetric(nan_strategy="disable"), **errors})
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """All BatchNorm layers in a module, of any dimension, SyncBatchNorm too."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+
+
+def limited(trainer: pl.Trainer) -> bool:
+    """Whether the trainer was told to test a part of the set only."""
+    return bool(trainer.fast_dev_run) or trainer.limit_test_batches != 1.0

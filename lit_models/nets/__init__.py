@@ -1,0 +1,1 @@
+"""Plain nn.Modules: the networks that neither torchvision nor timm has as the papers have them."""

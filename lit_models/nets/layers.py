@@ -1,0 +1,26 @@
+"""Layers that more than one network needs."""
+
+from typing import Literal
+
+from torch import nn
+
+Norm = Literal["batch", "group", "none"]
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """The layer that normalises that many channels; "none" is the identity, and its convolution then has a bias."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(groups(channels), channels)
+    return nn.Identity()
+
+
+def groups(channels: int) -> int:
+    """Groups of a GroupNorm (arXiv 1803.08494): 32 as in the paper, whose narrowest layer has 64 channels.
+
+    Narrower layers, which the paper has not, take the largest divisor that leaves at least four channels in a group:
+    32 groups of one channel would be InstanceNorm.
+    """
+    most = 32 if channels >= 64 else max(channels // 4, 1)
+    return max(n for n in range(1, min(32, most) + 1) if channels % n == 0)

@@ -1,0 +1,214 @@
+"""ResNets and their plain counterparts: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
+
+Table 1 (ImageNet) and section 4.2 (CIFAR-10). One class holds them all, because torchvision's has neither shortcut
+options A and C, nor the plain nets, nor the CIFAR nets. Its state-dict keys are torchvision's, so that the published
+weights load into it.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_models.nets.layers import Norm, norm_layer
+
+Shortcut = Literal["A", "B", "C", "none"]
+
+# Table 1: residual blocks in each of the four stages, of widths 64, 128, 256 and 512.
+IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+# Section 4.2: 6n + 2 layers, n blocks in each of the three stages, of widths 16, 32 and 64.
+CIFAR_STAGES = {depth: ((depth - 2) // 6,) * 3 for depth in (20, 32, 44, 56, 110, 1202)}
+
+
+def resnet(
+    depth: int,
+    num_classes: int,
+    shortcut: Shortcut | None = None,
+    stride_in_1x1: bool = False,
+    norm: Norm = "batch",
+    zero_init_last: bool = False,
+) -> "ResNet":
+    """Build the network of that depth: an ImageNet net (Table 1) or a CIFAR net (section 4.2).
+
+    Args:
+        depth: 18, 34, 50, 101 or 152 for ImageNet; 20, 32, 44, 56, 110 or 1202 for CIFAR.
+        num_classes: K, the number of logits.
+        shortcut: what joins the ends of a block where its shape changes: A pads with zero channels, B projects, C
+            projects in every block, "none" gives the plain net. None means what the paper reports: B on ImageNet, A
+            on CIFAR.
+        stride_in_1x1: halve the image in the first 1x1 convolution of a bottleneck, as in the paper, and not in its
+            3x3, as torchvision and every published weight do ("v1.5"; 4.09 instead of 3.86 G multiply-adds at depth
+            50).
+        norm: what follows each convolution.
+        zero_init_last: start the last gamma of each block at 0, so that the block starts as the identity (arXiv
+            1706.02677, section 5.1).
+
+    Raises:
+        ValueError: for another depth, or a combination that no such network has.
+    """
+    if depth in CIFAR_STAGES:
+        stages, widths, stem, block = CIFAR_STAGES[depth], (16, 32, 64), "cifar", BasicBlock
+    elif depth in IMAGENET_STAGES:
+        stages, widths, stem = IMAGENET_STAGES[depth], (64, 128, 256, 512), "imagenet"
+        block = Bottleneck if depth >= 50 else BasicBlock
+    else:
+        raise ValueError(
+            f"depth {depth} is no ResNet of the paper: choose one of {', '.join(map(str, IMAGENET_STAGES))} (ImageNet) "
+            f"or {', '.join(map(str, CIFAR_STAGES))} (CIFAR)."
+        )
+    if stride_in_1x1 and block is BasicBlock:
+        raise ValueError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
+    shortcut = shortcut or ("A" if stem == "cifar" else "B")
+    if zero_init_last and (norm == "none" or shortcut == "none"):
+        raise ValueError(
+            f"zero_init_last needs a norm and shortcuts (got norm {norm!r}, shortcut {shortcut!r}): without them "
+            "every signal through the net would be zero."
+        )
+    return ResNet(num_classes, block, stages, widths, stem, shortcut, stride_in_1x1, norm, zero_init_last)
+
+
+class ResNet(nn.Module):
+    """Stem, stages of residual blocks, global average pooling, linear classifier.
+
+    Args:
+        num_classes: K, the number of logits.
+        block: BasicBlock or Bottleneck.
+        stages: blocks per stage; each stage but the first halves the image.
+        widths: channels of the 3x3 convolutions, per stage.
+        stem: "imagenet" (7x7 stride 2, 3x3 max pooling stride 2) or "cifar" (3x3).
+        shortcut, stride_in_1x1, norm, zero_init_last: see `resnet`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        block: "type[BasicBlock] | type[Bottleneck]",
+        stages: tuple[int, ...],
+        widths: tuple[int, ...],
+        stem: str,
+        shortcut: Shortcut,
+        stride_in_1x1: bool,
+        norm: Norm,
+        zero_init_last: bool,
+    ) -> None:
+        super().__init__()
+        channels, bias = widths[0], norm == "none"
+        if stem == "imagenet":
+            self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=bias)
+            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        else:
+            self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=bias)
+            self.maxpool = nn.Identity()
+        self.bn1 = norm_layer(norm, channels)
+        self.relu = nn.ReLU(inplace=True)
+        for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
+            stage = nn.Sequential()
+            for j in range(blocks):
+                stride = 2 if i > 0 and j == 0 else 1
+                stage.append(block(channels, width, stride, shortcut, stride_in_1x1, norm))
+                channels = width * block.expansion
+            self.add_module(f"layer{i + 1}", stage)
+        self.num_stages = len(stages)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        self._initialise(zero_init_last)
+
+    def _initialise(self, zero_init_last: bool) -> None:
+        """He initialisation (arXiv 1502.01852), over the fan-out as the authors of both papers do in code."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if zero_init_last:
+            for module in self.modules():
+                if isinstance(module, BasicBlock | Bottleneck):
+                    nn.init.zeros_(module.last_norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # ImageNet at 224 px | CIFAR at 32 px
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # [B, 64, 56, 56] | [B, 16, 32, 32]
+        for i in range(self.num_stages):
+            x = self.get_submodule(f"layer{i + 1}")(x)  # [B, 512 or 2048, 7, 7] | [B, 64, 8, 8]
+        return self.fc(torch.flatten(self.avgpool(x), 1))  # [B, K]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions (Figure 5, left)."""
+
+    expansion = 1
+
+    def __init__(
+        self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool, norm: Norm
+    ) -> None:
+        super().__init__()
+        bias = norm == "none"
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=bias)
+        self.bn1 = norm_layer(norm, width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.bn2 = norm_layer(norm, width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = shortcut_layer(shortcut, channels, width, stride, norm)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.bn2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y if self.downsample is None else y + self.downsample(x))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions, the last of four times the width (Figure 5, right)."""
+
+    expansion = 4
+
+    def __init__(
+        self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool, norm: Norm
+    ) -> None:
+        super().__init__()
+        bias, outputs = norm == "none", width * self.expansion
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = nn.Conv2d(channels, width, 1, first, bias=bias)
+        self.bn1 = norm_layer(norm, width)
+        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, bias=bias)
+        self.bn2 = norm_layer(norm, width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=bias)
+        self.bn3 = norm_layer(norm, outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = shortcut_layer(shortcut, channels, outputs, stride, norm)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.bn3
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y if self.downsample is None else y + self.downsample(x))
+
+
+def shortcut_layer(shortcut: Shortcut, channels: int, outputs: int, stride: int, norm: Norm) -> nn.Module | None:
+    """What joins a block's input to its output (section 3.3): identity, padding, projection, or None in a plain net."""
+    if shortcut == "none":
+        return None
+    changes = stride != 1 or channels != outputs
+    if shortcut == "C" or (shortcut == "B" and changes):
+        projection = nn.Conv2d(channels, outputs, 1, stride, bias=norm == "none")
+        return nn.Sequential(projection, norm_layer(norm, outputs))
+    return PadShortcut(channels, outputs, stride) if changes else nn.Identity()
+
+
+class PadShortcut(nn.Module):
+    """Option A: every stride-th pixel, and as many zero channels on each side as make up the difference."""
+
+    def __init__(self, channels: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, (outputs - channels) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))

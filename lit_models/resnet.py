@@ -1,0 +1,36 @@
+"""LitResNet: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385."""
+
+from typing import Any, Literal
+
+from lit_models.classifier import LitClassifier
+from lit_models.nets.layers import Norm
+from lit_models.nets.resnet import Shortcut, resnet
+
+
+class LitResNet(LitClassifier):
+    """A ResNet for ImageNet or CIFAR, or the plain net of the same depth.
+
+    Args:
+        num_classes: K; the command line takes it from the data.
+        depth: 18, 34, 50, 101 or 152 for ImageNet (Table 1); 20, 32, 44, 56, 110 or 1202 for CIFAR (section 4.2).
+        shortcut: A pads with zero channels where a block changes the shape, B projects there, C projects in every
+            block, "none" gives the plain net; unset, B on ImageNet and A on CIFAR, as in the paper.
+        stride_in_1x1: halve the image in a bottleneck's first 1x1 convolution, as in the paper, and not in its 3x3,
+            as torchvision and all published weights do.
+        norm: batch; group (32 groups as in arXiv 1803.08494, fewer in layers under 64 channels); or none.
+        zero_init_last: start the last gamma of each block at 0.
+        **kwargs: see `LitClassifier`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        depth: Literal[18, 34, 50, 101, 152, 20, 32, 44, 56, 110, 1202] = 50,
+        shortcut: Shortcut | None = None,
+        stride_in_1x1: bool = False,
+        norm: Norm = "batch",
+        zero_init_last: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        net = resnet(depth, num_classes, shortcut, stride_in_1x1, norm, zero_init_last)
+        super().__init__(net, num_classes, **kwargs)

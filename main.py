@@ -1,0 +1,316 @@
+"""The command line: fit, validate, test and predict, from YAML files and flags.
+
+python main.py fit --config configs/digits/resnet20.yaml
+python main.py test --ckpt_path runs/digits/resnet20
+"""
+
+import argparse
+import difflib
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import lightning.pytorch as pl
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from callbacks import PhotoTable, Progress, RunRecord
+from callbacks.run_directory import (
+    RECORD,
+    claim_version,
+    find_checkpoint,
+    read_checkpoint,
+    release_version,
+    version_folder,
+)
+from datamodules import Photos
+from lit_models import LitClassifier
+
+HOME = Path(__file__).resolve().parent
+VERBS = ("fit", "validate", "test", "predict")
+CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
+
+
+def main(args: ArgsType = None) -> None:
+    """Run one verb; a mistake of the user's ends in one sentence on stderr and exit status 1 or 2."""
+    quieten()
+    try:
+        CommandLine(
+            LitClassifier,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_class=Trainer,
+            # Samplers here shard by themselves, exactly; evaluation writes its results beside the run, not to a logger
+            trainer_defaults={"logger": False, "use_distributed_sampler": False},
+            save_config_callback=RunRecord,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            parser_kwargs={
+                "allow_abbrev": False,
+                "description": __doc__,
+                "fit": {"default_config_files": [str(HOME / "configs" / "base.yaml")]},
+            },
+            args=args,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        if not is_ours(error):
+            raise
+        sys.exit(f"error: {error}")
+    except MisconfigurationException as error:
+        sys.exit(f"error: {error}")
+    finally:
+        if folder := os.environ.get(CLAIMED):
+            release_version(Path(folder))
+        os.environ.pop(CLAIMED, None)
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer, whose `precision` may also be "auto": bf16-mixed where the hardware has it.
+
+    Args:
+        precision: see Lightning, or auto. The config of the run records what auto came to.
+        **kwargs: see Lightning.
+    """
+
+    def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
+        super().__init__(precision=resolve_precision(precision), **kwargs)  # type: ignore[arg-type]
+
+
+class Parser(LightningArgumentParser):
+    """A parser that says what is wrong in one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the reason, with the nearest name that exists, and exit with status 2."""
+        sys.stderr.write(f"error: {self._sentence(message)}\n")
+        sys.exit(2)
+
+    def _sentence(self, message: str) -> str:
+        return message
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI with run directories, checkpoints that bring their own config, and the one link."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        if parser.default_config_files:  # the parser of fit, which alone opens run directories
+            parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run directories are made")
+            parser.add_argument(
+                "--run_name",
+                type=str | None,
+                help="<dataset>/<experiment> of the run; unset, the folder and name of the first --config",
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse with the checkpoint's config below the user's, and the checkpoint itself set aside."""
+        argv = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
+        verb = next((arg for arg in argv if arg in VERBS), None)
+        self.checkpoint_path: Path | None = None
+        self.checkpoint: dict[str, Any] = {}
+        given, rest = flags("ckpt_path").parse_known_args(argv)
+        if verb and given.ckpt_path:
+            self.checkpoint_path = find_checkpoint(Path(given.ckpt_path).expanduser(), verb)
+            self.checkpoint = read_checkpoint(self.checkpoint_path)
+            below = config_below(verb, self.checkpoint[RECORD], experiments(rest))
+            place = rest.index(verb) + 1
+            argv = [*rest[:place], "--config", json.dumps(below), *rest[place:]]
+        elif verb in VERBS[1:] and not {"-h", "--help"} & set(argv):
+            raise ValueError(f"{verb} wants a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
+        self.config = parser.parse_args(argv)
+        if verb == "fit":
+            self.config.fit.run_name = self.config.fit.run_name or run_name(argv)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        config.trainer.precision = resolve_precision(config.trainer.precision)
+        make_absolute(config.data)
+        drop_idle_callbacks(config.trainer)
+        if self.subcommand == "fit":
+            if self.checkpoint:
+                refuse_other_optimizer(config, self.checkpoint[RECORD]["config"])
+            if not config.trainer.fast_dev_run:
+                self._open_run(config)
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        config = self.config_init[self.subcommand].trainer
+        added: list[Callback] = [] if config.enable_progress_bar is False else [Progress()]
+        added += [PhotoTable()] if self.subcommand == "predict" else []
+        return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        if self.checkpoint_path:
+            check_weights(self.model, self.checkpoint["state_dict"], self.checkpoint_path)
+            self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)
+            self.config_init[self.subcommand].weights_only = True
+            if self.subcommand != "fit":
+                print(f"Checkpoint: {self.checkpoint_path}", flush=True)
+            self.checkpoint = {}  # the file is mapped into memory; let go of it
+
+    def _open_run(self, config: Namespace) -> None:
+        """Tell the loggers where this run lies: in the folder it resumes, or in a new version."""
+        folder = version_folder(self.checkpoint_path) if self.checkpoint_path else None
+        if folder is None and CLAIMED in os.environ:
+            folder = Path(os.environ[CLAIMED])
+        elif folder is None and first_process():
+            folder = claim_version(config.runs / config.run_name)
+            os.environ[CLAIMED] = str(folder)
+        elif folder and not os.access(folder, os.W_OK):
+            raise ValueError(f"The run directory {folder} cannot be written to: copy the run to where you may write.")
+        for logger in config.trainer.logger or []:
+            if logger.class_path.endswith("RunLogger") and folder:
+                logger.init_args.save_dir = str(folder.parent.parent)
+                logger.init_args.name, logger.init_args.version = folder.parent.name, folder.name
+            if logger.class_path.endswith("WandbLogger"):
+                logger.init_args.save_dir = str(folder or ".")
+                logger.init_args.name = f"{config.run_name}/{folder.name}" if folder else None
+                logger.init_args.offline = offline(logger.init_args.offline)
+                if self.checkpoint:
+                    logger.init_args.id = self.checkpoint[RECORD]["wandb_run_id"]
+
+
+def flags(*names: str) -> argparse.ArgumentParser:
+    """A parser for these flags alone, to look at a command line before it is parsed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        parser.add_argument(f"--{name}")
+    return parser
+
+
+def experiments(argv: list[str]) -> list[Path]:
+    """The --config files of a command line that are no overlays."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    given = [Path(config) for config in parser.parse_known_args(argv)[0].config if not config.startswith("{")]
+    return [path for path in given if path.absolute().parent.name != "overlays"]
+
+
+def run_name(argv: list[str]) -> str:
+    """<dataset>/<experiment> after the first experiment file of a command line."""
+    paths = experiments(argv)
+    if not paths:
+        raise ValueError(
+            "This run has no name: give --config configs/<dataset>/<experiment>.yaml, or --run_name <dataset>/<experiment>."
+        )
+    return f"{paths[0].absolute().parent.name}/{paths[0].stem}"
+
+
+def config_below(verb: str, record: dict[str, Any], experiment: list[Path]) -> dict[str, Any]:
+    """What a checkpoint says of the config, to lie below what the user says.
+
+    Resuming takes all of it, unless the user names the experiment file again: then that file says how to train.
+    Evaluation takes seed, model and data; predict takes how photos are brought to the net.
+    """
+    config = record["config"]
+    if verb == "fit":
+        return {k: v for k, v in config.items() if k not in ("trainer", "runs") or (k == "trainer" and not experiment)}
+    if verb == "predict":
+        init_args = {"preprocessing": record["preprocessing"], "class_names": record["class_names"]}
+        data = {"class_path": f"{Photos.__module__}.{Photos.__name__}", "init_args": init_args}
+        return {"seed_everything": config["seed_everything"], "model": config["model"], "data": data}
+    return {k: config[k] for k in ("seed_everything", "model", "data")}
+
+
+def resolve_precision(precision: Any) -> Any:
+    """What "auto" comes to on this machine: bf16-mixed where the hardware computes in bfloat16, else fp32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.cpu.get_capabilities().get("avx512_bf16") else "32-true"
+
+
+def make_absolute(data: Namespace) -> None:
+    """Write paths so that the checkpoint finds the data from any directory."""
+    for name, value in vars(data.init_args).items():
+        if isinstance(value, Path):
+            data.init_args[name] = value.expanduser().absolute()
+
+
+def drop_idle_callbacks(trainer: Namespace) -> None:
+    """Leave out callbacks of base.yaml whose ground a flag has taken away, which Lightning would refuse."""
+    idle = {"enable_checkpointing": "ModelCheckpoint", "logger": "LearningRateMonitor"}
+    names = {name for flag, name in idle.items() if trainer[flag] is False}
+    trainer.callbacks = [c for c in trainer.callbacks or [] if c.class_path.rsplit(".")[-1] not in names]
+
+
+def refuse_other_optimizer(config: Namespace, old: dict[str, Any]) -> None:
+    """A resumed optimizer comes from the checkpoint: another one in the config would silently do nothing."""
+    before = old["model"]["init_args"]["optimizer"]
+    now = config.model.init_args.optimizer.as_dict()
+    pairs = {"class_path": (before["class_path"], now["class_path"])}
+    pairs |= {k: (before["init_args"].get(k), v) for k, v in now["init_args"].items()}
+    for name, (was, becomes) in pairs.items():
+        if was != becomes:
+            raise ValueError(
+                f"The optimizer's {name} is {becomes} here, but this run was begun with {was}, and resuming goes on with "
+                "the optimizer of the checkpoint: leave it out, or start a new run."
+            )
+
+
+def check_weights(model: torch.nn.Module, saved: dict[str, Any], path: Path) -> None:
+    """Raise where a checkpoint's weights do not fit the model, before Lightning does at length."""
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in saved.items()}
+    different = [name for name in [*own, *theirs] if own.get(name) != theirs.get(name)]
+    if different:
+        name = "net.fc.weight" if "net.fc.weight" in different else different[0]
+        raise ValueError(
+            f"{path} does not fit this model: {name} is {theirs.get(name, 'not there')} in the checkpoint and "
+            f"{own.get(name, 'not there')} in the model ({len(different)} such). Leave out the flags that change the "
+            "model or its number of classes."
+        )
+
+
+def first_process() -> bool:
+    """Whether this process is the one that makes run directories, before Lightning has said so."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
+
+
+def offline(configured: bool) -> bool:
+    """Whether W&B stays offline: unless WANDB_MODE asks for it to be online and the user is logged in."""
+    mode = os.environ.get("WANDB_MODE", "offline" if configured else "online")
+    if mode != "online":
+        return mode != "disabled"
+    import wandb
+
+    if not wandb.api.api_key:
+        warnings.warn("W&B stays offline: nobody is logged in on this machine (wandb login).", stacklevel=2)
+        return True
+    return False
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this repository raised it on purpose, as a sentence for the user, and not some library or bug."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(frame.filename).is_relative_to(HOME) and ".venv" not in frame.filename and frame.line.startswith("raise")
+
+
+def quieten() -> None:
+    """Silence what would tell the user nothing."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for pattern in (
+        r".*isinstance\(treespec, LeafSpec\).*",
+        r".*does not have many workers which may be a bottleneck.*",
+        r".*LearningRateMonitor.*no learning rate schedulers.*",
+        r".*could not find the monitored key.*",
+        r"Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not re.search("litlogger|LitLogger|litmodels|TPU available|HPU available", record.getMessage())
+    )
+
+
+if __name__ == "__main__":
+    main()
