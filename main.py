@@ -6,6 +6,8 @@ python main.py test --ckpt_path runs/digits/resnet20
 
 import argparse
 import difflib
+import inspect
+import difflib
 import json
 import logging
 import os
@@ -23,6 +25,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+import callbacks
+import datamodules
+import lit_models
 from callbacks import PhotoTable, Progress, RunRecord
 from callbacks.run_directory import (
     RECORD,
@@ -63,16 +68,15 @@ def main(args: ArgsType = None) -> None:
             },
             args=args,
         )
-    except (ValueError, OSError, RuntimeError) as error:
-        if not is_ours(error):
+    except (ValueError, OSError, RuntimeError, MisconfigurationException) as error:
+        if not is_for_user(error):
             raise
-        sys.exit(f"error: {error}")
-    except MisconfigurationException as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {sentence(str(error))}")
     finally:
-        if folder := os.environ.get(CLAIMED):
-            release_version(Path(folder))
-        os.environ.pop(CLAIMED, None)
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+        if first_process() and CLAIMED in os.environ:
+            release_version(Path(os.environ.pop(CLAIMED)))
 
 
 class Trainer(pl.Trainer):
@@ -92,11 +96,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the reason, with the nearest name that exists, and exit with status 2."""
-        sys.stderr.write(f"error: {self._sentence(message)}\n")
+        sys.stderr.write(f"error: {sentence(message, known_names(self))}\n")
         sys.exit(2)
-
-    def _sentence(self, message: str) -> str:
-        return message
 
 
 class CommandLine(LightningCLI):
@@ -125,6 +126,8 @@ class CommandLine(LightningCLI):
             below = config_below(verb, self.checkpoint[RECORD], experiments(rest))
             place = rest.index(verb) + 1
             argv = [*rest[:place], "--config", json.dumps(below), *rest[place:]]
+            if verb == "predict" and not any(arg.startswith("--data") for arg in argv[place + 2 :]):
+                raise ValueError("predict wants photos: give --data.paths '[photo.jpg, folder/]'.")
         elif verb in VERBS[1:] and not {"-h", "--help"} & set(argv):
             raise ValueError(f"{verb} wants a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
         self.config = parser.parse_args(argv)
@@ -133,8 +136,12 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        if (by_hand := config.model.init_args.get("num_classes")) is not None:
+            raise ValueError(f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data.")
         config.trainer.precision = resolve_precision(config.trainer.precision)
         make_absolute(config.data)
+        if self.subcommand != "fit":
+            config.trainer.enable_checkpointing = False
         drop_idle_callbacks(config.trainer)
         if self.subcommand == "fit":
             if self.checkpoint:
@@ -290,10 +297,80 @@ def offline(configured: bool) -> bool:
     return False
 
 
-def is_ours(error: BaseException) -> bool:
-    """Whether this repository raised it on purpose, as a sentence for the user, and not some library or bug."""
+def is_for_user(error: BaseException) -> bool:
+    """Whether an error is a sentence for the user: one that this repository raised, or Lightning about its flags."""
+    if isinstance(error, MisconfigurationException) or UNION in str(error):
+        return True
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return Path(frame.filename).is_relative_to(HOME) and ".venv" not in frame.filename and frame.line.startswith("raise")
+    path = Path(frame.filename)
+    return path.is_relative_to(HOME) and ".venv" not in path.parts and (frame.line or "").startswith("raise ")
+
+
+UNION = "Does not validate against any of the Union subtypes"
+
+
+def sentence(message: str, names: list[str] | None = None) -> str:
+    """What jsonargparse means, which says it in many lines and of every type that might have been meant.
+
+    Args:
+        message: jsonargparse's, or any other, which is returned as it is.
+        names: what exists, to guess what was meant.
+    """
+    names = names or []
+    key = match[1] if (match := re.search(r'Parser key "([^"]+)"', message)) else "it"
+    value = match[1] if (match := re.search(r"(?:Given|Got) value: (.*)", message)) else ""
+    if match := re.search(r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: (\S+)|Key '([^']+)' is not", message):
+        name = next(group for group in match.groups() if group)
+        return f"There is no argument {name} here.{guess(name, names)}"
+    if match := re.search(r"Problem with given class_path '([^']+)':\s+(module|No module|unexpected|Class|Expected)", message):
+        return f"{key}: there is no class {match[1]} for it.{guess(match[1], names)}"
+    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+        return f"{key}: there is no class {match[1]}.{guess(match[1], names)}"
+    if match := re.search(r"Literal\[(.*)\]. Got", message):
+        choices = match[1].replace("'", "").split(", ")
+        return f"{key} is {value}: it must be one of {', '.join(choices)}.{guess(value, choices)}"
+    if match := re.search(r"arguments are required: (.*)", message):
+        missing = " and ".join(name.split(".", 1)[-1] for name in match[1].split(", "))
+        return f"Not given: {missing}. Name an experiment, such as --config configs/digits/resnet20.yaml."
+    if match := re.search(r"invalid choice: '([^']+)'", message):
+        return f"There is no command {match[1]}: choose from {', '.join(VERBS)}.{guess(match[1], list(VERBS))}"
+    if UNION in message or key != "it":
+        reasons = [line.strip(" -") for line in message.splitlines()[1:]]
+        skip = ("Expected a path", "Expected a <class 'NoneType'>", "Given value", "Subtypes", "Errors", UNION, "Problem with")
+        reasons = [reason for reason in reasons if reason and not reason.startswith(skip)]
+        expected = [match[1] for reason in reasons if (match := re.search(r"Expected an? <class '([^']+)'>", reason))]
+        if expected:
+            return f"{key} is {value}: it must be {' or '.join(dict.fromkeys(expected))}."
+        return " ".join(reasons[:1]) or message
+    return message
+
+
+def guess(name: str, names: list[str]) -> str:
+    """" Did you mean ...?", or nothing where no name comes near."""
+    bare = {n.lower(): n for n in names} | {n.rsplit(".", 1)[-1].lower(): n for n in names}
+    near = difflib.get_close_matches(name.lower(), bare, n=1, cutoff=0.6) or difflib.get_close_matches(
+        name.rsplit(".", 1)[-1].lower(), bare, n=1, cutoff=0.6
+    )
+    return f" Did you mean {bare[near[0]]}?" if near and bare[near[0]] != name else ""
+
+
+def known_names(parser: LightningArgumentParser) -> list[str]:
+    """The flags of every verb, the classes of this repository and torch's optimizers, and all their arguments."""
+    verbs = [action for action in parser._actions if isinstance(action.choices, dict)]
+    parsers = [sub for action in verbs for sub in action.choices.values()] or [parser]
+    flags = [option for sub in parsers for action in sub._actions for option in action.option_strings]
+    optimizers = [getattr(torch.optim, name) for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name))]
+    classes = [getattr(module, name) for module in (lit_models, datamodules, callbacks) for name in module.__all__]
+    paths = [f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in classes]
+    paths += [f"torch.optim.{cls.__name__}" for cls in optimizers]
+    arguments = {
+        name
+        for cls in [*classes, *optimizers]
+        for base in cls.__mro__[:-1]
+        if "__init__" in vars(base)
+        for name in inspect.signature(base.__init__).parameters
+    }
+    return [*flags, *paths, *sorted(arguments - {"self", "args", "kwargs"})]
 
 
 def quieten() -> None:
@@ -304,6 +381,7 @@ def quieten() -> None:
         r".*does not have many workers which may be a bottleneck.*",
         r".*LearningRateMonitor.*no learning rate schedulers.*",
         r".*could not find the monitored key.*",
+        r".*callbacks used to create the checkpoint need to be provided.*",
         r"Checkpoint directory .* exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", pattern)

@@ -69,6 +69,8 @@ class StepLRDecay(pl.Callback):
             raise ValueError(
                 f"StepLRDecay and the model's lr_scheduler {name} would both set the learning rate: remove one of them."
             )
+        if sum(isinstance(callback, StepLRDecay) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise ValueError("There are two StepLRDecay callbacks, of which the last would win: remove one of them.")
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])  # a resumed optimizer brings its own

@@ -17,7 +17,7 @@ class Progress(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)
         self.lines = not sys.stdout.isatty()
-        self.epoch_start = self.last_line = 0.0
+        self.epoch_start = self.last_line = time.monotonic()
         if self.lines:
             self.disable()
 

@@ -1,0 +1,79 @@
+"""Fixtures: the real command line in an empty directory, and CIFAR-10's layout with a handful of images."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import main
+
+HOME = Path(main.__file__).parent
+DIGITS = str(HOME / "configs" / "digits" / "resnet20.yaml")
+# A run of 3 epochs of 4 batches that takes two seconds
+TINY = ["--data", "datamodules.Synthetic", "--data.classes", "6", "--data.size", "16", "--data.train_size", "32"]
+TINY += ["--data.val_size", "8", "--data.test_size", "11", "--data.batch_size", "8", "--trainer.max_epochs", "3"]
+TINY += ["--trainer.log_every_n_steps", "1"]
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory (its name has a space) to type commands in, W&B off for speed."""
+    folder = tmp_path / "some where"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    return folder
+
+
+@pytest.fixture
+def run(here: Path) -> Run:
+    """Type a command: run("fit", "--config", ...)."""
+    return lambda *args: main.main([str(arg) for arg in args])
+
+
+@pytest.fixture
+def fails(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Type a command that must fail, and return its one sentence."""
+
+    def type_it(*args: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            run(*args)
+        printed = capsys.readouterr().err
+        text = stop.value.code if isinstance(stop.value.code, str) else printed
+        assert stop.value.code not in (0, None)
+        lines = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, text
+        assert "Traceback" not in printed
+        return lines[0]
+
+    return type_it
+
+
+@pytest.fixture
+def tiny_run(run: Run) -> Path:
+    """A finished tiny run."""
+    run("fit", "--config", DIGITS, *TINY)
+    return Path("runs/digits/resnet20/version_0")
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> Path:
+    """A root with cifar-10-batches-py of 5 x 40 training and 20 test images."""
+    return write_cifar(tmp_path / "cifar data")
+
+
+def write_cifar(root: Path) -> Path:
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    sizes = {**{f"data_batch_{k}": 40 for k in range(1, 6)}, "test_batch": 20}
+    for name, size in sizes.items():
+        data = rng.integers(0, 256, (size, 3072), dtype=np.uint8)
+        # protocol 2 and latin1 strings, as the official files
+        content = {"data": data, "labels": [i % 10 for i in range(size)], "batch_label": name}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    return root

@@ -1,0 +1,130 @@
+import inspect
+from functools import partial
+
+import lightning
+import pytest
+import torch
+from torch import nn
+
+import lit_models
+from lit_models import LitClassifier, LitResNet
+from lit_models.metrics import TopKError
+
+SGD = partial(torch.optim.SGD, lr=0.1, weight_decay=1e-4)
+
+
+@pytest.fixture
+def model() -> LitResNet:
+    torch.manual_seed(0)
+    return LitResNet(10, depth=20, optimizer=SGD).eval()
+
+
+@pytest.mark.parametrize("name", [name for name in lit_models.__all__ if name != "LitClassifier"])
+def test_num_classes_comes_first_and_has_no_default(name):
+    first, *others = inspect.signature(getattr(lit_models, name).__init__).parameters.values()
+    assert first.name == "self" and others[0].name == "num_classes"
+    assert others[0].default is inspect.Parameter.empty
+    assert any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in others)
+
+
+def test_optimizer_has_no_default():
+    assert inspect.signature(LitClassifier.__init__).parameters["optimizer"].default is inspect.Parameter.empty
+
+
+def test_views_count_by_the_mean_of_their_probabilities(model):
+    views = torch.randn(3, 5, 3, 32, 32)
+    with torch.no_grad():
+        expected = torch.stack([model(views[:, v]).softmax(1) for v in range(5)]).mean(0)
+        torch.testing.assert_close(model.log_probabilities(views).exp(), expected)
+        torch.testing.assert_close(model.log_probabilities([views[:, :2], views[:, 2:]]).exp(), expected)
+
+
+def test_views_of_several_sizes(model):
+    large, small = torch.randn(2, 1, 3, 40, 40), torch.randn(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        parts = [model(large[:, 0]).softmax(1), *(model(small[:, v]).softmax(1) for v in range(3))]
+        torch.testing.assert_close(model.log_probabilities([large, small]).exp(), torch.stack(parts).mean(0))
+
+
+def test_one_view_equals_the_plain_forward_pass(model):
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model.log_probabilities(images), model(images).log_softmax(1))
+        torch.testing.assert_close(model.log_probabilities(images[:, None]), model(images).log_softmax(1))
+
+
+def test_views_go_through_the_net_a_bounded_number_at_a_time(model):
+    model.images_per_forward, sizes = 4, []
+    model.net.register_forward_pre_hook(lambda net, args: sizes.append(len(args[0])))
+    with torch.no_grad():
+        model.log_probabilities(torch.randn(3, 5, 3, 32, 32))
+    assert max(sizes) <= 4 and sum(sizes) == 15
+
+
+def test_no_decay_on_norm_and_bias_as_an_option():
+    optimizer = LitResNet(10, depth=20, optimizer=SGD, decay_norm_and_bias=False).configure_optimizers()
+    decayed, free = optimizer.param_groups
+    assert free["weight_decay"] == 0 and decayed["weight_decay"] == 1e-4
+    assert all(p.ndim == 1 for p in free["params"]) and all(p.ndim > 1 for p in decayed["params"])
+    assert sum(p.numel() for g in (decayed, free) for p in g["params"]) == 269_722
+    assert len(LitResNet(10, depth=20, optimizer=SGD).configure_optimizers().param_groups) == 1
+
+
+def test_frozen_batch_norm_stays_as_it_is_also_in_training_mode():
+    model = LitResNet(10, depth=20, optimizer=SGD, freeze_batch_norm=True).train()
+    before = {k: v.clone() for k, v in model.state_dict().items() if "bn" in k}
+    optimizer = model.configure_optimizers()
+    model.loss(model(torch.randn(4, 3, 32, 32)), torch.tensor([1, 2, 3, 4])).backward()
+    optimizer.step()
+    assert model.net.training and model.net.conv1.weight.grad is not None
+    after = model.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+
+
+def test_label_smoothing_is_in_the_training_loss_only():
+    model = LitResNet(10, depth=20, optimizer=SGD, label_smoothing=0.1)
+    logits, labels = torch.randn(4, 10), torch.tensor([1, 2, 3, 4])
+    assert model.loss(logits, labels) == nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    with pytest.raises(ValueError, match="label_smoothing is 1.5"):
+        LitResNet(10, depth=20, optimizer=SGD, label_smoothing=1.5)
+
+
+def test_channels_last():
+    assert LitResNet(10, depth=20, optimizer=SGD).net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    plain = LitResNet(10, depth=20, optimizer=SGD, channels_last=False)
+    assert plain.net.layer1[0].conv1.weight.is_contiguous()
+
+
+def test_compiling_keeps_the_keys():
+    plain, compiled = (LitResNet(10, depth=20, optimizer=SGD, compile=flag) for flag in (False, True))
+    compiled.setup("fit")
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+
+
+def test_hyper_parameters_are_plain_and_a_checkpoint_made_in_python_loads(tmp_path):
+    model = LitResNet(7, depth=20, optimizer=SGD, norm="group")
+    trainer = lightning.Trainer(logger=False, max_epochs=0, barebones=True)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    assert "optimizer" not in model.hparams and model.hparams["depth"] == 20
+    torch.load(tmp_path / "x.ckpt", weights_only=True)
+    again = LitResNet.load_from_checkpoint(tmp_path / "x.ckpt", optimizer=SGD)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_top_k_error_counts_exactly():
+    scores = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
+    target = torch.tensor([1, 1, 0, 2])
+    for k, expected in ((1, 0.75), (2, 0.5), (3, 0.0)):
+        metric = TopKError(k)
+        metric.update(scores[:3], target[:3])
+        metric.update(scores[3:], target[3:])  # a ragged last batch weighs by its size
+        assert metric.compute() == expected
+
+
+def test_a_net_that_gives_nan_or_constants_is_no_good_net():
+    target = torch.arange(10)
+    for scores in (torch.full((10, 10), float("nan")), torch.zeros(10, 10)):
+        metric = TopKError(1)
+        metric.update(scores, target)
+        assert metric.compute() >= 0.8

@@ -1,0 +1,123 @@
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from lit_models.nets.layers import groups, norm_layer
+from lit_models.nets.resnet import PadShortcut, resnet
+
+IMAGENET_A = {18: 11_515_688, 34: 21_623_848, 50: 22_780_456, 101: 41_772_584, 152: 57_416_232}
+IMAGENET_B = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}
+IMAGENET_C = {18: 12_043_816, 34: 22_716_840, 50: 40_128_552, 101: 76_981_288, 152: 107_335_720}
+CIFAR_A = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
+CIFAR_B = {20: 272_474, 32: 466_906, 44: 661_338, 56: 855_770, 110: 1_730_714}
+
+COUNTS = [
+    *((depth, 1000, "A", count) for depth, count in IMAGENET_A.items()),
+    *((depth, 1000, "B", count) for depth, count in IMAGENET_B.items()),
+    *((depth, 1000, "C", count) for depth, count in IMAGENET_C.items()),
+    *((depth, 10, "A", count) for depth, count in CIFAR_A.items()),
+    *((depth, 10, "B", count) for depth, count in CIFAR_B.items()),
+    (18, 1000, "none", 11_515_688),
+    (34, 1000, "none", 21_623_848),
+    (18, 1000, None, 11_689_512),  # what the paper reports: B on ImageNet
+    (20, 10, None, 269_722),  # and A on CIFAR
+]
+
+
+@pytest.mark.parametrize(("depth", "classes", "shortcut", "count"), COUNTS)
+def test_parameters_are_those_of_the_paper(depth, classes, shortcut, count):
+    with torch.device("meta"):
+        net = resnet(depth, classes, shortcut=shortcut)
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_torchvisions_weights_give_torchvisions_logits(depth):
+    theirs, ours = getattr(torchvision.models, f"resnet{depth}")().eval(), resnet(depth, 1000).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
+
+
+def test_group_norm_is_that_of_the_published_resnet50_gn():
+    theirs, ours = timm.create_model("resnet50_gn").eval(), resnet(50, 1000, norm="group").eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(16, 4), (32, 8), (48, 12), (64, 32), (256, 32), (80, 20), (2, 1)])
+def test_groups(channels, expected):
+    assert groups(channels) == expected
+    assert channels % groups(channels) == 0
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize(
+    ("depth", "shortcut"), [(20, "A"), (20, "none"), (18, "B"), (18, "C"), (50, "B"), (50, "none"), (50, "A")]
+)
+def test_every_parameter_gets_a_gradient(depth, shortcut, norm):
+    net = resnet(depth, 7, shortcut=shortcut, norm=norm)
+    logits = net(torch.randn(2, 3, 32, 32))
+    assert logits.shape == (2, 7)
+    logits.square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_no_convolution_has_a_bias_beside_a_norm():
+    convolutions = {norm: [m for m in resnet(20, 10, norm=norm).modules() if isinstance(m, nn.Conv2d)] for norm in
+                    ("batch", "group", "none")}
+    assert all(m.bias is None for norm in ("batch", "group") for m in convolutions[norm])
+    assert all(m.bias is not None for m in convolutions["none"])
+
+
+def test_option_a_takes_every_second_pixel_and_pads_both_sides():
+    images = torch.randn(2, 16, 8, 8)
+    out = PadShortcut(16, 32, stride=2)(images)
+    assert out.shape == (2, 32, 4, 4)
+    assert torch.equal(out[:, 8:24], images[:, :, ::2, ::2])
+    assert out[:, :8].abs().sum() == 0 and out[:, 24:].abs().sum() == 0
+
+
+def test_a_plain_net_adds_nothing():
+    net = resnet(20, 10, shortcut="none")
+    block = net.layer1[0]
+    nn.init.zeros_(block.bn2.weight)
+    nn.init.zeros_(block.bn2.bias)
+    assert block(torch.rand(2, 16, 8, 8)).abs().sum() == 0
+
+
+def test_stride_sits_where_it_is_asked_for():
+    paper, v15 = resnet(50, 10, stride_in_1x1=True).layer2[0], resnet(50, 10).layer2[0]
+    assert (paper.conv1.stride, paper.conv2.stride) == ((2, 2), (1, 1))
+    assert (v15.conv1.stride, v15.conv2.stride) == ((1, 1), (2, 2))
+
+
+def test_he_initialisation_and_zero_last_gamma():
+    net = resnet(50, 10, zero_init_last=True)
+    weight = net.layer4[0].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.02)
+    assert all(block.bn3.weight.abs().sum() == 0 for block in net.layer2)
+    assert all(block.bn2.weight.min() == 1 for block in net.layer2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 21}, "depth 21"),
+        ({"depth": 20, "stride_in_1x1": True}, "bottleneck"),
+        ({"depth": 20, "shortcut": "none", "zero_init_last": True}, "zero_init_last"),
+        ({"depth": 20, "norm": "none", "zero_init_last": True}, "zero_init_last"),
+    ],
+)
+def test_impossible_nets_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        resnet(num_classes=10, **arguments)
+
+
+def test_norm_layers():
+    assert isinstance(norm_layer("batch", 8), nn.BatchNorm2d)
+    assert isinstance(norm_layer("none", 8), nn.Identity)
