@@ -74,7 +74,8 @@ class StepLRDecay(pl.Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])  # a resumed optimizer brings its own
-        self._set(trainer, trainer.fit_loop.batch_idx + 1)
+        # A run resumed at an epoch's end still counts that epoch's batches here
+        self._set(trainer, (trainer.fit_loop.batch_idx + 1) % int(trainer.num_training_batches))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -85,7 +86,9 @@ class StepLRDecay(pl.Callback):
     def _set(self, trainer: pl.Trainer, batches_done: int) -> None:
         position: float = trainer.global_step
         if self.interval == "epoch":
-            position = trainer.current_epoch + batches_done / trainer.num_training_batches
+            # `processed`, not `current_epoch`, which lags behind in a run of max_steps that is resumed
+            epochs = trainer.fit_loop.epoch_progress.current.processed
+            position = epochs + batches_done / trainer.num_training_batches
         factor = self.factor(position)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:

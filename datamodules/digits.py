@@ -25,7 +25,7 @@ class Digits(ImageData):
         self.num_classes = 10
         self.class_names = [str(digit) for digit in range(10)]
         # mean and standard deviation of the training pixels
-        self.preprocessing = {"resize": 32, "crop": 32, "mean": [0.305] * 3, "std": [0.350] * 3}
+        self.preprocessing = {"resize": 32, "crop": 32, "mean": [0.305] * 3, "std": [0.324] * 3}
         self.shift = shift
 
     def load(self) -> None:

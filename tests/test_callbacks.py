@@ -1,0 +1,187 @@
+import csv
+from functools import partial
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor
+
+from callbacks import RunLogger, StepLRDecay, Throughput
+from callbacks.run_directory import claim_version, find_checkpoint, release_version, version_folder
+from callbacks.run_record import rebase
+from datamodules import Synthetic
+from lit_models import LitResNet
+
+
+class Rates(pl.Callback):
+    """The learning rate of every step that was taken."""
+
+    def __init__(self):
+        self.taken = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.taken.append(optimizer.param_groups[0]["lr"])
+
+
+def fit(tmp_path, decay, epochs, model=None, ckpt_path=None, max_steps=-1, extra=()):
+    rates = Rates()
+    model = model or LitResNet(4, depth=20, optimizer=partial(torch.optim.SGD, lr=0.4))
+    data = Synthetic(classes=4, size=8, train_size=10, val_size=0, test_size=4, batch_size=4)  # 3 steps an epoch
+    trainer = pl.Trainer(
+        max_epochs=epochs, max_steps=max_steps, callbacks=[decay, rates, *extra], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(model, data, ckpt_path=ckpt_path)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    return rates.taken, trainer
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"step_size": 2}, [0.4] * 6 + [0.04] * 6),
+        ({"step_size": 1, "gamma": 0.5}, [0.4] * 3 + [0.2] * 3 + [0.1] * 3 + [0.05] * 3),
+        ({"milestones": [1, 3]}, [0.4] * 3 + [0.04] * 6 + [0.004] * 3),
+        ({"milestones": [4, 7], "interval": "step"}, [0.4] * 4 + [0.04] * 3 + [0.004] * 5),
+        ({"step_size": 5, "interval": "step"}, [0.4] * 5 + [0.04] * 5 + [0.004] * 2),
+        ({"step_size": 4 / 3, "gamma": 0.5}, [0.4] * 4 + [0.2] * 4 + [0.1] * 4),
+        (
+            {"milestones": [6], "interval": "step", "warmup": 4, "warmup_factor": 0.1, "warmup_shape": "constant"},
+            [0.04] * 4 + [0.4] * 2 + [0.04] * 6,
+        ),
+        (
+            {"milestones": [3], "warmup": 1, "warmup_factor": 0.25, "warmup_shape": "linear"},
+            [0.1, 0.2, 0.3] + [0.4] * 6 + [0.04] * 3,
+        ),
+    ],
+)
+def test_step_decay_straight_and_resumed(tmp_path, settings, expected):
+    straight, _ = fit(tmp_path, StepLRDecay(**settings), epochs=4)
+    assert straight == pytest.approx(expected, rel=1e-6)
+    first, _ = fit(tmp_path, StepLRDecay(**settings), epochs=2)
+    second, _ = fit(tmp_path, StepLRDecay(**settings), epochs=4, ckpt_path=tmp_path / "x.ckpt")
+    assert first + second == straight
+
+
+def test_step_decay_equals_torchs_multi_step(tmp_path):
+    scheduler = partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[1, 2], gamma=0.2)
+    model = LitResNet(4, depth=20, optimizer=partial(torch.optim.SGD, lr=0.4), lr_scheduler=scheduler)
+    theirs, _ = fit(tmp_path, Throughput(), epochs=3, model=model)
+    ours, _ = fit(tmp_path, StepLRDecay(milestones=[1, 2], gamma=0.2), epochs=3)
+    assert ours == pytest.approx(theirs)
+
+
+def test_the_monitor_sees_at_an_epochs_start_what_the_epoch_uses(tmp_path):
+    logger = RunLogger(save_dir=tmp_path, name="x", version=0)
+    trainer = pl.Trainer(
+        max_epochs=3, callbacks=[StepLRDecay(step_size=1), LearningRateMonitor("epoch")], logger=logger,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, log_every_n_steps=1,
+    )  # fmt: skip
+    data = Synthetic(classes=4, size=8, train_size=10, val_size=0, test_size=4, batch_size=4)
+    trainer.fit(LitResNet(4, depth=20, optimizer=partial(torch.optim.SGD, lr=0.4)), data)
+    with open(tmp_path / "x" / "version_0" / "metrics.csv") as file:
+        rows = [(int(row["step"]), float(row["lr-SGD"])) for row in csv.DictReader(file) if row["lr-SGD"]]
+    assert [step for step, _ in rows] == [0, 3, 6] and [rate for _, rate in rows] == pytest.approx([0.4, 0.04, 0.004])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "either step_size or milestones"),
+        ({"step_size": 2, "milestones": [1]}, "either step_size or milestones"),
+        ({"step_size": 0}, "step_size is 0"),
+        ({"milestones": [3, 1]}, "must ascend"),
+        ({"step_size": 1, "gamma": 0}, "gamma 0"),
+        ({"step_size": 1, "warmup": -1}, "warmup -1"),
+    ],
+)
+def test_step_decay_refuses_what_makes_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        StepLRDecay(**settings)
+
+
+def test_step_decay_refuses_a_second_hand_on_the_rate(tmp_path):
+    scheduler = partial(torch.optim.lr_scheduler.StepLR, step_size=1)
+    model = LitResNet(4, depth=20, optimizer=partial(torch.optim.SGD, lr=0.4), lr_scheduler=scheduler)
+    with pytest.raises(ValueError, match="StepLRDecay and the model's lr_scheduler StepLR"):
+        fit(tmp_path, StepLRDecay(step_size=1), epochs=1, model=model)
+    with pytest.raises(ValueError, match="two StepLRDecay"):
+        fit(tmp_path, StepLRDecay(step_size=1), epochs=1, extra=[StepLRDecay(step_size=2)])
+
+
+def test_one_cycle_takes_the_length_of_the_run(tmp_path):
+    cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.4, total_steps=None)
+    model = LitResNet(
+        4, depth=20, optimizer=partial(torch.optim.SGD, lr=0.4, momentum=0.9), lr_scheduler=cycle, lr_interval="step"
+    )
+    rates, trainer = fit(tmp_path, Throughput(), epochs=3, model=model)
+    assert trainer.lr_scheduler_configs[0].scheduler.total_steps == 9 and max(rates) == pytest.approx(0.4, rel=0.05)
+    with pytest.raises(ValueError, match="laid out for 9 steps and this run takes 12"):
+        fit(tmp_path, Throughput(), epochs=4, model=model, ckpt_path=tmp_path / "x.ckpt")
+
+
+def test_throughput_counts_images_over_time(tmp_path, monkeypatch):
+    clock = iter(float(t) for t in range(1000))  # each look at the clock is a second later
+    monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: next(clock))
+    _, trainer = fit(tmp_path, Throughput(), epochs=2)
+    # 10 images in batches of 4, 4 and 2: after the first one 6 images in 2 seconds
+    assert trainer.callback_metrics["train/images_per_s"] == 3.0
+
+
+def test_cutting_metrics_keeps_what_was_cut(tmp_path):
+    logger = RunLogger(save_dir=tmp_path, name="x", version=0)
+    for step in range(6):
+        logger.log_metrics({"a": step}, step)
+    logger.save()
+    again = RunLogger(save_dir=tmp_path, name="x", version=0)
+    assert again.experiment is not None
+    again.cut(4)
+    again.log_metrics({"a": 40, "b": 1}, 4)
+    again.save()
+    folder = tmp_path / "x" / "version_0"
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [(row["a"], row["step"]) for row in rows] == [("0", "0"), ("1", "1"), ("2", "2"), ("3", "3"), ("40", "4")]
+    assert len(list(csv.DictReader((folder / "metrics-until_step_5.csv").open()))) == 6
+
+
+def test_each_run_claims_a_version_of_its_own(tmp_path):
+    first, second = claim_version(tmp_path / "d" / "e"), claim_version(tmp_path / "d" / "e")
+    assert [first.name, second.name] == ["version_0", "version_1"]
+    (first / "kept").touch()
+    release_version(first), release_version(second)
+    assert first.exists() and not second.exists()
+
+
+def test_a_run_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"cannot be made .*--runs"):
+        claim_version(tmp_path / "file" / "x")
+
+
+def test_checkpoints_are_found_by_file_version_and_experiment(tmp_path):
+    for version, names in ((0, ("best", "last")), (9, ("best", "last")), (10, ("last",)), (11, ())):
+        folder = tmp_path / f"version_{version}" / "checkpoints"
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / f"{name}.ckpt").touch()
+    at = lambda version, name: tmp_path / f"version_{version}" / "checkpoints" / f"{name}.ckpt"  # noqa: E731
+    assert find_checkpoint(tmp_path, "fit") == find_checkpoint(tmp_path, "test") == at(10, "last")
+    assert find_checkpoint(tmp_path / "version_9", "test") == at(9, "best")
+    assert find_checkpoint(tmp_path / "version_9", "fit") == at(9, "last")
+    assert find_checkpoint(at(0, "best"), "fit") == at(0, "best")
+    assert version_folder(at(0, "best")) == tmp_path / "version_0"
+    assert version_folder(Path("/somewhere/x.ckpt")) is None
+    for wrong, message in ((tmp_path / "version_11", "holds no checkpoint"), (tmp_path / "no", "There is no checkpoint")):
+        with pytest.raises(FileNotFoundError, match=message):
+            find_checkpoint(wrong, "test")
+
+
+def test_a_moved_run_keeps_its_best():
+    state = {
+        "dirpath": "/old/checkpoints", "best_model_path": "/old/checkpoints/best.ckpt", "kth_best_model_path": "",
+        "last_model_path": "", "best_k_models": {"/old/checkpoints/best.ckpt": torch.tensor(0.1)},
+    }  # fmt: skip
+    rebase(state, Path("/old/checkpoints"), Path("/new/checkpoints"))
+    assert state["dirpath"] == "/new/checkpoints" and state["best_model_path"] == "/new/checkpoints/best.ckpt"
+    assert list(state["best_k_models"]) == ["/new/checkpoints/best.ckpt"]

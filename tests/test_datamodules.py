@@ -1,0 +1,249 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+import datamodules
+from datamodules import CIFAR10, Digits, Photos, Synthetic
+from datamodules.augment import normalise, random_crop, random_flip
+from datamodules.base import ExactSampler, TensorImages, mix_seed, stratified_split
+from datamodules.photos import PhotoFiles
+
+
+@pytest.mark.parametrize("data", [Digits(), CIFAR10(), Synthetic(classes=7)])
+def test_classes_and_preprocessing_are_known_right_after_init(data):
+    assert data.num_classes == len(data.class_names)
+    assert set(data.preprocessing) == {"resize", "crop", "mean", "std"}
+
+
+def test_digits_are_1257_180_and_360_stratified_and_fixed():
+    first, second = Digits(), Digits()
+    first.setup("fit"), second.setup("fit")
+    assert [len(s) for s in (first.train_set, first.val_set, first.test_set)] == [1257, 180, 360]
+    assert torch.equal(first.test_set.images, second.test_set.images)
+    for part in (first.train_set, first.val_set, first.test_set):
+        share = part.labels.bincount() / len(part)
+        assert (share - 0.1).abs().max() < 0.006
+    assert first.train_set.images.dtype == torch.uint8 and first.train_set.images.shape[1:] == (3, 32, 32)
+    everything = torch.cat([s.images for s in (first.train_set, first.val_set, first.test_set)])
+    assert len({bytes(image.numpy().tobytes()) for image in everything}) >= 1790  # no image in two parts
+
+
+def test_normalised_digits_have_mean_0_and_deviation_1():
+    data = Digits()
+    data.setup("fit")
+    images, _ = data.on_after_batch_transfer((data.train_set.images, data.train_set.labels), 0)
+    assert abs(images.mean()) < 0.02 and abs(images.std() - 1) < 0.02
+
+
+def test_split_is_stratified_exact_and_a_function_of_the_seed():
+    labels = np.repeat([0, 1, 2], [50, 33, 17])
+    rest, held = stratified_split(labels, 10, seed=3)
+    assert len(held) == 10 and sorted([*rest, *held]) == list(range(100))
+    assert np.bincount(labels[held]).tolist() == [5, 3, 2]
+    assert np.array_equal(held, stratified_split(labels, 10, seed=3)[1])
+    assert not np.array_equal(held, stratified_split(labels, 10, seed=4)[1])
+    assert len(stratified_split(labels, 0, seed=0)[1]) == 0
+
+
+@pytest.mark.parametrize(("size", "world"), [(5, 2), (37, 4), (8, 8), (10, 3)])
+def test_evaluation_ranks_see_every_image_once(size, world):
+    parts = [list(ExactSampler(size, shuffle=False, rank=r, world_size=world)) for r in range(world)]
+    assert sorted(i for part in parts for i in part) == list(range(size))
+    assert all(parts) and [len(p) for p in parts] == [
+        len(ExactSampler(size, shuffle=False, rank=r, world_size=world)) for r in range(world)
+    ]
+
+
+def test_training_ranks_take_equally_many_different_images_and_epochs_differ():
+    samplers = [ExactSampler(37, shuffle=True, seed=1, rank=r, world_size=4) for r in range(4)]
+    parts = [list(s) for s in samplers]
+    assert {len(p) for p in parts} == {9} and len({i for p in parts for i in p}) == 36
+    samplers[0].set_epoch(1)
+    assert list(samplers[0]) != parts[0]
+    samplers[0].set_epoch(0)
+    assert list(samplers[0]) == parts[0]
+    assert list(ExactSampler(37, shuffle=True, seed=2, world_size=4)) != parts[0]
+
+
+def test_the_sampler_is_not_sharded_twice_by_lightning():
+    assert isinstance(ExactSampler(3, shuffle=False), torch.utils.data.DistributedSampler)
+
+
+def test_seeds_of_neighbouring_steps_have_nothing_in_common():
+    seeds = {mix_seed(s, e, b, r) for s in range(3) for e in range(5) for b in range(50) for r in range(2)}
+    assert len(seeds) == 1500 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_gives_whole_batches_whatever_the_workers(workers):
+    data = Synthetic(classes=4, size=8, train_size=20, val_size=6, test_size=7, batch_size=3, num_workers=workers)
+    data.setup("test")
+    batches = list(data.test_dataloader())
+    assert [len(y) for _, y in batches] == [3, 3, 1] and batches[0][0].shape == (3, 3, 8, 8)
+    assert torch.equal(torch.cat([x for x, _ in batches]), data.test_set.images)
+
+
+def test_random_crop_gives_each_window_of_the_padded_image_equally_often():
+    """The same distribution as torchvision's RandomCrop(8, padding=2), image by image."""
+    image = torch.arange(1, 1 + 3 * 64, dtype=torch.uint8).reshape(3, 8, 8)
+    padded = torch.nn.functional.pad(image, (2,) * 4)
+    windows = {padded[:, t : t + 8, l : l + 8].numpy().tobytes(): 0 for t in range(5) for l in range(5)}
+    assert len(windows) == 25
+    theirs, transform = dict(windows), v2.RandomCrop(8, padding=2)
+    torch.manual_seed(0)
+    n = 5000
+    for out in random_crop(image.expand(n, -1, -1, -1), padding=2):
+        windows[out.numpy().tobytes()] += 1  # a KeyError is a window that cannot be
+    for _ in range(200):
+        theirs[transform(image).numpy().tobytes()] += 1
+    expected = n / 25
+    chi_square = sum((count - expected) ** 2 / expected for count in windows.values())
+    assert chi_square < 51.2  # 24 degrees of freedom, p = 0.001
+
+
+def test_images_of_a_batch_are_cropped_and_mirrored_independently():
+    torch.manual_seed(0)
+    image = torch.randint(256, (3, 8, 8), dtype=torch.uint8)
+    mirrored = torch.stack([(out != image).any() for out in random_flip(image.expand(2000, -1, -1, -1))])
+    assert torch.equal(random_flip(image[None])[0] == image.flip(-1), torch.ones_like(image) == 1) or not mirrored.all()
+    assert 0.45 < mirrored.float().mean() < 0.55
+    pairs = (mirrored[:-1] == mirrored[1:]).float().mean()
+    assert 0.45 < pairs < 0.55
+    for out in random_flip(image.expand(50, -1, -1, -1)):
+        assert torch.equal(out, image) or torch.equal(out, image.flip(-1))
+
+
+def test_normalise_is_torchvisions():
+    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    mean, std = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+    expected = v2.functional.normalize(images.float() / 255, mean, std)
+    torch.testing.assert_close(normalise(images, mean, std), expected)
+    assert normalise(images, mean, std).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(normalise(images[:, None], mean, std)[:, 0], expected)
+
+
+def test_cifar10_reads_the_official_layout(cifar):
+    data = CIFAR10(root=cifar, val_size=20)
+    data.setup("fit")
+    assert [len(s) for s in (data.train_set, data.val_set, data.test_set)] == [180, 20, 20]
+    assert data.val_set.labels.bincount().tolist() == [2] * 10
+    content = pickle.loads((cifar / "cifar-10-batches-py" / "test_batch").read_bytes(), encoding="latin1")
+    assert np.array_equal(data.test_set.images.numpy(), content["data"].reshape(-1, 3, 32, 32))
+    inside = CIFAR10(root=cifar / "cifar-10-batches-py", val_size=0)
+    inside.setup("fit")
+    assert len(inside.train_set) == 200 and inside.val_set is None and inside.val_dataloader() == []
+
+
+def test_cifar10_from_a_read_only_folder(cifar):
+    for path in [*cifar.rglob("*"), cifar]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    CIFAR10(root=cifar, val_size=20).setup("fit")
+    for path in [cifar, *cifar.rglob("*")]:
+        path.chmod(0o755)
+
+
+def test_half_a_cifar10_names_what_is_missing(cifar):
+    (cifar / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(FileNotFoundError, match=r"incomplete, data_batch_3 missing"):
+        CIFAR10(root=cifar).setup("fit")
+
+
+def test_a_truncated_batch_file_is_named(cifar):
+    path = cifar / "cifar-10-batches-py" / "data_batch_2"
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(ValueError, match=r"data_batch_2 is no whole CIFAR-10 batch file"):
+        CIFAR10(root=cifar).setup("fit")
+
+
+class Evil:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+def test_a_batch_file_that_runs_code_runs_none(cifar, tmp_path):
+    (cifar / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    with pytest.raises(ValueError, match="data_batch_1 is no whole"):
+        CIFAR10(root=cifar).setup("fit")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_missing_cifar10_that_cannot_be_downloaded_says_what_to_do(tmp_path, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", no_network)
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .*no network.*--data.root"):
+        CIFAR10(root=tmp_path).setup("fit")
+
+
+@pytest.mark.parametrize(("size", "images"), [(200, "200"), (-1, "200")])
+def test_a_validation_set_that_leaves_nothing_is_refused(cifar, size, images):
+    with pytest.raises(ValueError, match=f"val_size {size} must leave"):
+        CIFAR10(root=cifar, val_size=size).setup("fit")
+
+
+def test_photos_of_every_kind_become_upright_rgb_squares(tmp_path):
+    base = Image.new("RGB", (60, 40), (200, 10, 10))
+    base.save(tmp_path / "a.jpg")
+    base.convert("L").save(tmp_path / "b.png")
+    base.convert("CMYK").save(tmp_path / "c.jpg")
+    base.convert("RGBA").save(tmp_path / "d.webp")
+    half = Image.new("RGB", (60, 40))
+    half.paste((255, 255, 255), (0, 0, 30, 40))  # left half white: with orientation 6 (turn right) it ends on top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half.save(tmp_path / "e.png", exif=exif)
+    files = sorted(tmp_path.iterdir())
+    images = [PhotoFiles(files, resize=32, crop=32)[i] for i in range(5)]
+    assert all(image.shape == (3, 32, 32) and image.dtype == torch.uint8 for image, _ in images)
+    assert abs(int(images[0][0][0, 16, 16]) - 200) < 6 and int(images[2][0][0, 16, 16]) > 150
+    turned = images[4][0].float().mean(0)
+    assert turned[:8].mean() > 200 and turned[-8:].mean() < 50
+
+
+def test_photos_are_found_in_folders_and_missing_ones_named(tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("deep/er/x.JPG", "deep/y.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    (tmp_path / "deep" / "notes.txt").write_text("no image")
+    settings = {"preprocessing": {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}, "class_names": ["a", "b"]}
+    photos = Photos([tmp_path], **settings)
+    assert [file.name for file in photos.files] == ["x.JPG", "y.png"] and photos.num_classes == 2
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        Photos([tmp_path / "nothing.jpg"], **settings)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no image"):
+        Photos([tmp_path / "empty"], **settings)
+
+
+def test_an_unreadable_photo_is_left_out_with_a_warning(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
+    settings = {"preprocessing": {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}, "class_names": ["a"]}
+    with pytest.warns(UserWarning, match=r"bad.png is left out"):
+        images, places = next(iter(Photos([tmp_path], **settings).predict_dataloader()))
+    assert images.shape == (1, 3, 8, 8) and places.tolist() == [1]
+
+
+def test_subset_keeps_images_and_labels_together():
+    images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 2, 2)
+    part = TensorImages(images, torch.arange(5)).subset([3, 1])
+    assert part.images[:, 0, 0, 0].tolist() == part.labels.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"classes": 0}, {"size": 0}])
+def test_sizes_below_one_are_refused(arguments):
+    with pytest.raises(ValueError, match="at least 1"):
+        Synthetic(**arguments)
+
+
+def test_public_names():
+    assert all(hasattr(datamodules, name) for name in datamodules.__all__)

@@ -1,0 +1,140 @@
+"""An interrupted run that is resumed ends with the same bits as one that was not."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.conftest import DIGITS, TINY
+
+EXPERIMENT = """
+model:
+  class_path: tests.dropout_net.LitDropoutNet
+  init_args:
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
+data:
+  class_path: tests.dropout_net.JitteredNoise
+trainer:
+  log_every_n_steps: 1
+  callbacks+:
+    - class_path: callbacks.StepLRDecay
+      init_args: {milestones: [1, 1.5, 2.25]}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args:
+        filename: step-{step}
+        every_n_train_steps: 1
+        save_top_k: -1
+        auto_insert_metric_name: false
+"""
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return list(first) == list(second) and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.fixture
+def experiment(here: Path) -> Path:
+    path = here / "noise" / "net.yaml"
+    path.parent.mkdir()
+    path.write_text(EXPERIMENT)
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("length", [["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "-1", "--trainer.max_steps", "11"]])
+def test_resumed_at_any_step_the_weights_are_those_of_the_whole_run(run, experiment, workers, length):
+    """4 batches an epoch, the last ragged: inside an epoch, at its last batch, and at the boundary (last.ckpt)."""
+    run("fit", "--config", experiment, *length, "--data.num_workers", workers)
+    whole = Path("runs/noise/net/version_0")
+    end = whole / "checkpoints" / "last.ckpt"
+    cuts = [1, 4, 6, 8, 9] if workers == 0 else [3, 4, 6]
+    for number, cut in enumerate(cuts, start=1):
+        copy = Path(f"runs/noise/net/version_{number}")
+        shutil.copytree(whole, copy)
+        (copy / "checkpoints" / "last.ckpt").unlink()
+        run("fit", "--ckpt_path", copy / "checkpoints" / f"step-{cut}.ckpt")
+        assert same(end, copy / "checkpoints" / "last.ckpt"), f"resumed from step {cut}"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_at_an_epochs_end_everything_goes_on(run, experiment, workers):
+    flags = ["--config", experiment, "--data.num_workers", workers]
+    run("fit", *flags, "--trainer.max_epochs", 3)
+    run("fit", *flags, "--trainer.max_epochs", 2)
+    run("fit", "--ckpt_path", "runs/noise/net", "--trainer.max_epochs", 3)
+    whole, parts = Path("runs/noise/net/version_0"), Path("runs/noise/net/version_1")
+    assert not Path("runs/noise/net/version_2").exists()
+    assert same(whole / "checkpoints" / "last.ckpt", parts / "checkpoints" / "last.ckpt")
+
+    def rows(folder: Path) -> list[dict[str, str]]:
+        with (folder / "metrics.csv").open() as file:
+            return [{k: v for k, v in row.items() if "images_per_s" not in k} for row in csv.DictReader(file)]
+
+    assert [r for r in rows(whole) if any(r.values())] == [r for r in rows(parts) if any(r.values())]
+    states = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"] for f in (whole, parts)]
+    best = [next(s["best_model_score"] for k, s in state.items() if "top1_error" in k) for state in states]
+    assert best[0] == best[1]
+
+
+def test_a_moved_run_resumes_in_its_new_place_and_keeps_its_best(run, tiny_run, here, monkeypatch):
+    before = torch.load(tiny_run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    best = next(state["best_model_score"] for name, state in before.items() if "top1_error" in name)
+    (here / "elsewhere").mkdir()
+    shutil.move("runs", "elsewhere/moved runs")
+    config = (here / "elsewhere/moved runs/digits/resnet20/version_0/config.yaml").read_text()
+    (here / "third").mkdir()
+    monkeypatch.chdir(here / "third")
+    run("fit", "--ckpt_path", "../elsewhere/moved runs/digits/resnet20", "--trainer.max_epochs", 4)
+    folder = here / "elsewhere/moved runs/digits/resnet20/version_0"
+    after = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    state = next(state for name, state in after["callbacks"].items() if "top1_error" in name)
+    assert state["best_model_score"] <= best and state["dirpath"] == str(folder / "checkpoints") or Path(
+        state["dirpath"]
+    ).resolve() == (folder / "checkpoints").resolve()
+    assert after["epoch"] == 3 and (folder / "config.yaml").read_text() == config
+    assert not (here / "third" / "runs").exists()
+
+
+def test_resuming_from_an_earlier_checkpoint_sets_the_later_ones_aside(run, tiny_run):
+    folder = tiny_run / "checkpoints"
+    early = torch.load(folder / "last.ckpt", weights_only=True)
+    run("fit", "--config", DIGITS, *TINY[:-4], "--trainer.max_epochs", 1)
+    shutil.copy("runs/digits/resnet20/version_1/checkpoints/last.ckpt", folder / "epoch1.ckpt")
+    run("fit", "--ckpt_path", folder / "epoch1.ckpt", "--trainer.max_epochs", 2)
+    kept = torch.load(folder / f"last-step_{early['global_step']}.ckpt", weights_only=True)
+    assert kept["epoch"] == 2 and torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_resuming_with_the_experiment_named_again_adds_no_callback_twice(run, tiny_run):
+    run("fit", "--config", DIGITS, *TINY[:-4], "--trainer.max_epochs", 4, "--ckpt_path", "runs/digits/resnet20")
+    assert torch.load(tiny_run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 3
+    record = torch.load(tiny_run / "checkpoints" / "last.ckpt", weights_only=True)["lit_classics"]
+    names = [callback["class_path"] for callback in record["config"]["trainer"]["callbacks"]]
+    assert names.count("callbacks.StepLRDecay") == 1
+    assert yaml.safe_load((tiny_run / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+
+
+def test_another_batch_size_in_the_middle_of_an_epoch_is_refused(fails, run, experiment):
+    run("fit", "--config", experiment, "--trainer.max_epochs", 1)
+    checkpoint = "runs/noise/net/version_0/checkpoints/step-2.ckpt"
+    assert "batch_size 4" in fails("fit", "--ckpt_path", checkpoint, "--data.batch_size", 3)
+
+
+@pytest.mark.parametrize(("flag", "value", "name"), [("lr", 0.05, "lr"), ("momentum", 0.5, "momentum")])
+def test_another_optimizer_on_resuming_is_refused(fails, tiny_run, flag, value, name):
+    message = fails("fit", "--ckpt_path", tiny_run, f"--model.optimizer.{flag}", value)
+    assert f"optimizer's {name} is {value} here" in message and "begun with" in message
+
+
+def test_weights_differ_between_seeds(run, here):
+    for seed in (0, 1):
+        run("fit", "--config", DIGITS, *TINY, "--seed_everything", seed, "--trainer.max_epochs", 1)
+    assert not same(*(Path(f"runs/digits/resnet20/version_{n}/checkpoints/last.ckpt") for n in (0, 1)))
