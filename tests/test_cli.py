@@ -1,0 +1,324 @@
+"""The command line as a user types it."""
+
+import csv
+import json
+import pickle
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import main
+from lit_models import LitResNet
+from tests.conftest import DIGITS, HOME, TINY, write_cifar
+from tests.test_datamodules import Evil
+
+FIT = ["fit", "--config", DIGITS]
+
+
+def read(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def test_a_run_directory_holds_what_the_contract_says(tiny_run):
+    assert {path.name for path in tiny_run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}  # W&B is off
+    assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    rows = list(csv.DictReader((tiny_run / "metrics.csv").open()))
+    for name in ("train/loss", "train/top1_error", "val/loss", "val/top1_error", "val/top5_error"):
+        values = [float(row[name]) for row in rows if row[name]]
+        assert len(values) == 3 and ("error" not in name or all(0 <= value <= 1 for value in values))
+    assert any(row["train/images_per_s"] for row in rows) and any(row["lr-SGD"] for row in rows)
+
+
+def test_best_is_the_best_and_last_the_last(tiny_run):
+    best, last = read(tiny_run / "checkpoints/best.ckpt"), read(tiny_run / "checkpoints/last.ckpt")
+    rows = list(csv.DictReader((tiny_run / "metrics.csv").open()))
+    errors = [float(row["val/top1_error"]) for row in rows if row["val/top1_error"]]
+    assert last["epoch"] == 2 and best["epoch"] == errors.index(min(errors))
+
+
+def test_a_checkpoint_carries_its_record_in_plain_types(tiny_run):
+    checkpoint = read(tiny_run / "checkpoints/last.ckpt")
+    record = checkpoint["lit_classics"]
+    assert record["config"]["seed_everything"] == 0
+    assert record["config"]["model"]["class_path"] == "lit_models.LitResNet"
+    assert record["config"]["data"]["init_args"]["classes"] == 6
+    assert record["class_names"] == [f"class {k}" for k in range(6)]
+    assert record["preprocessing"]["crop"] == 16
+    assert len(record["code_version"].split("-")[0]) == 40
+    json.dumps(record)
+    assert not any(key.startswith("net._orig_mod") for key in checkpoint["state_dict"])
+
+
+def test_a_checkpoint_loads_in_python_by_its_base_class(tiny_run):
+    model = lightning.LightningModule.load_from_checkpoint(tiny_run / "checkpoints/best.ckpt", weights_only=True)
+    assert isinstance(model, LitResNet) and model.num_classes == 6
+
+
+def test_versions_count_up_and_names_follow_the_first_experiment_file(run, here):
+    smoke = HOME / "configs/overlays/smoke.yaml"
+    run(*FIT, "--config", smoke, *TINY, "--trainer.max_epochs", 1)
+    run("fit", "--config", smoke, *FIT[1:], *TINY, "--trainer.max_epochs", 1)
+    run(*FIT, *TINY, "--trainer.max_epochs", 1, "--runs", "other place", "--run_name", "a/b")
+    assert sorted(p.name for p in Path("runs/digits/resnet20").iterdir()) == ["version_0", "version_1"]
+    assert Path("other place/a/b/version_0/checkpoints/last.ckpt").is_file()
+
+
+def test_test_and_validate_need_nothing_but_the_checkpoint(run, tiny_run, capsys):
+    for path in (Path("runs/digits/resnet20"), tiny_run, tiny_run / "checkpoints/best.ckpt"):
+        (tiny_run / "test-best-center.json").unlink(missing_ok=True)
+        run("test", "--ckpt_path", path)
+        result = json.loads((tiny_run / "test-best-center.json").read_text())
+        assert set(result) == {"checkpoint", "protocol", "images", "metrics", "partial"}
+        assert (result["images"], result["partial"], result["protocol"]) == (11, False, "center")
+        assert Path(result["checkpoint"]) == (tiny_run / "checkpoints/best.ckpt").absolute()
+    capsys.readouterr()
+    run("validate", "--ckpt_path", tiny_run)
+    assert "val/top1_error" in capsys.readouterr().out
+    run("test", "--ckpt_path", tiny_run / "checkpoints/last.ckpt")
+    assert (tiny_run / "test-last-center.json").is_file()
+    assert {p.name for p in Path().iterdir()} == {"runs"}  # evaluation leaves nothing else behind
+
+
+def test_flags_lie_above_files_and_files_above_the_checkpoint(run, tiny_run, here):
+    overlay = here / "overlays" / "few.yaml"
+    overlay.parent.mkdir()
+    overlay.write_text("data: {init_args: {test_size: 7}}\n")
+    run("test", "--ckpt_path", tiny_run, "--config", overlay)
+    assert json.loads((tiny_run / "test-best-center.json").read_text())["images"] == 7
+    run("test", "--ckpt_path", tiny_run, "--config", overlay, "--data.test_size", 5)
+    assert json.loads((tiny_run / "test-best-center.json").read_text())["images"] == 5
+
+
+def test_a_part_of_the_set_is_called_partial(run, tiny_run):
+    run("test", "--ckpt_path", tiny_run, "--trainer.limit_test_batches", 1)
+    result = json.loads((tiny_run / "test-best-center.json").read_text())
+    assert (result["images"], result["partial"]) == (8, True)
+
+
+def test_a_test_that_lost_images_fails(fails, tiny_run, monkeypatch):
+    monkeypatch.setattr("datamodules.base.ExactSampler.__iter__", lambda self: iter(range(10)))
+    with pytest.raises(RuntimeError, match="counted 10 images, but the set has 11"):
+        main.CommandLine.__init__  # noqa: B018
+        fails_or_raises(tiny_run)
+
+
+def fails_or_raises(run_folder: Path) -> None:
+    try:
+        main.main(["test", "--ckpt_path", str(run_folder)])
+    except SystemExit as stop:
+        raise RuntimeError(str(stop.code)) from stop
+
+
+def test_the_error_on_the_test_set_is_the_share_of_wrong_images(run, here):
+    run(*FIT, "--trainer.max_epochs", 1)
+    folder = Path("runs/digits/resnet20/version_0")
+    run("test", "--ckpt_path", folder)
+    model = lightning.LightningModule.load_from_checkpoint(folder / "checkpoints/best.ckpt", weights_only=True).eval()
+    data = main.datamodules.Digits()
+    data.setup("test")
+    images, labels = data.on_after_batch_transfer((data.test_set.images, data.test_set.labels), 0)
+    with torch.no_grad():
+        wrong = (model(images).argmax(1) != labels).sum().item()
+    result = json.loads((folder / "test-best-center.json").read_text())
+    assert result["metrics"]["test/top1_error"] == pytest.approx(wrong / 360)
+    assert result["images"] == 360
+
+
+def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, capsys):
+    (here / "my photos").mkdir()
+    for k in range(3):
+        Image.effect_noise((40 + k, 30), 50).convert("RGB").save(here / "my photos" / f"{k}.png")
+    (here / "my photos" / "broken.jpg").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"broken\.jpg is left out"):
+        run("predict", "--ckpt_path", tiny_run, "--data.paths", f'["{here}/my photos"]')
+    printed = capsys.readouterr().out
+    assert "2.png" in printed and "1 unreadable files left out" in printed
+    rows = list(csv.DictReader((here / "predictions.csv").open()))
+    assert [Path(row["file"]).name for row in rows] == ["0.png", "1.png", "2.png"]
+    probabilities = [float(rows[0][f"probability_{k}"]) for k in range(1, 6)]
+    assert probabilities == sorted(probabilities, reverse=True) and rows[0]["class_1"].startswith("class ")
+    run("predict", "--ckpt_path", tiny_run, "--data.paths", f'["{here}/my photos/1.png"]')
+    assert (here / "predictions-1.csv").is_file() and len(list(csv.DictReader((here / "predictions.csv").open()))) == 1
+
+
+def test_predict_sees_what_validation_sees(run, here):
+    """A digit saved as a file and predicted gets the probabilities of the same image in the data module."""
+    run(*FIT, "--trainer.max_epochs", 1)
+    data = main.datamodules.Digits()
+    data.setup("test")
+    Image.fromarray(data.test_set.images[0].permute(1, 2, 0).numpy()).save(here / "digit.png")
+    run("predict", "--ckpt_path", "runs/digits/resnet20", "--data.paths", "[digit.png]")
+    row = next(csv.DictReader((here / "predictions.csv").open()))
+    path = "runs/digits/resnet20/version_0/checkpoints/best.ckpt"
+    model = lightning.LightningModule.load_from_checkpoint(path, weights_only=True).eval()
+    with torch.no_grad():
+        images, _ = data.on_after_batch_transfer((data.test_set.images[:1], data.test_set.labels[:1]), 0)
+        expected = model.log_probabilities(images).exp()[0]
+    assert row["class_1"] == str(expected.argmax().item())
+    assert float(row["probability_1"]) == pytest.approx(expected.max().item(), abs=1e-4)
+
+
+def test_the_resolved_config_reaches_wandb_offline(run, here, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    pushed = {}
+    update = main.pl.loggers.WandbLogger.log_hyperparams
+    monkeypatch.setattr(
+        "callbacks.run_record.WandbLogger.log_hyperparams",
+        lambda self, params: (pushed.update(params), update(self, params)),
+    )
+    run(*FIT, *TINY, "--trainer.max_epochs", 1)
+    assert pushed["model"]["init_args"]["num_classes"] == 6 and pushed["trainer"]["max_epochs"] == 1
+    assert pushed["data"]["init_args"]["classes"] == 6
+    folder = Path("runs/digits/resnet20/version_0")
+    offline = list((folder / "wandb").glob("offline-run-*"))
+    identity = read(folder / "checkpoints/last.ckpt")["lit_classics"]["wandb_run_id"]
+    assert len(offline) == 1 and offline[0].name.endswith(identity)
+    run("fit", "--ckpt_path", folder, "--trainer.max_epochs", 2)
+    assert {path.name.rsplit("-", 1)[1] for path in (folder / "wandb").glob("offline-run-*")} == {identity}
+    run("test", "--ckpt_path", folder)
+
+
+def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch):
+    import wandb
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert main.offline(True)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": None}))
+    with pytest.warns(UserWarning, match="nobody is logged in"):
+        assert main.offline(True)
+    monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": "key"}))
+    assert not main.offline(True)
+
+
+def test_fast_dev_run_leaves_no_run_directory(run, here):
+    run(*FIT, *TINY, "--trainer.fast_dev_run", 1)
+    assert not list(here.rglob("version_*"))
+
+
+def test_base_yaml_is_found_from_any_directory(run, here, capsys):
+    run(*FIT, "--print_config") if False else None
+    with pytest.raises(SystemExit) as stop:
+        run(*FIT, "--print_config")
+    assert stop.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    names = [callback["class_path"].rsplit(".")[-1] for callback in config["trainer"]["callbacks"]]
+    assert names == ["Throughput", "LearningRateMonitor", "ModelCheckpoint", "ModelCheckpoint", "StepLRDecay"]
+    loggers = [logger["class_path"].rsplit(".")[-1] for logger in config["trainer"]["logger"]]
+    assert loggers == ["RunLogger", "WandbLogger"]
+
+
+@pytest.mark.parametrize(("flag", "off"), [("logger", "false"), ("enable_checkpointing", "false")])
+def test_loggers_and_checkpoints_can_be_switched_off(run, here, flag, off):
+    run(*FIT, *TINY, f"--trainer.{flag}", off, "--trainer.max_epochs", 1)
+    assert (flag == "logger") == (not list(here.rglob("metrics.csv")))
+
+
+def test_precision_auto_comes_to_something_that_the_record_names(run, here):
+    run(*FIT, *TINY, "--trainer.precision", "auto", "--trainer.max_epochs", 1)
+    config = yaml.safe_load(Path("runs/digits/resnet20/version_0/config.yaml").read_text())
+    assert config["trainer"]["precision"] == main.resolve_precision("auto") != "auto"
+
+
+def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, monkeypatch):
+    write_cifar(here / "my data")
+    config = HOME / "configs/cifar10/resnet20.yaml"
+    flags = ["--data.batch_size", 20, "--trainer.max_steps", 4, "--trainer.max_epochs", -1]
+    run("fit", "--config", config, "--data.root", "my data", *flags)
+    assert not list(here.rglob("best.ckpt"))  # trained on all images: nothing to choose by
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+    run("test", "--ckpt_path", "../runs/cifar10/resnet20")
+    result = json.loads((here / "runs/cifar10/resnet20/version_0/test-last-center.json").read_text())
+    assert result["images"] == 20
+
+
+WRONG_FLAGS = [
+    ([*FIT, "--model.dept", "3"], "no argument dept here. Did you mean depth?"),
+    ([*FIT, "--model.depth", "21"], "depth is 21: it must be one of 18, 34"),
+    ([*FIT, "--model.norm", "bach"], "Did you mean batch?"),
+    ([*FIT, "--model", "lit_models.LitResnet"], "Did you mean lit_models.LitResNet?"),
+    ([*FIT, "--data", "datamodules.Cifar10"], "Did you mean datamodules.CIFAR10?"),
+    ([*FIT, "--model.optimizer", "SDG"], "Did you mean torch.optim.SGD?"),
+    ([*FIT, "--trainer.precisio", "16-true"], "Did you mean --trainer.precision?"),
+    ([*FIT, "--trainer.max_epochs", "abc"], "trainer.max_epochs is abc: it must be int"),
+    ([*FIT, "--trainer.callbacks+=callbacks.StepDecay"], "Did you mean callbacks.StepLRDecay?"),
+    ([*FIT, "--data.batch_size", "x"], "batch_size is x: it must be int"),
+    ([*FIT, "--data.batch_size", "0"], "batch_size is 0"),
+    ([*FIT, "--data", "datamodules.Synthetic", "--data.shift", "3"], "no argument shift here"),
+    ([*FIT, "--model.label_smoothing", "2"], "label_smoothing is 2.0: it must be in [0, 1)"),
+    ([*FIT, "--model.num_classes", "7"], "num_classes is given as 7: leave it out"),
+    ([*FIT, "--data.batch_size", "8"], "the last batch holds one image"),
+    (["fit", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    (["fit"], "--config configs/digits/resnet20.yaml"),
+    (["fti"], "Did you mean fit?"),
+    (["test"], "give --ckpt_path"),
+    (["test", "--ckpt_path", "nowhere"], "There is no checkpoint nowhere"),
+    (["fit", "--config", "configs/cifar10/resnet20.yaml"], "configs/cifar10/resnet20.yaml"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), WRONG_FLAGS)
+def test_wrong_flags_get_one_sentence_and_leave_nothing(fails, here, command, message):
+    assert message in fails(*command)
+    assert not list(here.rglob("version_*"))
+
+
+def test_num_classes_in_yaml_is_refused(fails, here):
+    (here / "x.yaml").write_text("model: {init_args: {num_classes: 10}}\n")
+    assert "num_classes is given as 10" in fails(*FIT, "--config", "x.yaml")
+
+
+def test_half_a_cifar10_stops_before_a_run_directory_is_made(fails, here):
+    root = write_cifar(here / "data")
+    (root / "cifar-10-batches-py/data_batch_4").unlink()
+    message = fails("fit", "--config", HOME / "configs/cifar10/resnet20.yaml", "--data.root", root)
+    assert "data_batch_4 missing" in message and not list(here.rglob("version_*"))
+
+
+def test_a_run_directory_that_cannot_be_written(fails, here):
+    (here / "runs").write_text("a file where a folder should be")
+    assert "cannot be made" in fails(*FIT, *TINY)
+
+
+def test_predict_without_photos(fails, tiny_run):
+    assert "give --data.paths" in fails("predict", "--ckpt_path", tiny_run)
+    assert "no file or folder x.jpg" in fails("predict", "--ckpt_path", tiny_run, "--data.paths", "[x.jpg]")
+
+
+def test_validate_without_a_validation_set(fails, tiny_run):
+    assert "val_size is 0" in fails("validate", "--ckpt_path", tiny_run, "--data.val_size", "0")
+
+
+def test_broken_checkpoints(fails, tiny_run, here):
+    good = tiny_run / "checkpoints/best.ckpt"
+    cut, text, evil, bare = (here / f"{name}.ckpt" for name in ("cut", "text", "evil", "bare"))
+    cut.write_bytes(good.read_bytes()[:20_000])
+    text.write_text("hello")
+    evil.write_bytes(pickle.dumps(Evil(here / "ran")))
+    torch.save(read(good)["state_dict"], bare)
+    zipped = here / "zipped.ckpt"
+    torch.save({"state_dict": Evil(here / "ran")}, zipped)
+    for verb in ("test", "fit", "predict"):
+        assert "no whole checkpoint" in fails(verb, "--ckpt_path", cut)
+        assert "no whole checkpoint" in fails(verb, "--ckpt_path", text)
+        assert "evil.ckpt" in fails(verb, "--ckpt_path", evil)
+        assert "runs code is not to be trusted" in fails(verb, "--ckpt_path", zipped)
+        assert "no record of its run" in fails(verb, "--ckpt_path", bare)
+    assert not (here / "ran").exists()
+    (here / "empty").mkdir()
+    assert "holds no checkpoint" in fails("test", "--ckpt_path", here / "empty")
+
+
+def test_a_checkpoint_of_another_class_count(fails, tiny_run):
+    message = fails("test", "--ckpt_path", tiny_run, "--data.classes", 9)
+    assert "net.fc.weight is (6, 64) in the checkpoint and (9, 64) in the model" in message
+
+
+def test_a_data_module_without_num_classes_is_named(fails, here):
+    message = fails(*FIT, "--data", "tests.no_classes.NoClasses")
+    assert "num_classes" in message and "NoClasses" in message
