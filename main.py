@@ -7,7 +7,6 @@ python main.py test --ckpt_path runs/digits/resnet20
 import argparse
 import difflib
 import inspect
-import difflib
 import json
 import logging
 import os
@@ -88,7 +87,7 @@ class Trainer(pl.Trainer):
     """
 
     def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
-        super().__init__(precision=resolve_precision(precision), **kwargs)  # type: ignore[arg-type]
+        super().__init__(precision=resolve_precision(precision), **kwargs)
 
 
 class Parser(LightningArgumentParser):
@@ -115,7 +114,7 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse with the checkpoint's config below the user's, and the checkpoint itself set aside."""
-        argv = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
+        argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
         verb = next((arg for arg in argv if arg in VERBS), None)
         self.checkpoint_path: Path | None = None
         self.checkpoint: dict[str, Any] = {}
@@ -137,7 +136,9 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         if (by_hand := config.model.init_args.get("num_classes")) is not None:
-            raise ValueError(f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data.")
+            raise ValueError(
+                f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
+            )
         config.trainer.precision = resolve_precision(config.trainer.precision)
         make_absolute(config.data)
         if self.subcommand != "fit":
@@ -207,7 +208,8 @@ def run_name(argv: list[str]) -> str:
     paths = experiments(argv)
     if not paths:
         raise ValueError(
-            "This run has no name: give --config configs/<dataset>/<experiment>.yaml, or --run_name <dataset>/<experiment>."
+            "This run has no name: give --config configs/<dataset>/<experiment>.yaml, "
+            "or --run_name <dataset>/<experiment>."
         )
     return f"{paths[0].absolute().parent.name}/{paths[0].stem}"
 
@@ -239,9 +241,10 @@ def resolve_precision(precision: Any) -> Any:
 
 def make_absolute(data: Namespace) -> None:
     """Write paths so that the checkpoint finds the data from any directory."""
-    for name, value in vars(data.init_args).items():
+    init_args = data.get("init_args") or Namespace()
+    for name, value in vars(init_args).items():
         if isinstance(value, Path):
-            data.init_args[name] = value.expanduser().absolute()
+            init_args[name] = value.expanduser().absolute()
 
 
 def drop_idle_callbacks(trainer: Namespace) -> None:
@@ -260,8 +263,8 @@ def refuse_other_optimizer(config: Namespace, old: dict[str, Any]) -> None:
     for name, (was, becomes) in pairs.items():
         if was != becomes:
             raise ValueError(
-                f"The optimizer's {name} is {becomes} here, but this run was begun with {was}, and resuming goes on with "
-                "the optimizer of the checkpoint: leave it out, or start a new run."
+                f"The optimizer's {name} is {becomes} here, but this run was begun with {was}, and resuming goes on "
+                "with the optimizer of the checkpoint: leave it out, or start a new run."
             )
 
 
@@ -319,10 +322,14 @@ def sentence(message: str, names: list[str] | None = None) -> str:
     names = names or []
     key = match[1] if (match := re.search(r'Parser key "([^"]+)"', message)) else "it"
     value = match[1] if (match := re.search(r"(?:Given|Got) value: (.*)", message)) else ""
-    if match := re.search(r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: (\S+)|Key '([^']+)' is not", message):
+    if match := re.search(
+        r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: (\S+)|Key '([^']+)' is not", message
+    ):
         name = next(group for group in match.groups() if group)
         return f"There is no argument {name} here.{guess(name, names)}"
-    if match := re.search(r"Problem with given class_path '([^']+)':\s+(module|No module|unexpected|Class|Expected)", message):
+    if match := re.search(
+        r"Problem with given class_path '([^']+)':\s+(module|No module|unexpected|Class|Expected)", message
+    ):
         return f"{key}: there is no class {match[1]} for it.{guess(match[1], names)}"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{key}: there is no class {match[1]}.{guess(match[1], names)}"
@@ -336,7 +343,15 @@ def sentence(message: str, names: list[str] | None = None) -> str:
         return f"There is no command {match[1]}: choose from {', '.join(VERBS)}.{guess(match[1], list(VERBS))}"
     if UNION in message or key != "it":
         reasons = [line.strip(" -") for line in message.splitlines()[1:]]
-        skip = ("Expected a path", "Expected a <class 'NoneType'>", "Given value", "Subtypes", "Errors", UNION, "Problem with")
+        skip = (
+            "Expected a path",
+            "Expected a <class 'NoneType'>",
+            "Given value",
+            "Subtypes",
+            "Errors",
+            UNION,
+            "Problem with",
+        )
         reasons = [reason for reason in reasons if reason and not reason.startswith(skip)]
         expected = [match[1] for reason in reasons if (match := re.search(r"Expected an? <class '([^']+)'>", reason))]
         if expected:
@@ -346,7 +361,7 @@ def sentence(message: str, names: list[str] | None = None) -> str:
 
 
 def guess(name: str, names: list[str]) -> str:
-    """" Did you mean ...?", or nothing where no name comes near."""
+    """ " Did you mean ...?", or nothing where no name comes near."""
     bare = {n.lower(): n for n in names} | {n.rsplit(".", 1)[-1].lower(): n for n in names}
     near = difflib.get_close_matches(name.lower(), bare, n=1, cutoff=0.6) or difflib.get_close_matches(
         name.rsplit(".", 1)[-1].lower(), bare, n=1, cutoff=0.6
@@ -356,10 +371,12 @@ def guess(name: str, names: list[str]) -> str:
 
 def known_names(parser: LightningArgumentParser) -> list[str]:
     """The flags of every verb, the classes of this repository and torch's optimizers, and all their arguments."""
-    verbs = [action for action in parser._actions if isinstance(action.choices, dict)]
-    parsers = [sub for action in verbs for sub in action.choices.values()] or [parser]
+    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    parsers = [sub for verbs in choices for sub in verbs.values()] or [parser]
     flags = [option for sub in parsers for action in sub._actions for option in action.option_strings]
-    optimizers = [getattr(torch.optim, name) for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name))]
+    optimizers = [
+        getattr(torch.optim, name) for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name))
+    ]
     classes = [getattr(module, name) for module in (lit_models, datamodules, callbacks) for name in module.__all__]
     paths = [f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in classes]
     paths += [f"torch.optim.{cls.__name__}" for cls in optimizers]

@@ -38,7 +38,7 @@ class StepLRDecay(pl.Callback):
     ) -> None:
         if (step_size is None) == (milestones is None):
             raise ValueError(
-                f"StepLRDecay wants either step_size or milestones (got {step_size} and {milestones}): give one of them."
+                f"StepLRDecay wants either step_size or milestones (got {step_size} and {milestones}): give one."
             )
         if step_size is not None and step_size <= 0:
             raise ValueError(f"StepLRDecay's step_size is {step_size}: it must be more than 0 {interval}s.")
@@ -87,7 +87,7 @@ class StepLRDecay(pl.Callback):
         position: float = trainer.global_step
         if self.interval == "epoch":
             # `processed`, not `current_epoch`, which lags behind in a run of max_steps that is resumed
-            epochs = trainer.fit_loop.epoch_progress.current.processed
+            epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
             position = epochs + batches_done / trainer.num_training_batches
         factor = self.factor(position)
         for optimizer in trainer.optimizers:

@@ -12,7 +12,7 @@ SHOWN = ("train/loss", "train/top1_error", "val/loss", "val/top1_error")
 
 
 class Progress(TQDMProgressBar):
-    """A bar in a terminal; elsewhere (a file, a pipe, a batch job) a line per epoch, and one every 30 s in long ones."""
+    """A bar in a terminal; elsewhere (a file, a pipe, a batch job) a line per epoch, or every 30 s."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)

@@ -13,7 +13,7 @@ class RunLogger(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:  # type: ignore[override]
+    def experiment(self) -> ExperimentWriter:
         if self._experiment is None:
             self._experiment = KeepingWriter(self.log_dir)
         return self._experiment  # type: ignore[return-value]

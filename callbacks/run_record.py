@@ -29,7 +29,7 @@ class RunRecord(SaveConfigCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        pl_module.record = self._record(trainer)
+        pl_module.record = self._record(trainer)  # type: ignore[assignment]
         folder = run_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
@@ -126,7 +126,7 @@ def rebase(state: dict[str, Any], old: Path, new: Path) -> None:
 
 
 def set_later_aside(folder: Path, step: int) -> None:
-    """Rename best.ckpt and last.ckpt if they are of a later step than the one resumed from, which would replace them."""
+    """Rename best.ckpt and last.ckpt if they are of a later step than the one resumed from."""
     for path in (folder / "best.ckpt", folder / "last.ckpt"):
         if path.exists():
             later = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]

@@ -15,15 +15,16 @@ class Throughput(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self._start_epoch()
+        self.images, self.seconds = 0, 0.0
+        self.mark: float | None = None  # when the last batch ended
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_epoch()
+        self.images, self.seconds, self.mark = 0, 0.0, None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        due = trainer.global_step % trainer.log_every_n_steps == 0
+        due = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         last = batch_idx + 1 == trainer.num_training_batches
         if torch.cuda.is_available() and (due or last):
             torch.cuda.synchronize()  # without it the clock would see how fast work is queued
@@ -41,7 +42,3 @@ class Throughput(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.images:
             pl_module.log("train/images_per_s", self.images / self.seconds, prog_bar=True)
-
-    def _start_epoch(self) -> None:
-        self.mark: float | None = None
-        self.images, self.seconds = 0, 0.0

@@ -246,7 +246,7 @@ class ImageData(pl.LightningDataModule):
                     f"The {name} set has {len(dataset)} images, fewer than the {world_size} devices: "
                     "each device needs one at least, so use fewer (--trainer.devices)."
                 )
-        if "train" in sets and not self.drop_last and not trainer.fast_dev_run:
+        if "train" in sets and not self.drop_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._check_last_batch(len(self.train_set) // world_size, self.batch_size // world_size)  # type: ignore[arg-type]
 
     def _check_last_batch(self, images: int, batch_size: int) -> None:

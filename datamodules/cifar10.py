@@ -2,7 +2,7 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,7 +55,9 @@ class CIFAR10(ImageData):
         images = torch.cat([part.images for part in parts])
         train = TensorImages(images, torch.cat([part.labels for part in parts]))
         if not 0 <= self.val_size < len(train):
-            raise ValueError(f"val_size {self.val_size} must leave some of the {len(train):,} training images to train on.")
+            raise ValueError(
+                f"val_size {self.val_size} must leave some of the {len(train):,} training images to train on."
+            )
         rest, held_back = stratified_split(train.labels.numpy(), self.val_size, self.split_seed)
         self.train_set = train.subset(rest)
         self.val_set = train.subset(held_back) if self.val_size else None
@@ -106,7 +108,7 @@ def read_batch(path: Path) -> TensorImages:
 class ArrayUnpickler(pickle.Unpickler):
     """Unpickles lists, dicts, strings and numpy arrays; a file that names anything else runs no code."""
 
-    ALLOWED = {
+    ALLOWED: ClassVar = {
         ("numpy", "ndarray"),
         ("numpy", "dtype"),
         ("numpy.core.multiarray", "_reconstruct"),

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, SumMetric
+from torchmetrics import SumMetric
 
-from lit_models.metrics import TopKError
+from lit_models.metrics import MeanLoss, TopKError
 
 Images = Tensor | list[Tensor]
 
@@ -68,7 +68,7 @@ class LitClassifier(pl.LightningModule):
         for name in [name for name, value in self.hparams.items() if callable(value)]:
             del self.hparams[name]
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.net = net.to(memory_format=self.memory_format)
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
@@ -158,9 +158,11 @@ class LitClassifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """A result over another number of images than the set has is no result."""
-        seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)
+        seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
         if seen != size and not limited(self.trainer):
-            raise RuntimeError(f"The test counted {seen:,} images, but the set has {size:,}: the errors would be wrong.")
+            raise RuntimeError(
+                f"The test counted {seen:,} images, but the set has {size:,}: the errors would be wrong."
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lit_classics"] = self.record
@@ -169,7 +171,7 @@ class LitClassifier(pl.LightningModule):
         collection = getattr(self, f"{stage}_metrics")
         for name, metric in collection.items():
             if name == "loss":
-                metric.update(loss, weight=len(labels))
+                metric.update(loss, len(labels))
             else:
                 metric.update(scores, labels)
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=name == "top1_error")
@@ -197,7 +199,7 @@ class LitClassifier(pl.LightningModule):
 def metrics(num_classes: int) -> nn.ModuleDict:
     """Mean loss and errors of one stage; top-5 only where there are more than five classes."""
     errors = {f"top{k}_error": TopKError(k) for k in (1, 5) if k < num_classes}
-    return nn.ModuleDict({"loss": MeanMetric(nan_strategy="disable"), **errors})
+    return nn.ModuleDict({"loss": MeanLoss(), **errors})
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
@@ -207,4 +209,5 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 
 def limited(trainer: pl.Trainer) -> bool:
     """Whether the trainer was told to test a part of the set only."""
-    return bool(trainer.fast_dev_run) or trainer.limit_test_batches != 1.0
+    limit = trainer.limit_test_batches  # 1.0 is all of them, 1 is one batch
+    return bool(trainer.fast_dev_run) or limit != 1.0 or isinstance(limit, int)  # type: ignore[attr-defined]

@@ -29,3 +29,27 @@ class TopKError(Metric):
 
     def compute(self) -> Tensor:
         return self.wrong / self.total
+
+
+class MeanLoss(Metric):
+    """Mean loss over all images.
+
+    torchmetrics' MeanMetric either looks for NaN, which waits for the device in every step, or, told not to
+    (`nan_strategy="disable"`, torchmetrics 1.9), takes every weight for 1 and so gives a ragged batch too much.
+    """
+
+    loss: Tensor
+    images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, images: int) -> None:
+        """Count a batch: its mean loss, and how many images it has."""
+        self.loss += loss * images
+        self.images += images
+
+    def compute(self) -> Tensor:
+        return self.loss / self.images

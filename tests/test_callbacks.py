@@ -30,7 +30,7 @@ def fit(tmp_path, decay, epochs, model=None, ckpt_path=None, max_steps=-1, extra
     data = Synthetic(classes=4, size=8, train_size=10, val_size=0, test_size=4, batch_size=4)  # 3 steps an epoch
     trainer = pl.Trainer(
         max_epochs=epochs, max_steps=max_steps, callbacks=[decay, rates, *extra], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(model, data, ckpt_path=ckpt_path)
     trainer.save_checkpoint(tmp_path / "x.ckpt")
@@ -172,7 +172,10 @@ def test_checkpoints_are_found_by_file_version_and_experiment(tmp_path):
     assert find_checkpoint(at(0, "best"), "fit") == at(0, "best")
     assert version_folder(at(0, "best")) == tmp_path / "version_0"
     assert version_folder(Path("/somewhere/x.ckpt")) is None
-    for wrong, message in ((tmp_path / "version_11", "holds no checkpoint"), (tmp_path / "no", "There is no checkpoint")):
+    for wrong, message in (
+        (tmp_path / "version_11", "holds no checkpoint"),
+        (tmp_path / "no", "There is no checkpoint"),
+    ):
         with pytest.raises(FileNotFoundError, match=message):
             find_checkpoint(wrong, "test")
 

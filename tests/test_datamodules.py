@@ -92,7 +92,7 @@ def test_random_crop_gives_each_window_of_the_padded_image_equally_often():
     """The same distribution as torchvision's RandomCrop(8, padding=2), image by image."""
     image = torch.arange(1, 1 + 3 * 64, dtype=torch.uint8).reshape(3, 8, 8)
     padded = torch.nn.functional.pad(image, (2,) * 4)
-    windows = {padded[:, t : t + 8, l : l + 8].numpy().tobytes(): 0 for t in range(5) for l in range(5)}
+    windows = {padded[:, t : t + 8, left : left + 8].numpy().tobytes(): 0 for t in range(5) for left in range(5)}
     assert len(windows) == 25
     theirs, transform = dict(windows), v2.RandomCrop(8, padding=2)
     torch.manual_seed(0)
@@ -214,7 +214,10 @@ def test_photos_are_found_in_folders_and_missing_ones_named(tmp_path):
     for name in ("deep/er/x.JPG", "deep/y.png"):
         Image.new("RGB", (9, 9)).save(tmp_path / name)
     (tmp_path / "deep" / "notes.txt").write_text("no image")
-    settings = {"preprocessing": {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}, "class_names": ["a", "b"]}
+    settings = {
+        "preprocessing": {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "class_names": ["a", "b"],
+    }
     photos = Photos([tmp_path], **settings)
     assert [file.name for file in photos.files] == ["x.JPG", "y.png"] and photos.num_classes == 2
     with pytest.raises(FileNotFoundError, match="no file or folder"):

@@ -16,7 +16,9 @@ TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.stra
 def type_it(*args: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HOME / "main.py"), *map(str, args)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
 
 
 def test_two_processes_share_one_run_and_count_each_image_once(here):

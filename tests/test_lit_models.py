@@ -8,7 +8,7 @@ from torch import nn
 
 import lit_models
 from lit_models import LitClassifier, LitResNet
-from lit_models.metrics import TopKError
+from lit_models.metrics import MeanLoss, TopKError
 
 SGD = partial(torch.optim.SGD, lr=0.1, weight_decay=1e-4)
 
@@ -120,6 +120,13 @@ def test_top_k_error_counts_exactly():
         metric.update(scores[:3], target[:3])
         metric.update(scores[3:], target[3:])  # a ragged last batch weighs by its size
         assert metric.compute() == expected
+
+
+def test_mean_loss_weighs_a_ragged_batch_by_its_images():
+    metric = MeanLoss()
+    metric.update(torch.tensor(2.0), 8)
+    metric.update(torch.tensor(4.0), 3)
+    assert metric.compute().item() == pytest.approx(28 / 11)
 
 
 def test_a_net_that_gives_nan_or_constants_is_no_good_net():

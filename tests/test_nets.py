@@ -68,8 +68,10 @@ def test_every_parameter_gets_a_gradient(depth, shortcut, norm):
 
 
 def test_no_convolution_has_a_bias_beside_a_norm():
-    convolutions = {norm: [m for m in resnet(20, 10, norm=norm).modules() if isinstance(m, nn.Conv2d)] for norm in
-                    ("batch", "group", "none")}
+    convolutions = {
+        norm: [m for m in resnet(20, 10, norm=norm).modules() if isinstance(m, nn.Conv2d)]
+        for norm in ("batch", "group", "none")
+    }
     assert all(m.bias is None for norm in ("batch", "group") for m in convolutions[norm])
     assert all(m.bias is not None for m in convolutions["none"])
 

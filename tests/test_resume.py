@@ -49,7 +49,9 @@ def experiment(here: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("length", [["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "-1", "--trainer.max_steps", "11"]])
+@pytest.mark.parametrize(
+    "length", [["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "-1", "--trainer.max_steps", "11"]]
+)
 def test_resumed_at_any_step_the_weights_are_those_of_the_whole_run(run, experiment, workers, length):
     """4 batches an epoch, the last ragged: inside an epoch, at its last batch, and at the boundary (last.ckpt)."""
     run("fit", "--config", experiment, *length, "--data.num_workers", workers)
@@ -96,7 +98,7 @@ def test_a_moved_run_resumes_in_its_new_place_and_keeps_its_best(run, tiny_run, 
     folder = here / "elsewhere/moved runs/digits/resnet20/version_0"
     after = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     state = next(state for name, state in after["callbacks"].items() if "top1_error" in name)
-    assert state["best_model_score"] <= best and state["dirpath"] == str(folder / "checkpoints") or Path(
+    assert (state["best_model_score"] <= best and state["dirpath"] == str(folder / "checkpoints")) or Path(
         state["dirpath"]
     ).resolve() == (folder / "checkpoints").resolve()
     assert after["epoch"] == 3 and (folder / "config.yaml").read_text() == config

@@ -5,7 +5,7 @@ options A and C, nor the plain nets, nor the CIFAR nets. Its state-dict keys are
 weights load into it.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,18 @@ from lit_models.nets.layers import Norm, norm_layer
 
 Shortcut = Literal["A", "B", "C", "none"]
 
-# Table 1: residual blocks in each of the four stages, of widths 64, 128, 256 and 512.
-IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-# Section 4.2: 6n + 2 layers, n blocks in each of the three stages, of widths 16, 32 and 64.
-CIFAR_STAGES = {depth: ((depth - 2) // 6,) * 3 for depth in (20, 32, 44, 56, 110, 1202)}
+# Table 1: residual blocks in each stage, and the width of its 3x3 convolutions.
+IMAGENET_WIDTHS: tuple[int, ...] = (64, 128, 256, 512)
+IMAGENET_STAGES: dict[int, tuple[int, ...]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+# Section 4.2: 6n + 2 layers, n blocks in each of three stages.
+CIFAR_WIDTHS: tuple[int, ...] = (16, 32, 64)
+CIFAR_STAGES: dict[int, tuple[int, ...]] = {depth: ((depth - 2) // 6,) * 3 for depth in (20, 32, 44, 56, 110, 1202)}
 
 
 def resnet(
@@ -48,15 +56,15 @@ def resnet(
         ValueError: for another depth, or a combination that no such network has.
     """
     if depth in CIFAR_STAGES:
-        stages, widths, stem, block = CIFAR_STAGES[depth], (16, 32, 64), "cifar", BasicBlock
+        stages, widths, stem = CIFAR_STAGES[depth], CIFAR_WIDTHS, "cifar"
     elif depth in IMAGENET_STAGES:
-        stages, widths, stem = IMAGENET_STAGES[depth], (64, 128, 256, 512), "imagenet"
-        block = Bottleneck if depth >= 50 else BasicBlock
+        stages, widths, stem = IMAGENET_STAGES[depth], IMAGENET_WIDTHS, "imagenet"
     else:
         raise ValueError(
             f"depth {depth} is no ResNet of the paper: choose one of {', '.join(map(str, IMAGENET_STAGES))} (ImageNet) "
             f"or {', '.join(map(str, CIFAR_STAGES))} (CIFAR)."
         )
+    block = Bottleneck if stem == "imagenet" and depth >= 50 else BasicBlock
     if stride_in_1x1 and block is BasicBlock:
         raise ValueError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
     shortcut = shortcut or ("A" if stem == "cifar" else "B")
@@ -152,7 +160,7 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut_layer(shortcut, channels, width, stride, norm)
 
     @property
-    def last_norm(self) -> nn.Module:
+    def last_norm(self) -> Any:
         return self.bn2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,7 +190,7 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut_layer(shortcut, channels, outputs, stride, norm)
 
     @property
-    def last_norm(self) -> nn.Module:
+    def last_norm(self) -> Any:
         return self.bn3
 
     def forward(self, x: Tensor) -> Tensor:
