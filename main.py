@@ -139,15 +139,18 @@ class CommandLine(LightningCLI):
             raise ValueError(
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
             )
+        as_lists(config.trainer)
         config.trainer.precision = resolve_precision(config.trainer.precision)
         make_absolute(config.data)
-        if self.subcommand != "fit":
-            config.trainer.enable_checkpointing = False
+        if self.subcommand != "fit" or not config.trainer.logger:
+            config.trainer.enable_checkpointing = False  # checkpoints lie in the run directory, or nowhere
+        if self.subcommand == "predict" and config.trainer.devices == "auto":
+            config.trainer.devices = 1  # a few photos are not worth more, and may be fewer than the devices
         drop_idle_callbacks(config.trainer)
         if self.subcommand == "fit":
             if self.checkpoint:
                 refuse_other_optimizer(config, self.checkpoint[RECORD]["config"])
-            if not config.trainer.fast_dev_run:
+            if config.trainer.logger and not config.trainer.fast_dev_run:
                 self._open_run(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -175,14 +178,14 @@ class CommandLine(LightningCLI):
             os.environ[CLAIMED] = str(folder)
         elif folder and not os.access(folder, os.W_OK):
             raise ValueError(f"The run directory {folder} cannot be written to: copy the run to where you may write.")
-        for logger in config.trainer.logger or []:
+        for logger in config.trainer.logger:
             if logger.class_path.endswith("RunLogger") and folder:
                 logger.init_args.save_dir = str(folder.parent.parent)
                 logger.init_args.name, logger.init_args.version = folder.parent.name, folder.name
             if logger.class_path.endswith("WandbLogger"):
                 logger.init_args.save_dir = str(folder or ".")
                 logger.init_args.name = f"{config.run_name}/{folder.name}" if folder else None
-                logger.init_args.offline = offline(logger.init_args.offline)
+                logger.init_args.offline = offline()
                 if self.checkpoint:
                     logger.init_args.id = self.checkpoint[RECORD]["wandb_run_id"]
 
@@ -247,25 +250,38 @@ def make_absolute(data: Namespace) -> None:
             init_args[name] = value.expanduser().absolute()
 
 
+def as_lists(trainer: Namespace) -> None:
+    """Bring loggers and callbacks to the one form of the several that Lightning takes."""
+    for name in ("logger", "callbacks"):
+        value = trainer[name]
+        trainer[name] = value if isinstance(value, list) else [value] if isinstance(value, Namespace) else []
+
+
 def drop_idle_callbacks(trainer: Namespace) -> None:
     """Leave out callbacks of base.yaml whose ground a flag has taken away, which Lightning would refuse."""
-    idle = {"enable_checkpointing": "ModelCheckpoint", "logger": "LearningRateMonitor"}
-    names = {name for flag, name in idle.items() if trainer[flag] is False}
-    trainer.callbacks = [c for c in trainer.callbacks or [] if c.class_path.rsplit(".")[-1] not in names]
+    names = {"ModelCheckpoint"} if trainer.enable_checkpointing is False else set()
+    names |= set() if trainer.logger else {"LearningRateMonitor"}
+    trainer.callbacks = [c for c in trainer.callbacks if c.class_path.rsplit(".")[-1] not in names]
 
 
 def refuse_other_optimizer(config: Namespace, old: dict[str, Any]) -> None:
     """A resumed optimizer comes from the checkpoint: another one in the config would silently do nothing."""
-    before = old["model"]["init_args"]["optimizer"]
-    now = config.model.init_args.optimizer.as_dict()
-    pairs = {"class_path": (before["class_path"], now["class_path"])}
-    pairs |= {k: (before["init_args"].get(k), v) for k, v in now["init_args"].items()}
-    for name, (was, becomes) in pairs.items():
-        if was != becomes:
+    before, now = old["model"]["init_args"], config.model.init_args.as_dict()
+    for part in ("optimizer", "lr_scheduler"):
+        first, second = (flat(arguments.get(part)) for arguments in (before, now))
+        for name in second.keys() | first.keys():
+            was, becomes = first.get(name), second.get(name)
+            if was == becomes:
+                continue
             raise ValueError(
-                f"The optimizer's {name} is {becomes} here, but this run was begun with {was}, and resuming goes on "
+                f"The {part}'s {name} is {becomes} here, but this run was begun with {was}, and resuming goes on "
                 "with the optimizer of the checkpoint: leave it out, or start a new run."
             )
+
+
+def flat(part: dict[str, Any] | None) -> dict[str, Any]:
+    """Class and arguments of a part of the config, side by side."""
+    return {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
 
 
 def check_weights(model: torch.nn.Module, saved: dict[str, Any], path: Path) -> None:
@@ -287,9 +303,9 @@ def first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
 
 
-def offline(configured: bool) -> bool:
-    """Whether W&B stays offline: unless WANDB_MODE asks for it to be online and the user is logged in."""
-    mode = os.environ.get("WANDB_MODE", "offline" if configured else "online")
+def offline() -> bool:
+    """Whether W&B stays offline: unless WANDB_MODE asks for it to be online (or off) and the user is logged in."""
+    mode = os.environ.get("WANDB_MODE", "offline")
     if mode != "online":
         return mode != "disabled"
     import wandb
@@ -305,7 +321,7 @@ def is_for_user(error: BaseException) -> bool:
     if isinstance(error, MisconfigurationException) or UNION in str(error):
         return True
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    path = Path(frame.filename)
+    path = Path(frame.filename).resolve()
     return path.is_relative_to(HOME) and ".venv" not in path.parts and (frame.line or "").startswith("raise ")
 
 

@@ -9,6 +9,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from callbacks.run_directory import free_name
+
 FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
 
@@ -65,9 +67,7 @@ def gather(trainer: pl.Trainer, mine: list[Any]) -> list[Any]:
 def write(rows: list[Row], path: Path) -> None:
     """Write the table, after setting an older one of the same name aside."""
     if path.exists():
-        number = 1
-        while (old := path.with_stem(f"{path.stem}-{number}")).exists():
-            number += 1
+        old = free_name(path)
         path.rename(old)
         print(f"The older {path} is now {old}.")
     guesses = len(rows[0][1])

@@ -41,6 +41,15 @@ def release_version(folder: Path) -> None:
         folder.rmdir()
 
 
+def free_name(path: Path) -> Path:
+    """The path itself, or the first of name-1, name-2, ... that does not exist."""
+    free, number = path, 0
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
+
+
 def version_number(folder: Path) -> int:
     """N of a folder version_N, -1 for anything else."""
     match = re.fullmatch(r"version_(\d+)", folder.name)

@@ -7,6 +7,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
+from callbacks.run_directory import free_name
+
 
 class RunLogger(CSVLogger):
     """Writes metrics.csv into <save_dir>/<name>/version_<version>; `main.py` fills these in for each run."""
@@ -37,7 +39,8 @@ class RunLogger(CSVLogger):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(kept)
-        path.rename(path.with_name(f"metrics-until_step_{max(int(row['step']) for row in rows)}.csv"))
+        last = max(int(row["step"]) for row in rows)
+        path.rename(free_name(path.with_name(f"metrics-until_step_{last}.csv")))
         fresh.rename(path)
 
 

@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks.run_directory import version_folder
+from callbacks.run_directory import free_name, version_folder
 from callbacks.run_logger import RunLogger
 from lit_models.classifier import limited
 
@@ -25,6 +25,8 @@ class RunRecord(SaveConfigCallback):
     resumed step, and best.ckpt stays the best of the whole run, also after the folder was moved. The command line
     adds it to every verb.
     """
+
+    resumed_step: int | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
@@ -45,17 +47,23 @@ class RunRecord(SaveConfigCallback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Make the states of the ModelCheckpoints point to where the run lies now, and clear its way."""
+        """Make the states of the ModelCheckpoints point to where the run lies now."""
         if trainer.state.fn != "fit" or (folder := run_folder(trainer)) is None:
             return
         for name, state in checkpoint["callbacks"].items():
             if name.startswith("ModelCheckpoint") and state["dirpath"]:
                 rebase(state, Path(state["dirpath"]), folder / "checkpoints")
-        if trainer.is_global_zero:
+        enter_unfinished_epoch(checkpoint["loops"]["fit_loop"])
+        self.resumed_step = checkpoint["global_step"]
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        # Only now, when nothing can refuse to resume any more, is anything of the old run moved
+        if self.resumed_step is not None and trainer.is_global_zero and (folder := run_folder(trainer)):
             for logger in trainer.loggers:
                 if isinstance(logger, RunLogger):
-                    logger.cut(checkpoint["global_step"])
-            set_later_aside(folder / "checkpoints", checkpoint["global_step"])
+                    logger.cut(self.resumed_step)
+            set_later_aside(folder / "checkpoints", self.resumed_step)
+        self.resumed_step = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if (folder := run_folder(trainer)) and trainer.is_global_zero:
@@ -80,11 +88,14 @@ class RunRecord(SaveConfigCallback):
             "metrics": metrics,
             "partial": limited(trainer),
         }
-        path = (version_folder(checkpoint) or checkpoint.parent) / f"test-{checkpoint.stem}-{protocol}.json"
-        path.write_text(json.dumps(result, indent=2) + "\n")
         part = " (a part of the set)" if result["partial"] else ""
         print(f"Tested {checkpoint} on {images:,} images{part}: top-1 error {metrics['test/top1_error']:.2%}")
-        print(f"Wrote {path}", flush=True)
+        path = (version_folder(checkpoint) or checkpoint.parent) / f"test-{checkpoint.stem}-{protocol}.json"
+        try:
+            path.write_text(json.dumps(result, indent=2) + "\n")
+            print(f"Wrote {path}", flush=True)
+        except OSError as error:
+            print(f"{path} could not be written ({error.strerror}); it would hold:\n{json.dumps(result)}", flush=True)
 
     def _record(self, trainer: pl.Trainer) -> dict[str, Any]:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -125,13 +136,25 @@ def rebase(state: dict[str, Any], old: Path, new: Path) -> None:
     state["dirpath"] = str(new)
 
 
+def enter_unfinished_epoch(fit_loop: dict[str, Any]) -> None:
+    """Let a run that max_steps or max_time ended inside an epoch go on inside it.
+
+    Lightning counts that epoch as processed when it stops, and on resuming would look for its remaining batches in the
+    next one.
+    """
+    progress, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
+    if not batches["is_last_batch"] and progress["current"]["processed"] == progress["current"]["started"]:
+        for count in ("current", "total"):
+            progress[count]["processed"] -= 1
+
+
 def set_later_aside(folder: Path, step: int) -> None:
     """Rename best.ckpt and last.ckpt if they are of a later step than the one resumed from."""
     for path in (folder / "best.ckpt", folder / "last.ckpt"):
         if path.exists():
             later = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
             if later > step:
-                path.rename(path.with_stem(f"{path.stem}-step_{later}"))
+                path.rename(free_name(path.with_stem(f"{path.stem}-step_{later}")))
 
 
 def code_version() -> str:

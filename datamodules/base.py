@@ -115,18 +115,15 @@ class ResumableLoader(DataLoader):
     def state_dict(self) -> dict[str, int]:
         sampler = self.sampler
         assert isinstance(sampler, ExactSampler) and self.batch_size is not None
-        return {"batch_size": self.batch_size, "world_size": sampler.num_replicas, "images": sampler.size}
+        return {"batch_size": self.batch_size * sampler.num_replicas, "number of batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Refuse to enter an epoch in its middle with another way of cutting it into batches."""
-        assert self.trainer is not None
-        if self.trainer.fit_loop.batch_idx + 1 in (0, len(self)):
-            return
+        """Refuse another way of cutting an epoch into batches, in which Lightning counts where it stands."""
         for name, now in self.state_dict().items():
             if state[name] != now:
                 raise ValueError(
-                    f"This checkpoint was saved in the middle of an epoch with {name} {state[name]}, but the resumed "
-                    f"run has {now}: keep {name}, or resume from a checkpoint that was saved at the end of an epoch."
+                    f"This run was begun with {name} {state[name]}, and the resumed one has {now}: where it stands is "
+                    "counted in batches, so keep the data and --data.batch_size as they were, or start a new run."
                 )
 
 
@@ -157,10 +154,14 @@ class ImageData(pl.LightningDataModule):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: it must be at least 1.")
         self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
-        self._loaded = False
+        self._loaded: set[str] = set()
 
-    def load(self) -> None:
-        """Read the images. Raises ValueError or FileNotFoundError with the path and the fix where that fails."""
+    def load(self, stage: str) -> None:
+        """Read the images for fit, validate or test; only test may look at the test set.
+
+        Raises:
+            ValueError, FileNotFoundError: with the path and the fix, where that fails.
+        """
         raise NotImplementedError
 
     def augment(self, images: Tensor) -> Tensor:
@@ -169,11 +170,14 @@ class ImageData(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         # Before any logger opens a file: whatever is wrong with the data is said without leaving a run behind
-        self._load_once()
-        self._check_sizes()
+        if self.trainer is not None:
+            self.setup(self.trainer.state.fn or "fit")
+            self._check_sizes()
 
     def setup(self, stage: str) -> None:
-        self._load_once()
+        if stage not in self._loaded:
+            self.load(stage)
+            self._loaded.add(stage)
 
     def train_dataloader(self) -> ResumableLoader:
         loader = self._loader(self.train_set, shuffle=True)
@@ -202,11 +206,6 @@ class ImageData(pl.LightningDataModule):
         if self.trainer is not None and self.trainer.training:
             images = self.augment(images)
         return normalise(images, self.preprocessing["mean"], self.preprocessing["std"]), labels
-
-    def _load_once(self) -> None:
-        if not self._loaded:
-            self.load()
-            self._loaded = True
 
     def _loader(self, dataset: Dataset, shuffle: bool) -> ResumableLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -49,8 +49,11 @@ class CIFAR10(ImageData):
         mean, std = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
         self.preprocessing = {"resize": 32, "crop": 32, "mean": mean, "std": std}
 
-    def load(self) -> None:
+    def load(self, stage: str) -> None:
         folder = self._folder()
+        if stage == "test":
+            self.test_set = read_batch(folder / TEST_FILE)
+            return
         parts = [read_batch(folder / name) for name in TRAIN_FILES]
         images = torch.cat([part.images for part in parts])
         train = TensorImages(images, torch.cat([part.labels for part in parts]))
@@ -61,7 +64,6 @@ class CIFAR10(ImageData):
         rest, held_back = stratified_split(train.labels.numpy(), self.val_size, self.split_seed)
         self.train_set = train.subset(rest)
         self.val_set = train.subset(held_back) if self.val_size else None
-        self.test_set = read_batch(folder / TEST_FILE)
 
     def augment(self, images: Tensor) -> Tensor:
         return random_flip(random_crop(images, padding=4))

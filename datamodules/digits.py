@@ -28,7 +28,7 @@ class Digits(ImageData):
         self.preprocessing = {"resize": 32, "crop": 32, "mean": [0.305] * 3, "std": [0.324] * 3}
         self.shift = shift
 
-    def load(self) -> None:
+    def load(self, stage: str) -> None:
         from sklearn.datasets import load_digits  # half a second, so only where it is needed
 
         digits = load_digits()

@@ -42,6 +42,10 @@ class Photos(pl.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if len(self.files) < world_size:
+            raise ValueError(
+                f"There are {len(self.files)} photos for {world_size} devices: use fewer (--trainer.devices)."
+            )
         return DataLoader(
             PhotoFiles(self.files, self.preprocessing["resize"], self.preprocessing["crop"]),
             batch_size=max(1, self.batch_size // world_size),

@@ -35,7 +35,7 @@ class Synthetic(ImageData):
         self.preprocessing = {"resize": size, "crop": size, "mean": [0.5] * 3, "std": [0.289] * 3}
         self.size, self.sizes = size, (train_size, val_size, test_size)
 
-    def load(self) -> None:
+    def load(self, stage: str) -> None:
         train, val, test = (self._images(count, seed) for seed, count in enumerate(self.sizes))
         self.train_set, self.val_set, self.test_set = train, val if len(val) else None, test
 

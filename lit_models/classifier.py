@@ -156,6 +156,12 @@ class LitClassifier(pl.LightningModule):
                     f"{steps:,}: a cycle cannot be made longer once it has begun, so start a new run."
                 )
 
+    def on_validation_start(self) -> None:
+        """Let every process validate the running statistics of the first one, which are those that are saved."""
+        if self.trainer.world_size > 1:
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def on_test_epoch_end(self) -> None:
         """A result over another number of images than the set has is no result."""
         seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]

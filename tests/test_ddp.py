@@ -1,11 +1,14 @@
 """Two processes on one CPU."""
 
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import DIGITS, HOME, TINY
@@ -27,6 +30,10 @@ def test_two_processes_share_one_run_and_count_each_image_once(here):
     assert [p.name for p in Path("runs/digits/resnet20").iterdir()] == ["version_0"]
     checkpoint = torch.load("runs/digits/resnet20/version_0/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 4  # 32 images in batches of 8 over both: 4 each
+    with open("runs/digits/resnet20/version_0/metrics.csv") as file:
+        in_fit = next(float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"])
+    alone = type_it("validate", "--ckpt_path", "runs/digits/resnet20/version_0/checkpoints/last.ckpt")
+    assert float(re.search(r"val/loss\D+([0-9.]+)", alone.stdout)[1]) == pytest.approx(in_fit, rel=1e-4)
     results = []
     for devices in (TWO, []):
         done = type_it("test", "--ckpt_path", "runs/digits/resnet20", *devices, "--data.test_size", 5)

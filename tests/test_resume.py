@@ -66,6 +66,16 @@ def test_resumed_at_any_step_the_weights_are_those_of_the_whole_run(run, experim
         assert same(end, copy / "checkpoints" / "last.ckpt"), f"resumed from step {cut}"
 
 
+def test_a_run_that_max_steps_ended_inside_an_epoch_goes_on_inside_it(run, experiment):
+    flags = ["--config", experiment, "--trainer.max_epochs", -1, "--trainer.max_steps"]
+    run("fit", *flags, 15)
+    run("fit", *flags, 11)
+    run("fit", "--ckpt_path", "runs/noise/net", "--trainer.max_steps", 15)
+    ends = [Path(f"runs/noise/net/version_{n}/checkpoints/last.ckpt") for n in (0, 1)]
+    assert [torch.load(end, weights_only=True)["global_step"] for end in ends] == [15, 15]
+    assert same(*ends)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_at_an_epochs_end_everything_goes_on(run, experiment, workers):
     flags = ["--config", experiment, "--data.num_workers", workers]
@@ -98,9 +108,11 @@ def test_a_moved_run_resumes_in_its_new_place_and_keeps_its_best(run, tiny_run, 
     folder = here / "elsewhere/moved runs/digits/resnet20/version_0"
     after = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     state = next(state for name, state in after["callbacks"].items() if "top1_error" in name)
-    assert (state["best_model_score"] <= best and state["dirpath"] == str(folder / "checkpoints")) or Path(
-        state["dirpath"]
-    ).resolve() == (folder / "checkpoints").resolve()
+    with (folder / "metrics.csv").open() as file:
+        errors = [float(row["val/top1_error"]) for row in csv.DictReader(file) if row["val/top1_error"]]
+    assert len(errors) == 4
+    assert state["best_model_score"] == pytest.approx(min(errors)) and best == pytest.approx(min(errors[:3]))
+    assert Path(state["dirpath"]).resolve() == folder / "checkpoints"
     assert after["epoch"] == 3 and (folder / "config.yaml").read_text() == config
     assert not (here / "third" / "runs").exists()
 
@@ -127,7 +139,10 @@ def test_resuming_with_the_experiment_named_again_adds_no_callback_twice(run, ti
 def test_another_batch_size_in_the_middle_of_an_epoch_is_refused(fails, run, experiment):
     run("fit", "--config", experiment, "--trainer.max_epochs", 1)
     checkpoint = "runs/noise/net/version_0/checkpoints/step-2.ckpt"
-    assert "batch_size 4" in fails("fit", "--ckpt_path", checkpoint, "--data.batch_size", 3)
+    for path in (checkpoint, "runs/noise/net"):
+        assert "begun with batch_size 4" in fails("fit", "--ckpt_path", path, "--data.batch_size", 3)
+    names = {path.name for path in Path("runs/noise/net/version_0/checkpoints").iterdir()}
+    assert {"last.ckpt", "best.ckpt"} <= names  # a refused resume moves nothing
 
 
 @pytest.mark.parametrize(("flag", "value", "name"), [("lr", 0.05, "lr"), ("momentum", 0.5, "momentum")])
@@ -140,3 +155,13 @@ def test_weights_differ_between_seeds(run, here):
     for seed in (0, 1):
         run("fit", "--config", DIGITS, *TINY, "--seed_everything", seed, "--trainer.max_epochs", 1)
     assert not same(*(Path(f"runs/digits/resnet20/version_{n}/checkpoints/last.ckpt") for n in (0, 1)))
+
+
+def test_another_schedule_on_resuming_is_refused(fails, run, here):
+    cycle = ["--model.lr_scheduler", "torch.optim.lr_scheduler.OneCycleLR", "--model.lr_interval", "step"]
+    base = ["fit", "--data", "datamodules.Synthetic", "--model", "tests.dropout_net.LitDropoutNet"]
+    base += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.momentum", 0.9, *cycle]
+    run(*base, "--model.lr_scheduler.max_lr", 0.4, *TINY[2:], "--run_name", "a/b")
+    assert "lr_scheduler's max_lr is 0.1 here" in fails(
+        "fit", "--ckpt_path", "runs/a/b", "--model.lr_scheduler.max_lr", 0.1
+    )
