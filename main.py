@@ -103,7 +103,7 @@ class CommandLine(LightningCLI):
     """LightningCLI with run directories, checkpoints that bring their own config, and the one link."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.num_classes", compute_fn=class_count, apply_on="instantiate")
         if parser.default_config_files:  # the parser of fit, which alone opens run directories
             parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run directories are made")
             parser.add_argument(
@@ -188,6 +188,16 @@ class CommandLine(LightningCLI):
                 logger.init_args.offline = offline()
                 if self.checkpoint:
                     logger.init_args.id = self.checkpoint[RECORD]["wandb_run_id"]
+
+
+def class_count(data: pl.LightningDataModule) -> int:
+    """The one link: how many classes the data have."""
+    count = getattr(data, "num_classes", None)
+    if count is None:
+        raise ValueError(
+            f"{type(data).__name__} has no num_classes after __init__: a data module sets it there, for the model."
+        )
+    return count
 
 
 def flags(*names: str) -> argparse.ArgumentParser:
@@ -318,13 +328,14 @@ def offline() -> bool:
 
 def is_for_user(error: BaseException) -> bool:
     """Whether an error is a sentence for the user: one that this repository raised, or Lightning about its flags."""
-    if isinstance(error, MisconfigurationException) or UNION in str(error):
+    if isinstance(error, MisconfigurationException) or UNION in str(error) or LINK in str(error):
         return True
     frame = traceback.extract_tb(error.__traceback__)[-1]
     path = Path(frame.filename).resolve()
     return path.is_relative_to(HOME) and ".venv" not in path.parts and (frame.line or "").startswith("raise ")
 
 
+LINK = "Call to compute_fn of link"
 UNION = "Does not validate against any of the Union subtypes"
 
 

@@ -118,12 +118,15 @@ class ResumableLoader(DataLoader):
         return {"batch_size": self.batch_size * sampler.num_replicas, "number of batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Refuse another way of cutting an epoch into batches, in which Lightning counts where it stands."""
+        """Refuse to enter an epoch in its middle with another way of cutting it into batches.
+
+        Lightning does not call this for a checkpoint from an epoch's end.
+        """
         for name, now in self.state_dict().items():
             if state[name] != now:
                 raise ValueError(
-                    f"This run was begun with {name} {state[name]}, and the resumed one has {now}: where it stands is "
-                    "counted in batches, so keep the data and --data.batch_size as they were, or start a new run."
+                    f"This epoch was begun with {name} {state[name]}, and the resumed run has {now}: keep the data and "
+                    "--data.batch_size as they were, or resume from a checkpoint of an epoch's end."
                 )
 
 
