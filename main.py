@@ -346,6 +346,8 @@ def sentence(message: str, names: list[str] | None = None) -> str:
         message: jsonargparse's, or any other, which is returned as it is.
         names: what exists, to guess what was meant.
     """
+    if LINK in message:
+        return message.rpartition(" failed: ")[2]
     names = names or []
     key = match[1] if (match := re.search(r'Parser key "([^"]+)"', message)) else "it"
     value = match[1] if (match := re.search(r"(?:Given|Got) value: (.*)", message)) else ""
