@@ -13,7 +13,18 @@ HOME = Path(main.__file__).parent
 DIGITS = str(HOME / "configs" / "digits" / "resnet20.yaml")
 # A run of 3 epochs of 4 batches that takes two seconds
 TINY = ["--data", "datamodules.Synthetic", "--data.classes", "6", "--data.size", "16", "--data.train_size", "32"]
-TINY += ["--data.val_size", "8", "--data.test_size", "11", "--data.batch_size", "8", "--trainer.max_epochs", "3"]
+TINY += [
+    "--trainer.precision",
+    "32-true",
+    "--data.val_size",
+    "8",
+    "--data.test_size",
+    "11",
+    "--data.batch_size",
+    "8",
+    "--trainer.max_epochs",
+    "3",
+]
 TINY += ["--trainer.log_every_n_steps", "1"]
 
 Run = Callable[..., None]
