@@ -210,7 +210,7 @@ def flags(*names: str) -> argparse.ArgumentParser:
 
 def experiments(argv: list[str]) -> list[Path]:
     """The --config files of a command line that are no overlays."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = flags()
     parser.add_argument("--config", "-c", action="append", default=[])
     given = [Path(config) for config in parser.parse_known_args(argv)[0].config if not config.startswith("{")]
     return [path for path in given if path.absolute().parent.name != "overlays"]

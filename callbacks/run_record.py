@@ -1,5 +1,6 @@
 """The record of a run: its config, what its checkpoints carry, and what its tests find."""
 
+import copy
 import json
 import shlex
 import subprocess
@@ -41,7 +42,7 @@ class RunRecord(SaveConfigCallback):
             path.write_text(f"# {command}\n" + self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(self._resolved(trainer))
+                logger.log_hyperparams(resolved(pl_module.record["config"], trainer))  # type: ignore[arg-type, index]
         print(f"Run directory: {folder}", flush=True)
 
     def on_load_checkpoint(
@@ -109,11 +110,12 @@ class RunRecord(SaveConfigCallback):
             "wandb_run_id": wandb_ids[0] if wandb_ids else None,
         }
 
-    def _resolved(self, trainer: pl.Trainer) -> dict[str, Any]:
-        """The config with what the link filled in."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        config["model"]["init_args"]["num_classes"] = trainer.datamodule.num_classes  # type: ignore[attr-defined]
-        return config
+
+def resolved(config: dict[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
+    """A copy of the config with what the link filled in."""
+    config = copy.deepcopy(config)
+    config["model"]["init_args"]["num_classes"] = trainer.datamodule.num_classes  # type: ignore[attr-defined]
+    return config
 
 
 def run_folder(trainer: pl.Trainer) -> Path | None:

@@ -227,8 +227,7 @@ class ImageData(pl.LightningDataModule):
     def _check_sizes(self) -> None:
         """Raise where a batch or a set cannot be shared out among the devices, or the last batch is too small."""
         trainer = self.trainer
-        if trainer is None:
-            return
+        assert trainer is not None
         world_size = trainer.world_size
         if self.batch_size % world_size:
             raise ValueError(
