@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-RECORD = "lit_classics"  # the checkpoint's key for what it carries besides weights
+from lit_models.classifier import RECORD
 
 
 def claim_version(experiment: Path) -> Path:

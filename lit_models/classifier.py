@@ -14,6 +14,7 @@ from torchmetrics import SumMetric
 from lit_models.metrics import MeanLoss, TopKError
 
 Images = Tensor | list[Tensor]
+RECORD = "lit_classics"  # the checkpoint's key for what it carries besides weights
 
 
 class LitClassifier(pl.LightningModule):
@@ -171,7 +172,7 @@ class LitClassifier(pl.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["lit_classics"] = self.record
+        checkpoint[RECORD] = self.record
 
     def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         collection = getattr(self, f"{stage}_metrics")

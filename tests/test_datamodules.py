@@ -1,5 +1,6 @@
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,6 +235,15 @@ def test_an_unreadable_photo_is_left_out_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match=r"bad.png is left out"):
         images, places = next(iter(Photos([tmp_path], **settings).predict_dataloader()))
     assert images.shape == (1, 3, 8, 8) and places.tolist() == [1]
+
+
+def test_fewer_photos_than_devices_are_refused(tmp_path):
+    path = tmp_path / "one.png"
+    Image.new("RGB", (8, 8)).save(path)
+    photos = Photos([path], {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}, ["a", "b"])
+    photos.trainer = SimpleNamespace(global_rank=1, world_size=2)
+    with pytest.raises(ValueError, match=r"There are 1 photos for 2 devices: use fewer \(--trainer.devices\)"):
+        photos.predict_dataloader()
 
 
 def test_subset_keeps_images_and_labels_together():
