@@ -331,6 +331,7 @@ def quieten() -> None:
         r".*could not find the monitored key.*",
         r".*callbacks used to create the checkpoint need to be provided.*",
         r"Checkpoint directory .* exists and is not empty.*",
+        r"Precision .* is not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(

@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+import datamodules
 import main
 from lit_models import LitResNet
 from tests.conftest import DIGITS, HOME, TINY, write_cifar
@@ -110,7 +111,7 @@ def test_the_error_on_the_test_set_is_the_share_of_wrong_images(run, here):
     folder = Path("runs/digits/resnet20/version_0")
     run("test", "--ckpt_path", folder)
     model = lightning.LightningModule.load_from_checkpoint(folder / "checkpoints/best.ckpt", weights_only=True).eval()
-    data = main.datamodules.Digits()
+    data = datamodules.Digits()
     data.setup("test")
     images, labels = data.on_after_batch_transfer((data.test_set.images, data.test_set.labels), 0)
     with torch.no_grad():
@@ -140,7 +141,7 @@ def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, cap
 def test_predict_sees_what_validation_sees(run, here):
     """A digit saved as a file and predicted gets the probabilities of the same image in the data module."""
     run(*FIT, "--trainer.max_epochs", 1)
-    data = main.datamodules.Digits()
+    data = datamodules.Digits()
     data.setup("test")
     Image.fromarray(data.test_set.images[0].permute(1, 2, 0).numpy()).save(here / "digit.png")
     run("predict", "--ckpt_path", "runs/digits/resnet20", "--data.paths", "[digit.png]")
