@@ -5,6 +5,7 @@ python main.py test --ckpt_path runs/digits/resnet20
 """
 
 import argparse
+import copy
 import json
 import logging
 import os
@@ -228,7 +229,9 @@ def config_below(verb: str, record: dict[str, Any], experiment: list[Path]) -> d
     Resuming takes all of it, unless the user names the experiment file again: then that file says how to train.
     Evaluation takes seed, model and data; predict takes how photos are brought to the net.
     """
-    config = record["config"]
+    config = copy.deepcopy(record["config"])
+    if "weights" in config["model"]["init_args"]:
+        config["model"]["init_args"]["weights"] = None  # the checkpoint has its own: nothing is downloaded again
     if verb == "fit":
         return {k: v for k, v in config.items() if k not in ("trainer", "runs") or (k == "trainer" and not experiment)}
     if verb == "predict":

@@ -1,6 +1,7 @@
 """What all families share: loss, metrics, views, optimizer groups, memory format, compilation."""
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -12,20 +13,26 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from lit_models.metrics import MeanLoss, TopKError
+from lit_models.nets.surgery import Activation, Norm, swap_activation, swap_dropout, swap_norm
+from lit_models.weights import NORMALISATION, load_weights
 
 Images = Tensor | list[Tensor]
+MAX_SIZE = 1 << 16  # pixels per side: no limit
 RECORD = "lit_classics"  # the checkpoint's key for what it carries besides weights
 
 
 class LitClassifier(pl.LightningModule):
     """A network for `num_classes` classes, trained on cross-entropy.
 
-    A family derives from it, builds its net and overrides what is its own (how the loss weighs auxiliary logits,
-    which mode it trains in). Images come as [B, 3, H, W]; in evaluation also as [B, V, 3, H, W], V views of each
-    image, or a list of these where views differ in size. Views count by the mean of their softmax probabilities.
+    A family derives from it, builds its net and says what is its own: the weights of its auxiliary heads, the mode it
+    trains in. A net with auxiliary heads returns a named tuple in training mode, whose first field is `logits`.
+
+    Images come as [B, 3, H, W]; in evaluation also as [B, V, 3, H, W], V views of each image, or a list of these where
+    views differ in size. Views count by the mean of their softmax probabilities.
 
     Logs `train/loss`, `train/top1_error`, and for val and test also `top5_error` (where there are more than five
-    classes); errors are in [0, 1].
+    classes); errors are in [0, 1]. With auxiliary heads, `train/loss` is the weighted sum, and `train/main_loss` and
+    `train/<head>_loss` are its parts.
 
     Args:
         net: [B, 3, H, W] to [B, num_classes] logits.
@@ -39,6 +46,15 @@ class LitClassifier(pl.LightningModule):
             here do.
         channels_last: keep images as NHWC in memory, faster on current CPUs and GPUs.
         compile: compile the net with torch.compile, in place: the checkpoint's keys stay the same.
+        norm: swap every norm of the net: batch; group (arXiv 1803.08494: 32 groups, fewer in layers under 64 channels);
+            or none, with biases in its place.
+        activation: swap every activation of the net; selu (arXiv 1706.02515) brings LeCun-normal weights and
+            AlphaDropout.
+        dropout: probability of every dropout of the net, or, where it has none, of one before its classifier.
+        weights: where the net starts from: a name of torchvision (ResNet50_Weights.IMAGENET1K_V2) or timm
+            (resnet50.a1_in1k), which is downloaded, or a local .pth or .safetensors file. A classifier for another
+            number of classes starts anew.
+        strict: whether `weights` must fit in all else. False loads what fits and says what does not.
         freeze_batch_norm: keep gamma, beta and the running statistics of all BatchNorms as they are, for fine-tuning
             on few images.
         images_per_forward: how many views go through the net at once in evaluation, which bounds its memory.
@@ -55,6 +71,11 @@ class LitClassifier(pl.LightningModule):
         decay_norm_and_bias: bool = True,
         channels_last: bool = True,
         compile: bool = False,
+        norm: Norm | None = None,
+        activation: Activation | None = None,
+        dropout: float | None = None,
+        weights: str | None = None,
+        strict: bool = True,
         freeze_batch_norm: bool = False,
         images_per_forward: int = 256,
     ) -> None:
@@ -68,6 +89,10 @@ class LitClassifier(pl.LightningModule):
         # config; callables given from Python are left out, and load_from_checkpoint wants them once more.
         for name in [name for name, value in self.hparams.items() if callable(value)]:
             del self.hparams[name]
+        self.hparams.pop("weights", None)  # a checkpoint brings its own
+        operate(net, norm, activation, dropout, with_weights=weights is not None and strict)
+        self.weights_normalisation = None if weights is None else load_weights(net, weights, num_classes, strict)
+        self.aux_weights: dict[str, float] = {}
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
@@ -81,17 +106,55 @@ class LitClassifier(pl.LightningModule):
         # What a checkpoint carries besides weights, in plain types: see callbacks.RunRecord, which fills it
         self.record: dict[str, Any] = {}
         self.train_metrics = metrics(num_classes)
+        self.head_losses = nn.ModuleDict()
+        self.limit_sizes(smallest=1)
         self.val_metrics = metrics(num_classes)
         self.test_metrics = metrics(num_classes)
         self.test_images = SumMetric(nan_strategy="disable")
 
+    def weigh_heads(self, **weights: float) -> None:
+        """Say what the loss of each auxiliary head counts beside the main one, by the names of the net's outputs."""
+        self.aux_weights = weights
+        self.head_losses = nn.ModuleDict({name: MeanLoss() for name in ("main", *weights)})
+
+    def limit_sizes(self, smallest: int, training: tuple[int, int] | None = None) -> None:
+        """Say which square images the net can take, in pixels per side.
+
+        Args:
+            smallest: the smallest, in evaluation and, unless `training` says otherwise, in training.
+            training: the smallest and the largest in training.
+        """
+        self.size_limits = {False: (smallest, MAX_SIZE), True: training or (smallest, MAX_SIZE)}
+
+    def check_size(self, size: int, training: bool) -> None:
+        """Raise ValueError for images of a size that the net cannot take."""
+        least, most = self.size_limits[training]
+        if not least <= size <= most:
+            mode = "training" if training else "evaluation"
+            allowed = f"at least {least}" if most == MAX_SIZE else f"between {least} and {most}"
+            raise ValueError(
+                f"{type(self).__name__} cannot take images of {size} px in {mode}: they must have {allowed} px a side. "
+                "Take larger images, or the CIFAR form of the net."
+            )
+
     def forward(self, images: Tensor) -> Any:
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
+        self.check_size(min(images.shape[-2:]), self.training)
         return self.net(images.contiguous(memory_format=self.memory_format))
 
+    def losses(self, output: Any, labels: Tensor) -> dict[str, Tensor]:
+        """The training loss of each output of the net: `main`, and in training mode of the auxiliary heads."""
+        outputs = {"main": output}
+        if not isinstance(output, Tensor):
+            outputs = {"main": output.logits, **{name: getattr(output, name) for name in self.aux_weights}}
+        return {
+            name: F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            for name, logits in outputs.items()
+        }
+
     def loss(self, output: Any, labels: Tensor) -> Tensor:
-        """The training loss of what the net returned; a family with auxiliary logits overrides it."""
-        return F.cross_entropy(output, labels, label_smoothing=self.label_smoothing)
+        """The training loss of what the net returned, auxiliary losses by their weights."""
+        return self._weighted(self.losses(output, labels))
 
     def log_probabilities(self, images: Images) -> Tensor:
         """Logarithm, [B, K] float32, of the softmax probabilities averaged over all views of each image."""
@@ -102,7 +165,9 @@ class LitClassifier(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         output = self(images)
-        loss = self.loss(output, labels)
+        losses = self.losses(output, labels)
+        loss = self._weighted(losses)
+        self._log_heads(losses, len(labels))
         logits = output if isinstance(output, Tensor) else output.logits
         self._update("train", loss.detach(), logits.detach(), labels)
         self.log("train/batch_loss", loss, prog_bar=True, logger=True)
@@ -144,9 +209,27 @@ class LitClassifier(pl.LightningModule):
                 module.eval()
         return self
 
+    def prepare_data(self) -> None:
+        # Before anything is written; crops of another size, where an augmentation makes some, are caught in forward
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None and "crop" in getattr(data, "preprocessing", {}):
+            self.check_size(data.preprocessing["crop"], training=self.trainer.state.fn == "fit")
+
     def setup(self, stage: str) -> None:
         if self.compile_net:
             self.net.compile()
+
+    def on_fit_start(self) -> None:
+        """Say so where images come otherwise than the pretrained weights have seen them."""
+        data = getattr(self.trainer, "datamodule", None)
+        wanted = NORMALISATION if getattr(self.net, "transform_input", False) else self.weights_normalisation
+        given = {} if data is None else {name: list(data.preprocessing[name]) for name in ("mean", "std")}
+        if self.weights_normalisation and given and wanted and max_difference(wanted, given) > 0.02:
+            warnings.warn(
+                f"The pretrained weights were trained on images normalised with {wanted}, these data use {given}: "
+                "training will adapt, but a test without training would be wrong.",
+                stacklevel=2,
+            )
 
     def on_train_start(self) -> None:
         for config in self.trainer.lr_scheduler_configs:
@@ -183,6 +266,16 @@ class LitClassifier(pl.LightningModule):
                 metric.update(scores, labels)
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=name == "top1_error")
 
+    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])
+
+    def _log_heads(self, losses: dict[str, Tensor], images: int) -> None:
+        """Log the loss of every head on its own, where there is more than one."""
+        for name, metric in self.head_losses.items():
+            assert isinstance(metric, MeanLoss)
+            metric.update(losses[name].detach(), images)
+            self.log(f"train/{name}_loss", metric, on_step=False, on_epoch=True)
+
     def _evaluate(self, stage: str, images: Images, labels: Tensor) -> None:
         scores = self.log_probabilities(images)
         self._update(stage, F.nll_loss(scores, labels), scores, labels)
@@ -201,6 +294,33 @@ class LitClassifier(pl.LightningModule):
             {"params": [p for p in trained if p.ndim > 1]},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
+
+
+def operate(
+    net: nn.Module, norm: Norm | None, activation: Activation | None, dropout: float | None, with_weights: bool
+) -> None:
+    """The surgery that the arguments ask for.
+
+    Raises:
+        ValueError: if the net cannot have it, or weights that were trained without it are to be loaded.
+    """
+    for name, value in (("norm", norm), ("activation", activation)):
+        if value is not None and with_weights:
+            raise ValueError(
+                f"{name} is {value}, but the weights were trained as the net is: leave one of them out, or load what "
+                "fits with --model.strict false."
+            )
+    if norm is not None:
+        swap_norm(net, norm)
+    if activation is not None:
+        swap_activation(net, activation)
+    if dropout is not None:
+        swap_dropout(net, dropout)
+
+
+def max_difference(first: dict[str, list[float]], second: dict[str, list[float]]) -> float:
+    """The largest difference between two normalisations."""
+    return max(abs(a - b) for name in first for a, b in zip(first[name], second[name], strict=True))
 
 
 def metrics(num_classes: int) -> nn.ModuleDict:

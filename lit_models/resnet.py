@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from lit_models.classifier import LitClassifier
-from lit_models.nets.layers import Norm
 from lit_models.nets.resnet import Shortcut, resnet
 
 
@@ -17,7 +16,6 @@ class LitResNet(LitClassifier):
             block, "none" gives the plain net; unset, B on ImageNet and A on CIFAR, as in the paper.
         stride_in_1x1: halve the image in a bottleneck's first 1x1 convolution, as in the paper, and not in its 3x3,
             as torchvision and all published weights do.
-        norm: batch; group (32 groups as in arXiv 1803.08494, fewer in layers under 64 channels); or none.
         zero_init_last: start the last gamma of each block at 0.
         **kwargs: see `LitClassifier`.
     """
@@ -28,9 +26,8 @@ class LitResNet(LitClassifier):
         depth: Literal[18, 34, 50, 101, 152, 20, 32, 44, 56, 110, 1202] = 50,
         shortcut: Shortcut | None = None,
         stride_in_1x1: bool = False,
-        norm: Norm = "batch",
         zero_init_last: bool = False,
         **kwargs: Any,
     ) -> None:
-        net = resnet(depth, num_classes, shortcut, stride_in_1x1, norm, zero_init_last)
+        net = resnet(depth, num_classes, shortcut, stride_in_1x1, zero_init_last)
         super().__init__(net, num_classes, **kwargs)

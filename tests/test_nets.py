@@ -4,8 +4,9 @@ import torch
 import torchvision
 from torch import nn
 
-from lit_models.nets.layers import groups, norm_layer
+from lit_models.nets.layers import groups
 from lit_models.nets.resnet import PadShortcut, resnet
+from lit_models.nets.surgery import swap_norm
 
 IMAGENET_A = {18: 11_515_688, 34: 21_623_848, 50: 22_780_456, 101: 41_772_584, 152: 57_416_232}
 IMAGENET_B = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}
@@ -42,7 +43,8 @@ def test_torchvisions_weights_give_torchvisions_logits(depth):
 
 
 def test_group_norm_is_that_of_the_published_resnet50_gn():
-    theirs, ours = timm.create_model("resnet50_gn").eval(), resnet(50, 1000, norm="group").eval()
+    theirs, ours = timm.create_model("resnet50_gn").eval(), resnet(50, 1000).eval()
+    swap_norm(ours, "group")
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
@@ -59,21 +61,13 @@ def test_groups(channels, expected):
     ("depth", "shortcut"), [(20, "A"), (20, "none"), (18, "B"), (18, "C"), (50, "B"), (50, "none"), (50, "A")]
 )
 def test_every_parameter_gets_a_gradient(depth, shortcut, norm):
-    net = resnet(depth, 7, shortcut=shortcut, norm=norm)
+    net = resnet(depth, 7, shortcut=shortcut)
+    swap_norm(net, norm)
     logits = net(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, 7)
     logits.square().sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-
-
-def test_no_convolution_has_a_bias_beside_a_norm():
-    convolutions = {
-        norm: [m for m in resnet(20, 10, norm=norm).modules() if isinstance(m, nn.Conv2d)]
-        for norm in ("batch", "group", "none")
-    }
-    assert all(m.bias is None for norm in ("batch", "group") for m in convolutions[norm])
-    assert all(m.bias is not None for m in convolutions["none"])
 
 
 def test_option_a_takes_every_second_pixel_and_pads_both_sides():
@@ -112,14 +106,8 @@ def test_he_initialisation_and_zero_last_gamma():
         ({"depth": 21}, "depth 21"),
         ({"depth": 20, "stride_in_1x1": True}, "bottleneck"),
         ({"depth": 20, "shortcut": "none", "zero_init_last": True}, "zero_init_last"),
-        ({"depth": 20, "norm": "none", "zero_init_last": True}, "zero_init_last"),
     ],
 )
 def test_impossible_nets_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         resnet(num_classes=10, **arguments)
-
-
-def test_norm_layers():
-    assert isinstance(norm_layer("batch", 8), nn.BatchNorm2d)
-    assert isinstance(norm_layer("none", 8), nn.Identity)

@@ -1,20 +1,5 @@
 """Layers that more than one network needs."""
 
-from typing import Literal
-
-from torch import nn
-
-Norm = Literal["batch", "group", "none"]
-
-
-def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """The layer that normalises that many channels; "none" is the identity, and its convolution then has a bias."""
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
-    if norm == "group":
-        return nn.GroupNorm(groups(channels), channels)
-    return nn.Identity()
-
 
 def groups(channels: int) -> int:
     """Groups of a GroupNorm (arXiv 1803.08494): 32 as in the paper, whose narrowest layer has 64 channels.

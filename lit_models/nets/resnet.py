@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_models.nets.layers import Norm, norm_layer
-
 Shortcut = Literal["A", "B", "C", "none"]
 
 # Table 1: residual blocks in each stage, and the width of its 3x3 convolutions.
@@ -34,7 +32,6 @@ def resnet(
     num_classes: int,
     shortcut: Shortcut | None = None,
     stride_in_1x1: bool = False,
-    norm: Norm = "batch",
     zero_init_last: bool = False,
 ) -> "ResNet":
     """Build the network of that depth: an ImageNet net (Table 1) or a CIFAR net (section 4.2).
@@ -48,7 +45,6 @@ def resnet(
         stride_in_1x1: halve the image in the first 1x1 convolution of a bottleneck, as in the paper, and not in its
             3x3, as torchvision and every published weight do ("v1.5"; 4.09 instead of 3.86 G multiply-adds at depth
             50).
-        norm: what follows each convolution.
         zero_init_last: start the last gamma of each block at 0, so that the block starts as the identity (arXiv
             1706.02677, section 5.1).
 
@@ -68,12 +64,9 @@ def resnet(
     if stride_in_1x1 and block is BasicBlock:
         raise ValueError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
     shortcut = shortcut or ("A" if stem == "cifar" else "B")
-    if zero_init_last and (norm == "none" or shortcut == "none"):
-        raise ValueError(
-            f"zero_init_last needs a norm and shortcuts (got norm {norm!r}, shortcut {shortcut!r}): without them "
-            "every signal through the net would be zero."
-        )
-    return ResNet(num_classes, block, stages, widths, stem, shortcut, stride_in_1x1, norm, zero_init_last)
+    if zero_init_last and shortcut == "none":
+        raise ValueError("zero_init_last needs shortcuts: every signal through a plain net would be zero.")
+    return ResNet(num_classes, block, stages, widths, stem, shortcut, stride_in_1x1, zero_init_last)
 
 
 class ResNet(nn.Module):
@@ -85,7 +78,7 @@ class ResNet(nn.Module):
         stages: blocks per stage; each stage but the first halves the image.
         widths: channels of the 3x3 convolutions, per stage.
         stem: "imagenet" (7x7 stride 2, 3x3 max pooling stride 2) or "cifar" (3x3).
-        shortcut, stride_in_1x1, norm, zero_init_last: see `resnet`.
+        shortcut, stride_in_1x1, zero_init_last: see `resnet`.
     """
 
     def __init__(
@@ -97,24 +90,23 @@ class ResNet(nn.Module):
         stem: str,
         shortcut: Shortcut,
         stride_in_1x1: bool,
-        norm: Norm,
         zero_init_last: bool,
     ) -> None:
         super().__init__()
-        channels, bias = widths[0], norm == "none"
+        channels = widths[0]
         if stem == "imagenet":
-            self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=bias)
+            self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
             self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
         else:
-            self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=bias)
+            self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
             self.maxpool = nn.Identity()
-        self.bn1 = norm_layer(norm, channels)
+        self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
             stage = nn.Sequential()
             for j in range(blocks):
                 stride = 2 if i > 0 and j == 0 else 1
-                stage.append(block(channels, width, stride, shortcut, stride_in_1x1, norm))
+                stage.append(block(channels, width, stride, shortcut, stride_in_1x1))
                 channels = width * block.expansion
             self.add_module(f"layer{i + 1}", stage)
         self.num_stages = len(stages)
@@ -127,8 +119,6 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
         if zero_init_last:
             for module in self.modules():
                 if isinstance(module, BasicBlock | Bottleneck):
@@ -147,17 +137,14 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(
-        self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool, norm: Norm
-    ) -> None:
+    def __init__(self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool) -> None:
         super().__init__()
-        bias = norm == "none"
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=bias)
-        self.bn1 = norm_layer(norm, width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        self.bn2 = norm_layer(norm, width)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut_layer(shortcut, channels, width, stride, norm)
+        self.downsample = shortcut_layer(shortcut, channels, width, stride)
 
     @property
     def last_norm(self) -> Any:
@@ -174,20 +161,18 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(
-        self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool, norm: Norm
-    ) -> None:
+    def __init__(self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool) -> None:
         super().__init__()
-        bias, outputs = norm == "none", width * self.expansion
+        outputs = width * self.expansion
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.conv1 = nn.Conv2d(channels, width, 1, first, bias=bias)
-        self.bn1 = norm_layer(norm, width)
-        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, bias=bias)
-        self.bn2 = norm_layer(norm, width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=bias)
-        self.bn3 = norm_layer(norm, outputs)
+        self.conv1 = nn.Conv2d(channels, width, 1, first, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut_layer(shortcut, channels, outputs, stride, norm)
+        self.downsample = shortcut_layer(shortcut, channels, outputs, stride)
 
     @property
     def last_norm(self) -> Any:
@@ -200,14 +185,14 @@ class Bottleneck(nn.Module):
         return self.relu(y if self.downsample is None else y + self.downsample(x))
 
 
-def shortcut_layer(shortcut: Shortcut, channels: int, outputs: int, stride: int, norm: Norm) -> nn.Module | None:
+def shortcut_layer(shortcut: Shortcut, channels: int, outputs: int, stride: int) -> nn.Module | None:
     """What joins a block's input to its output (section 3.3): identity, padding, projection, or None in a plain net."""
     if shortcut == "none":
         return None
     changes = stride != 1 or channels != outputs
     if shortcut == "C" or (shortcut == "B" and changes):
-        projection = nn.Conv2d(channels, outputs, 1, stride, bias=norm == "none")
-        return nn.Sequential(projection, norm_layer(norm, outputs))
+        projection = nn.Conv2d(channels, outputs, 1, stride, bias=False)
+        return nn.Sequential(projection, nn.BatchNorm2d(outputs))
     return PadShortcut(channels, outputs, stride) if changes else nn.Identity()
 
 

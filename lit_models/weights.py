@@ -1,0 +1,147 @@
+"""Published and local weights: found by name or path, and loaded into a net whole or not at all."""
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+FILES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
+NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+TRANSFORMED = ("GoogLeNet_Weights.", "Inception_V3_Weights.")  # their nets bring inputs to mean and std 0.5 first
+
+
+def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -> dict[str, list[float]] | None:
+    """Load weights into a net, and say what did not fit.
+
+    A classifier of another number of classes, main or auxiliary, keeps its new random weights, with a message. Any
+    other difference is refused, or, if not `strict`, reported and left as it is in the net.
+
+    Args:
+        net: its state dict has the keys of the library that published the weights.
+        weights: a name of torchvision (`ResNet50_Weights.IMAGENET1K_V2`) or timm (`resnet50.a1_in1k`), which is
+            downloaded; or a local file (.pth, .pt, .bin, .safetensors, or a .ckpt of this repository).
+        num_classes: K of the net.
+        strict: whether every weight must find its place.
+
+    Returns:
+        The `mean` and `std` with which images were normalised for these weights, where that is known.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if there are no such weights, they cannot be downloaded or read, or do not fit.
+    """
+    saved, normalisation = read_weights(weights)
+    own = net.state_dict()
+    missing = [name for name in own if name not in saved and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in saved if name not in own]
+    reshaped = [name for name in own if name in saved and own[name].shape != saved[name].shape]
+    heads = [name for name in reshaped if is_other_head(own[name], saved[name], num_classes)]
+    wrong = [name for name in reshaped if name not in heads]
+    report = "; ".join(
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        if names
+    )
+    if len(missing) + len(wrong) == len(own) or (report and strict):
+        raise ValueError(
+            f"The weights {weights} do not fit {type(net).__name__}: {report}. Choose the variant they were made for"
+            + (", or load what fits with --model.strict false." if len(missing) + len(wrong) < len(own) else ".")
+        )
+    if report:
+        log.warning("Of the weights %s not all is loaded: %s.", weights, report)
+    if heads:
+        classes = {len(saved[name]) for name in heads}
+        log.warning(
+            "The weights %s are for %s classes, the data have %s: %s start anew.",
+            weights, " or ".join(map(str, sorted(classes))), num_classes, ", ".join(heads),
+        )  # fmt: skip
+    net.load_state_dict({name: saved[name] for name in own if name in saved and name not in reshaped}, strict=False)
+    return normalisation
+
+
+def is_other_head(own: Tensor, saved: Tensor, num_classes: int) -> bool:
+    """Whether a weight differs in the number of classes alone."""
+    return own.ndim > 0 and len(own) == num_classes and own.shape[1:] == saved.shape[1:]
+
+
+def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]] | None]:
+    """The state dict of that name or file, and how images were normalised for it, where that is known."""
+    if Path(weights).suffix in FILES or "/" in weights or Path(weights).exists():
+        return read_file(Path(weights).expanduser()), None
+    try:
+        return torchvision_weights(weights) if "_Weights." in weights else timm_weights(weights)
+    except (URLError, OSError, RuntimeError) as error:
+        # huggingface_hub's errors of a machine without network are OSErrors with a page of advice
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"The weights {weights} could not be downloaded ({reason}): fetch them where there is a network, and give "
+            "their file with --model.weights FILE."
+        ) from error
+
+
+def torchvision_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+    """Weights of torchvision by the name of their enum, such as ResNet50_Weights.IMAGENET1K_V2."""
+    from torchvision.models import get_weight
+
+    try:
+        entry: Any = get_weight(name)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"torchvision has no weights {name}: its documentation lists them, such as ResNet50_Weights.IMAGENET1K_V2."
+        ) from error
+    if name.startswith(TRANSFORMED):
+        return entry.get_state_dict(progress=False, check_hash=True), {"mean": [0.5] * 3, "std": [0.5] * 3}
+    transforms = entry.transforms()
+    return entry.get_state_dict(progress=False, check_hash=True), {
+        "mean": list(getattr(transforms, "mean", NORMALISATION["mean"])),
+        "std": list(getattr(transforms, "std", NORMALISATION["std"])),
+    }
+
+
+def timm_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+    """Weights of timm by the name of their model and tag, such as resnet50.a1_in1k."""
+    import timm
+
+    if not timm.list_pretrained(name):
+        near = timm.list_pretrained(f"{name.split('.')[0]}*")[:3]
+        raise ValueError(
+            f"There are no weights {name}: give a file, a name of timm"
+            f"{' (' + ', '.join(near) + ')' if near else ''}, or one of torchvision, such as "
+            "ResNet50_Weights.IMAGENET1K_V2."
+        )
+    model = timm.create_model(name, pretrained=True)
+    entry: Any = model.pretrained_cfg
+    return model.state_dict(), {"mean": list(entry["mean"]), "std": list(entry["std"])}
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """The state dict in a local file; no code in it is run. A checkpoint of this repository gives that of its net.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such file, or it is cut off or holds anything else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weights file {path}: give the path of a .pth or .safetensors file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} is not loaded: it holds more than tensors, and code in it might run.") from error
+    except Exception as error:  # safetensors has an error class of its own, which is an Exception and no more
+        raise ValueError(f"{path} is no whole weights file: it is cut off, or another kind of file.") from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path} holds no state dict: it should map the names of weights to tensors.")
+    if any(name.startswith("net.") for name in content):  # a LightningModule of ours
+        content = {name.removeprefix("net."): value for name, value in content.items() if name.startswith("net.")}
+    return content

@@ -1,0 +1,87 @@
+"""Norm, activation and dropout swapped in any net."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from lit_models.nets.resnet import resnet
+from lit_models.nets.surgery import DroppedLinear, swap_activation, swap_dropout, swap_norm
+
+
+def kinds(net, *types):
+    return [module for module in net.modules() if isinstance(module, types)]
+
+
+@pytest.mark.parametrize("build", [lambda: resnet(20, 10), torchvision.models.vgg11_bn, torchvision.models.resnet18])
+def test_group_norm_takes_the_place_of_every_batch_norm_and_its_gamma(build):
+    net = build()
+    before = len(kinds(net, nn.BatchNorm2d))
+    first = kinds(net, nn.BatchNorm2d)[0]
+    nn.init.constant_(first.weight, 3.0)
+    swap_norm(net, "group")
+    norms = kinds(net, nn.GroupNorm)
+    assert not kinds(net, nn.BatchNorm2d) and len(norms) == before and (norms[0].weight == 3).all()
+    swap_norm(net, "batch")
+    assert len(kinds(net, nn.BatchNorm2d)) == before and not kinds(net, nn.GroupNorm)
+
+
+def test_no_norm_gives_every_convolution_a_bias():
+    net = resnet(20, 10)
+    assert all(m.bias is None for m in kinds(net, nn.Conv2d))
+    swap_norm(net, "none")
+    assert not kinds(net, nn.BatchNorm2d, nn.GroupNorm)
+    assert all(m.bias is not None and m.bias.abs().sum() == 0 for m in kinds(net, nn.Conv2d))
+    net(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert net.conv1.bias.grad is not None
+
+
+def test_selu_brings_lecun_normal_weights_and_alpha_dropout():
+    net = torchvision.models.vgg11(num_classes=10)
+    swap_activation(net, "selu")
+    assert not kinds(net, nn.ReLU) and len(kinds(net, nn.SELU)) == 10
+    assert not kinds(net, nn.Dropout) and len(kinds(net, nn.AlphaDropout)) == 2
+    weight = net.features[8].weight  # 256 -> 256, 3x3
+    assert weight.std().item() == pytest.approx((1 / (9 * weight.shape[1])) ** 0.5, rel=0.02)
+    assert all(m.bias.abs().sum() == 0 for m in kinds(net, nn.Conv2d, nn.Linear))
+
+
+def test_leaky_relu_leaves_the_weights():
+    net = resnet(20, 10)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    swap_activation(net, "leaky_relu")
+    assert len(kinds(net, nn.LeakyReLU)) == 10 and not kinds(net, nn.ReLU)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_dropout_is_set_where_it_is_and_put_before_the_classifier_where_it_is_not():
+    vgg = torchvision.models.vgg11(num_classes=10)
+    swap_dropout(vgg, 0.2)
+    assert [m.p for m in kinds(vgg, nn.Dropout)] == [0.2, 0.2]
+    net = resnet(20, 10)
+    keys, images = list(net.state_dict()), torch.randn(8, 3, 32, 32)
+    expected = net.eval()(images)
+    swap_dropout(net, 0.5)
+    assert isinstance(net.fc, DroppedLinear) and list(net.state_dict()) == keys
+    torch.testing.assert_close(net.eval()(images), expected)
+    features = torch.ones(4, 64)
+    assert not torch.equal(net.train().fc(features), net.fc(features))
+
+
+@pytest.mark.parametrize(
+    ("build", "swap", "message"),
+    [
+        (torchvision.models.vgg11, lambda net: swap_norm(net, "group"), "VGG has no norm"),
+        (torchvision.models.densenet121, lambda net: swap_activation(net, "selu"), "DenseNet calls a relu"),
+        (torchvision.models.googlenet, lambda net: swap_activation(net, "selu"), "calls a relu"),
+        (torchvision.models.inception_v3, lambda net: swap_activation(net, "leaky_relu"), "calls a relu"),
+        (lambda: timm.create_model("inception_v4"), lambda net: swap_norm(net, "group"), "BatchNormAct2d"),
+        (lambda: resnet(20, 10), lambda net: swap_dropout(net, 1.0), r"dropout is 1.0: it must be in \[0, 1\)"),
+    ],
+)
+def test_what_cannot_be_swapped_whole_is_refused(build, swap, message):
+    with torch.device("meta"):
+        net = build()
+    with pytest.raises(ValueError, match=message):
+        swap(net)

@@ -1,0 +1,100 @@
+"""Weights from files and by name: whole, or not at all."""
+
+import os
+import pickle
+from functools import partial
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from lit_models import LitResNet
+from lit_models.weights import read_weights
+
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    state = torchvision.models.resnet18().state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    save_file(state, tmp_path / "w.safetensors")
+    return state
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_file_is_loaded_whole(saved, tmp_path, suffix):
+    model = LitResNet(1000, depth=18, optimizer=SGD, weights=str(tmp_path / f"w.{suffix}"))
+    assert all(torch.equal(value, saved[name]) for name, value in model.net.state_dict().items())
+    assert "weights" not in model.hparams
+
+
+def test_a_head_for_other_classes_starts_anew_and_says_so(saved, tmp_path, caplog):
+    model = LitResNet(7, depth=18, optimizer=SGD, weights=str(tmp_path / "w.pth"))
+    assert "are for 1000 classes, the data have 7: fc.weight, fc.bias start anew" in caplog.text
+    assert torch.equal(model.net.layer4[1].conv2.weight, saved["layer4.1.conv2.weight"])
+    assert model.net.fc.weight.shape == (7, 512)
+
+
+def test_never_a_silent_partial_load(saved, tmp_path, caplog):
+    path = str(tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"do not fit ResNet: .*missing .*of another shape"):
+        LitResNet(1000, depth=50, optimizer=SGD, weights=path)
+    with pytest.raises(ValueError, match="missing"):
+        LitResNet(1000, depth=34, optimizer=SGD, weights=path)
+    model = LitResNet(1000, depth=34, optimizer=SGD, weights=path, strict=False)
+    assert "not all is loaded" in caplog.text
+    assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
+
+
+def test_surgery_beside_weights_is_refused_unless_not_strict(saved, tmp_path):
+    path = str(tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="norm is group, but the weights were trained as the net is"):
+        LitResNet(1000, depth=18, optimizer=SGD, weights=path, norm="group")
+    model = LitResNet(1000, depth=18, optimizer=SGD, weights=path, norm="group", strict=False)
+    assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
+
+
+def test_a_checkpoint_of_ours_gives_its_net(saved, tmp_path):
+    model = LitResNet(5, depth=20, optimizer=SGD)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "last.ckpt")
+    again = LitResNet(5, depth=20, optimizer=SGD, weights=str(tmp_path / "last.ckpt"))
+    assert torch.equal(model.net.conv1.weight, again.net.conv1.weight)
+
+
+def test_files_that_are_no_weights(tmp_path):
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut")
+    (tmp_path / "cut.safetensors").write_bytes(b"hello")
+    torch.save({"epoch": 3}, tmp_path / "other.pth")
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
+    for name, message in (
+        ("cut.pth", "no whole weights file"),
+        ("cut.safetensors", "no whole weights file"),
+        ("other.pth", "holds no state dict"),
+        ("evil.pth", "evil.pth"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_weights(str(tmp_path / name))
+    with pytest.raises(FileNotFoundError, match=r"There is no weights file .*nowhere\.pth"):
+        read_weights(str(tmp_path / "nowhere.pth"))
+
+
+def test_names_that_nobody_publishes():
+    with pytest.raises(ValueError, match="torchvision has no weights ResNet50_Weights.V9"):
+        read_weights("ResNet50_Weights.V9")
+    with pytest.raises(ValueError, match=r"There are no weights resnet50.nowhere: .*resnet50\."):
+        read_weights("resnet50.nowhere")
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"could not be downloaded \(.*\): fetch them where there is a network"):
+        read_weights("ResNet18_Weights.IMAGENET1K_V1")
