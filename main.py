@@ -37,6 +37,9 @@ from sentences import is_for_user, known_names, sentence
 
 HOME = Path(__file__).resolve().parent
 VERBS = ("fit", "validate", "test", "predict")
+QUIET = (
+    "litlogger|LitLogger|litmodels|TPU available|HPU available|Restoring states|Loaded model weights|to estimate number"
+)
 CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
 
 
@@ -120,7 +123,7 @@ class CommandLine(LightningCLI):
             self.checkpoint = read_checkpoint(self.checkpoint_path)
             below = config_below(verb, self.checkpoint[RECORD], experiments(rest))
             place = rest.index(verb) + 1
-            argv = [*rest[:place], "--config", json.dumps(below), *rest[place:]]
+            argv = [*rest[:place], "--config", json.dumps(below), *one_path_as_list(rest[place:])]
             if verb == "predict" and not any(arg.startswith("--data") for arg in argv[place + 2 :]):
                 raise ValueError("predict wants photos: give --data.paths '[photo.jpg, folder/]'.")
         elif verb in VERBS[1:] and not {"-h", "--help"} & set(argv):
@@ -143,9 +146,12 @@ class CommandLine(LightningCLI):
         if self.subcommand == "predict" and config.trainer.devices == "auto":
             config.trainer.devices = 1  # a few photos are not worth more, and may be fewer than the devices
         drop_idle_callbacks(config.trainer)
+        if self.subcommand in ("validate", "test"):
+            config.verbose = False  # one sentence instead of Lightning's table
         if self.subcommand == "fit":
             if self.checkpoint:
                 refuse_other_optimizer(config, self.checkpoint[RECORD]["config"])
+                stop_if_finished(config.trainer, self.checkpoint, self.checkpoint_path)
             if config.trainer.logger and not config.trainer.fast_dev_run:
                 self._open_run(config)
 
@@ -156,6 +162,9 @@ class CommandLine(LightningCLI):
         return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
 
     def after_instantiate_classes(self) -> None:
+        for logger in self.trainer.loggers:
+            # Lightning 2.6 hands over a setting of which wandb says in each run that it is no more
+            getattr(logger, "_wandb_init", {}).pop("anonymous", None)
         if self.checkpoint_path:
             check_weights(self.model, self.checkpoint["state_dict"], self.checkpoint_path)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)
@@ -272,6 +281,30 @@ def drop_idle_callbacks(trainer: Namespace) -> None:
     trainer.callbacks = [c for c in trainer.callbacks if c.class_path.rsplit(".")[-1] not in names]
 
 
+def one_path_as_list(argv: list[str]) -> list[str]:
+    """Take `--data.paths photo.jpg` for `--data.paths '[photo.jpg]'`; jsonargparse would read the photo as a list."""
+    given, rest = flags("data.paths").parse_known_args(argv)
+    path = getattr(given, "data.paths")
+    return argv if path is None or path.startswith("[") else [*rest, f"--data.paths={json.dumps([path])}"]
+
+
+def stop_if_finished(trainer: Namespace, checkpoint: dict[str, Any], path: Path | None) -> None:
+    """Say so where a resumed run has nothing left to do, and leave it as it is."""
+    loop = checkpoint["loops"]["fit_loop"]
+    whole = loop["epoch_loop.batch_progress"]["is_last_batch"]  # max_steps may have ended the run inside an epoch
+    epochs = loop["epoch_progress"]["current"]["processed"] - (not whole)
+    for name, done, wanted in (
+        ("max_epochs", epochs, trainer.max_epochs),
+        ("max_steps", checkpoint["global_step"], trainer.max_steps),
+    ):
+        if wanted is not None and 0 <= wanted <= done:
+            print(
+                f"Nothing to do: the run of {path} has finished {done} of {wanted} {name.removeprefix('max_')}. "
+                f"To train further, give a larger --trainer.{name}."
+            )
+            sys.exit(0)
+
+
 def refuse_other_optimizer(config: Namespace, old: dict[str, Any]) -> None:
     """A resumed optimizer comes from the checkpoint: another one in the config would silently do nothing."""
     before, now = old["model"]["init_args"], config.model.init_args.as_dict()
@@ -325,7 +358,8 @@ def offline() -> bool:
 
 
 def quieten() -> None:
-    """Silence what would tell the user nothing."""
+    """Silence what would tell the user nothing, and the places in code that warnings come from."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     os.environ.setdefault("WANDB_SILENT", "true")
     for pattern in (
         r".*isinstance\(treespec, LeafSpec\).*",
@@ -335,10 +369,12 @@ def quieten() -> None:
         r".*callbacks used to create the checkpoint need to be provided.*",
         r"Checkpoint directory .* exists and is not empty.*",
         r"Precision .* is not supported by the model summary.*",
+        r"Total length of `?list`? across ranks is zero.*",
+        r"The number of training batches .* is smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", pattern)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not re.search("litlogger|LitLogger|litmodels|TPU available|HPU available", record.getMessage())
+        lambda record: not re.search(QUIET, record.getMessage())
     )
 
 

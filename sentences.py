@@ -19,6 +19,7 @@ import lit_models
 
 HOME = Path(__file__).resolve().parent
 LINK = "Call to compute_fn of link"
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 UNION = "Does not validate against any of the Union subtypes"
 
 
@@ -47,11 +48,21 @@ def sentence(message: str, names: list[str] | None = None) -> str:
         r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: (\S+)|Key '([^']+)' is not", message
     ):
         name = next(group for group in match.groups() if group)
+        if match[2] and name.endswith((".yaml", ".yml")):
+            return f"There is no argument {name} here. Did you mean --config {name}?"
+        if match[2] and not name.startswith("-"):
+            return f"There is no argument {name} here: a value with spaces wants quotes."
         return f"There is no argument {name} here.{guess(name, names)}"
     if match := re.search(
         r"Problem with given class_path '([^']+)':\s+(module|No module|unexpected|Class|Expected)", message
     ):
         return f"{key}: there is no class {match[1]} for it.{guess(match[1], names)}"
+    if match := re.search(r'"config":\s+File does not exist: \'?([^\']+)\'?', message):
+        return f"There is no config file {match[1]} in {Path.cwd()}.{guess(match[1], config_files())}"
+    if 'expected "subcommand"' in message:
+        return "Give a command: fit, validate, test or predict. See --help."
+    if "Expected a dot import path string" in message and "<class 'float'>" in message:
+        return f"{key} is {value}: it must be a number."
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{key}: there is no class {match[1]}.{guess(match[1], names)}"
     if match := re.search(r"Literal\[(.*)\]. Got", message):
@@ -77,7 +88,8 @@ def sentence(message: str, names: list[str] | None = None) -> str:
         reasons = [reason for reason in reasons if reason and not reason.startswith(skip)]
         expected = [match[1] for reason in reasons if (match := re.search(r"Expected an? <class '([^']+)'>", reason))]
         if expected:
-            return f"{key} is {value}: it must be {' or '.join(dict.fromkeys(expected))}."
+            kinds = [KINDS.get(name, name) for name in expected]
+            return f"{key} is {value}: it must be {' or '.join(dict.fromkeys(kinds))}."
         return " ".join(reasons[:1]) or message
     return message
 
@@ -89,6 +101,11 @@ def guess(name: str, names: list[str]) -> str:
         name.rsplit(".", 1)[-1].lower(), bare, n=1, cutoff=0.6
     )
     return f" Did you mean {bare[near[0]]}?" if near and bare[near[0]] != name else ""
+
+
+def config_files() -> list[str]:
+    """The experiments and overlays of this repository."""
+    return [str(path.relative_to(HOME)) for path in sorted(HOME.glob("configs/*/*.yaml"))]
 
 
 def known_names(parser: LightningArgumentParser) -> list[str]:

@@ -67,7 +67,8 @@ def find_checkpoint(path: Path, verb: str) -> Path:
 
     Args:
         path: an experiment folder stands for its newest version that has a checkpoint; a version folder for
-            last.ckpt if `verb` is fit, and best.ckpt otherwise (the other one where a run has kept only that).
+            best.ckpt, or, where a run has none or `verb` is fit, for the checkpoint of the latest step, which is
+            last.ckpt unless a run was stopped after others were written.
         verb: fit, validate, test or predict.
 
     Raises:
@@ -80,15 +81,32 @@ def find_checkpoint(path: Path, verb: str) -> Path:
             f"There is no checkpoint {path}: --ckpt_path takes a .ckpt file, a version folder or an experiment folder, "
             "such as runs/digits/resnet20."
         )
-    names = ("last.ckpt", "best.ckpt") if verb == "fit" else ("best.ckpt", "last.ckpt")
     for folder in [path, *sorted(path.glob("version_*"), key=version_number, reverse=True)]:
-        for name in names:
-            if (folder / "checkpoints" / name).is_file():
-                return folder / "checkpoints" / name
+        best = folder / "checkpoints" / "best.ckpt"
+        if verb != "fit" and best.is_file():
+            return best
+        if latest := latest_checkpoint(folder / "checkpoints"):
+            return latest
     raise FileNotFoundError(
         f"The folder {path} holds no checkpoint: it should be an experiment folder, or a version folder with "
         "checkpoints/last.ckpt in it."
     )
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the latest step, last.ckpt before others of the same step; files that are cut off are skipped.
+
+    If there are only such, one of them, so that the user hears of it.
+    """
+    return max(sorted(folder.glob("*.ckpt")), key=saved_step, default=None)
+
+
+def saved_step(path: Path) -> tuple[int, int]:
+    """The optimizer steps of a checkpoint, -1 where it cannot be read; last.ckpt counts as a little later."""
+    try:
+        return read_checkpoint(path)["global_step"], path.stem == "last"
+    except ValueError:
+        return -1, 0
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -108,8 +126,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} is no whole checkpoint: it is cut off, or another kind of file. Take another one, such as "
-            "best.ckpt beside last.ckpt."
+            f"{path} is no whole checkpoint: it is cut off, or another kind of file. Give a .ckpt file that "
+            "`main.py fit` wrote, such as best.ckpt beside last.ckpt."
         ) from error
     if not isinstance(checkpoint, dict) or not checkpoint.get(RECORD):
         raise ValueError(

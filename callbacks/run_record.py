@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks.run_directory import free_name, version_folder
+from callbacks.run_directory import free_name, latest_checkpoint, saved_step, version_folder
 from callbacks.run_logger import RunLogger
 from lit_models.classifier import limited
 
@@ -43,6 +42,10 @@ class RunRecord(SaveConfigCallback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(resolved(pl_module.record["config"], trainer))  # type: ignore[arg-type, index]
+        trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+        parameters = sum(p.numel() for p in pl_module.parameters())
+        part = "" if trained == parameters else f", {trained:,} of them trained"
+        print(f"Model: {type(pl_module).__name__}, {parameters:,} parameters{part}")
         print(f"Run directory: {folder}", flush=True)
 
     def on_load_checkpoint(
@@ -72,8 +75,13 @@ class RunRecord(SaveConfigCallback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         folder = run_folder(trainer)
-        if trainer.is_global_zero and folder and (folder / "checkpoints" / "last.ckpt").exists():
+        if trainer.is_global_zero and folder and latest_checkpoint(folder / "checkpoints"):
             print(f"Stopped. To go on:\n  python main.py fit --ckpt_path {shlex.quote(str(folder))}", flush=True)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate" and trainer.is_global_zero:
+            parts = [f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items()]
+            print(f"Validated {trainer.ckpt_path}: {'  '.join(parts)}", flush=True)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not trainer.ckpt_path:
@@ -90,7 +98,8 @@ class RunRecord(SaveConfigCallback):
             "partial": limited(trainer),
         }
         part = " (a part of the set)" if result["partial"] else ""
-        print(f"Tested {checkpoint} on {images:,} images{part}: top-1 error {metrics['test/top1_error']:.2%}")
+        errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]
+        print(f"Tested {checkpoint} on {images:,} images{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
         path = (version_folder(checkpoint) or checkpoint.parent) / f"test-{checkpoint.stem}-{protocol}.json"
         try:
             path.write_text(json.dumps(result, indent=2) + "\n")
@@ -151,12 +160,15 @@ def enter_unfinished_epoch(fit_loop: dict[str, Any]) -> None:
 
 
 def set_later_aside(folder: Path, step: int) -> None:
-    """Rename best.ckpt and last.ckpt if they are of a later step than the one resumed from."""
-    for path in (folder / "best.ckpt", folder / "last.ckpt"):
-        if path.exists():
-            later = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-            if later > step:
-                path.rename(free_name(path.with_stem(f"{path.stem}-step_{later}")))
+    """Move checkpoints of later steps than the one resumed from into a folder of their own; the run overtakes them."""
+    later = [path for path in sorted(folder.glob("*.ckpt")) if saved_step(path)[0] > step]
+    if not later:
+        return
+    aside = free_name(folder / f"before_resuming_from_step_{step}")
+    aside.mkdir()
+    for path in later:
+        path.rename(aside / path.name)
+    print(f"Checkpoints of later steps are kept in {aside}: {', '.join(path.name for path in later)}", flush=True)
 
 
 def code_version() -> str:

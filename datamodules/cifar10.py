@@ -86,9 +86,12 @@ class CIFAR10(ImageData):
             )
         from torchvision import datasets
 
+        fresh = not self.root.exists()
         try:
             datasets.CIFAR10(self.root, download=True)
         except (OSError, RuntimeError) as error:
+            if fresh and self.root.is_dir() and not any(self.root.iterdir()):
+                self.root.rmdir()  # a mistyped path leaves nothing behind
             raise FileNotFoundError(
                 f"CIFAR-10 is not in {self.root} and could not be downloaded to there ({error}): unpack "
                 f"cifar-10-python.tar.gz by hand and name the folder that holds {FOLDER} with --data.root."

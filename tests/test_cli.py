@@ -134,7 +134,7 @@ def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, cap
     assert [Path(row["file"]).name for row in rows] == ["0.png", "1.png", "2.png"]
     probabilities = [float(rows[0][f"probability_{k}"]) for k in range(1, 6)]
     assert probabilities == sorted(probabilities, reverse=True) and rows[0]["class_1"].startswith("class ")
-    run("predict", "--ckpt_path", tiny_run, "--data.paths", f'["{here}/my photos/1.png"]')
+    run("predict", "--ckpt_path", tiny_run, "--data.paths", here / "my photos" / "1.png")
     assert (here / "predictions-1.csv").is_file() and len(list(csv.DictReader((here / "predictions.csv").open()))) == 1
 
 
@@ -241,15 +241,20 @@ WRONG_FLAGS = [
     ([*FIT, "--data", "datamodules.Cifar10"], "Did you mean datamodules.CIFAR10?"),
     ([*FIT, "--model.optimizer", "SDG"], "Did you mean torch.optim.SGD?"),
     ([*FIT, "--trainer.precisio", "16-true"], "Did you mean --trainer.precision?"),
-    ([*FIT, "--trainer.max_epochs", "abc"], "trainer.max_epochs is abc: it must be int"),
+    ([*FIT, "--trainer.max_epochs", "abc"], "trainer.max_epochs is abc: it must be a whole number"),
     ([*FIT, "--trainer.callbacks+=callbacks.StepDecay"], "Did you mean callbacks.StepLRDecay?"),
-    ([*FIT, "--data.batch_size", "x"], "batch_size is x: it must be int"),
+    ([*FIT, "--data.batch_size", "x"], "batch_size is x: it must be a whole number"),
     ([*FIT, "--data.batch_size", "0"], "batch_size is 0"),
     ([*FIT, "--data", "datamodules.Synthetic", "--data.shift", "3"], "no argument shift here"),
     ([*FIT, "--model.label_smoothing", "2"], "label_smoothing is 2.0: it must be in [0, 1)"),
     ([*FIT, "--model.num_classes", "7"], "num_classes is given as 7: leave it out"),
     ([*FIT, "--data.batch_size", "8"], "the last batch holds one image"),
-    (["fit", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    ([*FIT, "--model.optimizer.lr", "abc"], "lr is abc: it must be a number."),
+    ([*FIT, "--data.batch_size", "8", "two"], "There is no argument two here: a value with spaces wants quotes."),
+    ([], "Give a command: fit, validate, test or predict."),
+    (["fit", "configs/digits/resnet20.yaml"], "Did you mean --config configs/digits/resnet20.yaml?"),
+    (["fit", "--config", "nowhere.yaml"], "There is no config file nowhere.yaml in "),
+    (["fit", "--config", "configs/digits/resnet21.yaml"], "Did you mean configs/digits/resnet20.yaml?"),
     (["fit"], "--config configs/digits/resnet20.yaml"),
     (["fti"], "Did you mean fit?"),
     (["test"], "give --ckpt_path"),

@@ -119,12 +119,34 @@ def test_a_moved_run_resumes_in_its_new_place_and_keeps_its_best(run, tiny_run, 
 
 def test_resuming_from_an_earlier_checkpoint_sets_the_later_ones_aside(run, tiny_run):
     folder = tiny_run / "checkpoints"
-    early = torch.load(folder / "last.ckpt", weights_only=True)
     run("fit", "--config", DIGITS, *TINY[:-4], "--trainer.max_epochs", 1)
     shutil.copy("runs/digits/resnet20/version_1/checkpoints/last.ckpt", folder / "epoch1.ckpt")
     run("fit", "--ckpt_path", folder / "epoch1.ckpt", "--trainer.max_epochs", 2)
-    kept = torch.load(folder / f"last-step_{early['global_step']}.ckpt", weights_only=True)
+    kept = torch.load(folder / "before_resuming_from_step_4" / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 2 and torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_a_run_stopped_before_its_first_epoch_ended_goes_on_from_its_newest_checkpoint(run, experiment):
+    """As after a kill: step checkpoints of half an epoch, and no last.ckpt; one file was cut off in writing."""
+    run("fit", "--config", experiment)
+    folder = Path("runs/noise/net/version_0/checkpoints")
+    whole = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    for path in folder.glob("*.ckpt"):
+        if path.stem not in ("step-1", "step-2"):
+            path.unlink()
+    (folder / "step-3.ckpt").write_bytes((folder / "step-2.ckpt").read_bytes()[:1000])
+    run("fit", "--ckpt_path", "runs/noise/net")
+    again = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+
+
+def test_a_finished_run_is_left_as_it_is(run, tiny_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "--ckpt_path", tiny_run)
+    assert stop.value.code == 0
+    assert "has finished 3 of 3 epochs. To train further, give a larger --trainer.max_epochs" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.is_file()}
 
 
 def test_resuming_with_the_experiment_named_again_adds_no_callback_twice(run, tiny_run):
