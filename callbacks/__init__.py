@@ -1,5 +1,6 @@
 """Callbacks: one duty each."""
 
+from callbacks.batch_norm import BatchNormReestimation
 from callbacks.lr_decay import StepLRDecay
 from callbacks.photo_table import PhotoTable
 from callbacks.progress import Progress
@@ -7,4 +8,4 @@ from callbacks.run_logger import RunLogger
 from callbacks.run_record import RunRecord
 from callbacks.throughput import Throughput
 
-__all__ = ["PhotoTable", "Progress", "RunLogger", "RunRecord", "StepLRDecay", "Throughput"]
+__all__ = ["BatchNormReestimation", "PhotoTable", "Progress", "RunLogger", "RunRecord", "StepLRDecay", "Throughput"]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import SumMetric
 
 from lit_models.metrics import MeanLoss, TopKError
@@ -329,9 +330,9 @@ def metrics(num_classes: int) -> nn.ModuleDict:
     return nn.ModuleDict({"loss": MeanLoss(), **errors})
 
 
-def batch_norms(module: nn.Module) -> list[nn.Module]:
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     """All BatchNorm layers in a module, of any dimension, SyncBatchNorm too."""
-    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
 
 
 def limited(trainer: pl.Trainer) -> bool:

@@ -6,12 +6,15 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
+from torch import nn
 
 from callbacks import RunLogger, StepLRDecay, Throughput
+from callbacks.batch_norm import reestimate
 from callbacks.run_directory import claim_version, find_checkpoint, release_version, version_folder
 from callbacks.run_record import rebase
 from datamodules import Synthetic
 from lit_models import LitResNet
+from tests.conftest import DIGITS, TINY
 
 
 class Rates(pl.Callback):
@@ -188,3 +191,34 @@ def test_a_moved_run_keeps_its_best():
     rebase(state, Path("/old/checkpoints"), Path("/new/checkpoints"))
     assert state["dirpath"] == "/new/checkpoints" and state["best_model_path"] == "/new/checkpoints/best.ckpt"
     assert list(state["best_k_models"]) == ["/new/checkpoints/best.ckpt"]
+
+
+def test_reestimated_statistics_are_those_of_all_images_together():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5))
+    net.train()
+    batches = [torch.randn(n, 3, 8, 8) * n for n in (2, 5, 3)]  # the batches drift
+    reestimate(net, net, batches)
+    values = torch.cat([net[0](b).transpose(0, 1).flatten(1) for b in batches], dim=1)
+    torch.testing.assert_close(net[1].running_mean, values.mean(1))
+    torch.testing.assert_close(net[1].running_var, values.var(1))
+    assert net[2].training and net[1].training and net[1].momentum == 0.1
+    # the second norm saw what the first made of each batch, without dropout
+    second = []
+    for b in batches:
+        x = net[0](b)
+        x = nn.functional.batch_norm(x, None, None, net[1].weight, net[1].bias, training=True)
+        second.append(net[3](x).transpose(0, 1).flatten(1))
+    torch.testing.assert_close(net[4].running_mean, torch.cat(second, 1).mean(1))
+
+
+def test_statistics_are_reestimated_in_the_last_epoch_alone_and_saved(run, here):
+    again = ["--trainer.callbacks+=callbacks.BatchNormReestimation", "--trainer.callbacks.batches=4"]
+    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1)
+    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, *again)
+    states = [
+        torch.load(f"runs/digits/resnet20/version_{k}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for k in (0, 1)
+    ]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]) == ("running_" not in name), name

@@ -1,0 +1,106 @@
+"""BatchNorm statistics computed anew once training is over."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from lit_models.classifier import batch_norms
+
+
+class BatchNormReestimation(pl.Callback):
+    """Replace the running statistics by those of a large sample, for the weights as they are when training ends.
+
+    The running ones are an average over weights that have moved on. The authors of the ResNets do so in their
+    published code (arXiv 1512.03385). It happens at the end of the last epoch, after its validation and before its
+    checkpoints are written.
+
+    Args:
+        batches: training batches to look at, augmented as in training.
+    """
+
+    def __init__(self, batches: int = 200) -> None:
+        if batches < 1:
+            raise ValueError(f"BatchNormReestimation's batches is {batches}: it must be at least 1.")
+        self.batches = batches
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not is_last_epoch(trainer):
+            return
+
+        def forward(images: Tensor) -> Any:
+            with trainer.precision_plugin.forward_context():
+                return pl_module(images)
+
+        count = min(self.batches, int(trainer.num_training_batches))
+        reestimate(pl_module, forward, islice(training_images(trainer, pl_module.device), count))
+
+
+def reestimate(module: nn.Module, forward: Callable[[Tensor], Any], batches: Iterable[Tensor]) -> None:
+    """Set the running mean and variance of every BatchNorm to those over all given images together.
+
+    While they are computed the BatchNorms alone are in training mode: each normalises by its batch, dropout is off.
+
+    Args:
+        module: holds the BatchNorms; frozen ones and those without running statistics are left alone.
+        forward: what an image batch is given to.
+        batches: of images, this process's share; the sums are taken over all processes.
+    """
+    norms = [layer for layer in batch_norms(module) if layer.track_running_stats and layer.weight.requires_grad]
+    if not norms:
+        return
+    sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in norms}
+    before = {layer: (layer.momentum, layer.num_batches_tracked.clone()) for layer in norms}  # type: ignore[union-attr]
+
+    def count(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].detach().double().transpose(0, 1).flatten(1)  # [C, B * H * W]
+        own = torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
+        sums[layer] = sums[layer].to(values.device) + own
+
+    modes = {each: each.training for each in module.modules()}
+    handles = [layer.register_forward_pre_hook(count) for layer in norms]
+    try:
+        module.eval()
+        for layer in norms:
+            layer.train()
+            layer.momentum = 0.0  # its own running average stands still
+        with torch.no_grad():
+            for images in batches:
+                forward(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for each, mode in modes.items():
+            each.training = mode
+        for layer, (momentum, tracked) in before.items():
+            layer.momentum, layer.num_batches_tracked = momentum, tracked
+    for layer, total in sums.items():
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total)
+        n, first, second = total
+        if n[0] < 2:
+            continue
+        mean = first / n
+        assert layer.running_mean is not None and layer.running_var is not None
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_((second / n - mean.square()) * n / (n - 1))
+
+
+def training_images(trainer: pl.Trainer, device: torch.device) -> Iterator[Tensor]:
+    """The images of one more pass over the training set, augmented, on the device."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    loader = data.train_dataloader()
+    loader.trainer = None  # from the first batch on, wherever the trainer stands
+    for batch in loader:
+        batch = data.on_before_batch_transfer(batch, 0)
+        batch = data.transfer_batch_to_device(batch, device, 0)
+        yield data.on_after_batch_transfer(batch, 0)[0]
+
+
+def is_last_epoch(trainer: pl.Trainer) -> bool:
+    """Whether training ends with this epoch."""
+    last = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+    return trainer.should_stop or last or 0 <= trainer.max_steps <= trainer.global_step
