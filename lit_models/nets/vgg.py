@@ -1,0 +1,145 @@
+"""VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv 1409.1556.
+
+Table 1. One class holds all six columns, because torchvision's has neither A-LRN nor C, nor a form for small images.
+Its state-dict keys are torchvision's, so that the published weights load into it.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lit_models.nets.surgery import NORMS
+
+Variant = Literal["A", "A-LRN", "B", "C", "D", "E"]
+Head = Literal["imagenet", "cifar"]
+Init = Literal["glorot", "normal"]
+
+# Table 1: channels of the five blocks, each ended by a 2x2 max pooling, and the kernel sizes of their convolutions.
+WIDTHS: tuple[int, ...] = (64, 128, 256, 512, 512)
+BLOCKS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "A-LRN": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+# Pixels per side of the last feature map, and channels of fc6 and fc7.
+HEADS: dict[str, tuple[int, int]] = {"imagenet": (7, 4096), "cifar": (1, 512)}
+
+
+class VGG(nn.Module):
+    """Five blocks of convolutions and three fully connected layers, dropout between these.
+
+    The first fully connected layer wants one size of feature map: 7x7, which 224 px give, or 1x1, which 32 px give.
+    Other sizes are averaged to that (not in the paper; torchvision does so too).
+
+    Args:
+        num_classes: K, the number of logits.
+        variant: the column of Table 1.
+        batch_norm: BatchNorm after each convolution, which keeps its bias, as in torchvision. The paper has none.
+        head: "imagenet" with 4096 channels in the first two fully connected layers, or "cifar" with 512, as many as the
+            last feature map of a 32 px image has numbers.
+        init: "glorot" or "normal", see `initialise`.
+
+    Raises:
+        ValueError: for another variant, head or init.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        variant: Variant = "D",
+        batch_norm: bool = False,
+        head: Head = "imagenet",
+        init: Init = "glorot",
+    ) -> None:
+        super().__init__()
+        if variant not in BLOCKS:
+            raise ValueError(f"variant {variant} is no column of the VGG paper's Table 1: choose {', '.join(BLOCKS)}.")
+        if head not in HEADS:
+            raise ValueError(f"VGG has no head {head}: choose {' or '.join(HEADS)}.")
+        size, width = HEADS[head]
+        self.features = features(variant, batch_norm)
+        self.avgpool = nn.AdaptiveAvgPool2d(size)
+        self.classifier = nn.Sequential(
+            nn.Linear(WIDTHS[-1] * size**2, width),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(width, width),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(width, num_classes),
+        )
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # ImageNet at 224 px | CIFAR at 32 px
+        x = self.features(x)  # [B, 512, 7, 7] | [B, 512, 1, 1]
+        x = torch.flatten(self.avgpool(x), 1)  # [B, 25088] | [B, 512]
+        return self.classifier(x)  # [B, K]
+
+
+def features(variant: Variant, batch_norm: bool) -> nn.Sequential:
+    """The convolutional part of a net, its layers in one row as torchvision numbers them."""
+    layers, channels = nn.Sequential(), 3
+    for width, kernels in zip(WIDTHS, BLOCKS[variant], strict=True):
+        for kernel in kernels:
+            layers.append(nn.Conv2d(channels, width, kernel, padding=kernel // 2))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(width))
+            layers.append(nn.ReLU(inplace=True))
+            if variant == "A-LRN" and channels == 3:
+                # AlexNet's k = 2, n = 5, alpha = 1e-4, beta = 0.75; PyTorch divides alpha by n, AlexNet does not
+                layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2))
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return layers
+
+
+def initialise(net: VGG, init: Init) -> None:
+    """Draw all weights anew; biases are 0 (section 3.1).
+
+    Args:
+        net: changed in place.
+        init: "normal" is the paper's, of standard deviation 0.01 (its "variance" of 0.01 would start A at a loss of
+            1e7). The deeper nets do not learn from it, which is why the paper starts them from a trained A. "glorot"
+            makes that needless, as the paper notes: Glorot and Bengio, AISTATS 2010, with the gain of the ReLU.
+
+    Raises:
+        ValueError: for another init.
+    """
+    if init not in ("glorot", "normal"):
+        raise ValueError(f"VGG has no init {init}: choose glorot or normal.")
+    weighted = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for module in weighted:
+        if init == "normal":
+            nn.init.normal_(module.weight, std=0.01)
+        else:
+            # Deviation: Glorot's variance knows no ReLU, and each layer would halve the signal. The paper's pixels, 58
+            # times larger than normalised images, make up for that; without the gain, E's logits would differ by 1e-3.
+            # No ReLU follows fc8, which keeps the first loss at ln K.
+            nn.init.xavier_uniform_(module.weight, gain=1.0 if module is weighted[-1] else 2**0.5)
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
+
+
+def places(convolutions: nn.Sequential) -> dict[str, str]:
+    """Where the layers of Table 1 lie: conv3_1, the first convolution of the third block, is features.6 in A.
+
+    The norm that follows it, if any, is norm3_1.
+
+    Args:
+        convolutions: the net's `features`.
+    """
+    found, block, position = {}, 1, 0
+    for index, layer in enumerate(convolutions):
+        if isinstance(layer, nn.MaxPool2d):
+            block, position = block + 1, 0
+        elif isinstance(layer, nn.Conv2d):
+            position += 1
+            found[f"conv{block}_{position}"] = f"features.{index}"
+        elif isinstance(layer, NORMS):
+            found[f"norm{block}_{position}"] = f"features.{index}"
+    return {**found, "fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
