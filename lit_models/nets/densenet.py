@@ -1,0 +1,232 @@
+"""DenseNets: Huang et al., "Densely Connected Convolutional Networks", arXiv 1608.06993.
+
+Table 1 (ImageNet) and section 3 (CIFAR). One class holds them all, because torchvision's has no CIFAR nets, and its
+`memory_efficient` counts every batch twice in BatchNorm's running statistics. Its state-dict keys are torchvision's,
+so that the published weights load into it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+# Table 1: layers in each dense block, and the growth rate k. 161 is not in the table, but among the authors' models.
+IMAGENET_BLOCKS: dict[int, tuple[int, ...]] = {
+    121: (6, 12, 24, 16),
+    169: (6, 12, 32, 32),
+    201: (6, 12, 48, 32),
+    264: (6, 12, 64, 48),
+    161: (6, 12, 36, 24),
+}
+IMAGENET_GROWTH: dict[int, int] = {121: 32, 169: 32, 201: 32, 264: 32, 161: 48}
+CIFAR_GROWTH = 12
+
+
+def densenet(
+    depth: int,
+    num_classes: int,
+    growth_rate: int | None = None,
+    bottleneck: bool = True,
+    compression: float = 0.5,
+    dropout: float = 0.0,
+    memory_efficient: bool = False,
+) -> "DenseNet":
+    """Build the network of that depth: an ImageNet net (Table 1) or a CIFAR net (section 3).
+
+    Args:
+        depth: L. 121, 169, 201, 264 or 161 for ImageNet. Any other is a CIFAR net, with three blocks of (L - 4) / 6
+            layers, or of (L - 4) / 3 without `bottleneck`; the paper has 40, 100, 190 and 250.
+        num_classes: K, the number of logits.
+        growth_rate: k, how many feature maps each layer adds. None means 32 on ImageNet, but 48 at depth 161, and 12
+            on CIFAR.
+        bottleneck: begin each layer with a 1x1 convolution to 4k feature maps (DenseNet-B).
+        compression: theta, the share of its feature maps that a transition hands on, in (0, 1] (DenseNet-C below 1).
+        dropout: probability of the dropout after every convolution but the first, in [0, 1).
+        memory_efficient: keep nothing of the inside of a layer for the backward pass, but compute it once more there
+            (arXiv 1707.06990).
+
+    Raises:
+        ValueError: for a depth or a combination that no such network has, or a number outside its range.
+    """
+    if growth_rate is not None and growth_rate < 1:
+        raise ValueError(f"growth_rate is {growth_rate}: every layer must add at least one feature map.")
+    if not 0 < compression <= 1:
+        raise ValueError(f"compression is {compression}: it must be in (0, 1].")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}: it must be in [0, 1).")
+    if depth in IMAGENET_BLOCKS:
+        if not bottleneck:
+            raise ValueError(
+                f"bottleneck is false, but depth {depth} is an ImageNet net, whose layers all have one: leave it out, "
+                "or take a CIFAR depth, such as 40 or 100."
+            )
+        stem, blocks = "imagenet", IMAGENET_BLOCKS[depth]
+        growth_rate = growth_rate or IMAGENET_GROWTH[depth]
+        channels = 2 * growth_rate
+    else:
+        per_layer = 2 if bottleneck else 1  # convolutions
+        layers, rest = divmod(depth - 4, 3 * per_layer)
+        if layers < 1 or rest:
+            raise ValueError(
+                f"depth {depth} is no DenseNet: choose one of {', '.join(map(str, IMAGENET_BLOCKS))} (ImageNet), or "
+                f"{3 * per_layer}n + 4, such as 40 or 100, {'with' if bottleneck else 'without'} bottleneck (CIFAR)."
+            )
+        stem, blocks = "cifar", (layers,) * 3
+        growth_rate = growth_rate or CIFAR_GROWTH
+        # The paper names the two ends, plain and BC; with one of B and C alone we take the plain net's 16
+        channels = 2 * growth_rate if bottleneck and compression < 1 else 16
+    return DenseNet(
+        num_classes, stem, blocks, channels, growth_rate, bottleneck, compression, dropout, memory_efficient
+    )
+
+
+class DenseNet(nn.Module):
+    """First convolution, dense blocks with transitions between them, global average pooling, linear classifier.
+
+    Args:
+        num_classes: K, the number of logits.
+        stem: "imagenet" (7x7 stride 2, BN, ReLU, 3x3 max pooling stride 2) or "cifar" (3x3 and nothing else).
+        blocks: layers of each dense block; each transition between two of them halves the image.
+        channels: feature maps of the first convolution.
+        growth_rate, bottleneck, compression, dropout, memory_efficient: see `densenet`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        stem: str,
+        blocks: tuple[int, ...],
+        channels: int,
+        growth_rate: int,
+        bottleneck: bool,
+        compression: float,
+        dropout: float,
+        memory_efficient: bool,
+    ) -> None:
+        super().__init__()
+        first: OrderedDict[str, nn.Module] = OrderedDict()
+        if stem == "imagenet":
+            first["conv0"] = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+            first["norm0"] = nn.BatchNorm2d(channels)
+            first["relu0"] = nn.ReLU(inplace=True)
+            first["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
+        else:
+            first["conv0"] = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        self.features = nn.Sequential(first)
+        for i, layers in enumerate(blocks, 1):
+            block = DenseBlock(layers, channels, growth_rate, bottleneck, dropout, memory_efficient)
+            self.features.add_module(f"denseblock{i}", block)
+            channels += layers * growth_rate
+            if i < len(blocks):
+                outputs = int(channels * compression)
+                self.features.add_module(f"transition{i}", transition(channels, outputs, dropout))
+                channels = outputs
+        self.features.add_module("norm5", nn.BatchNorm2d(channels))
+        self.features.add_module("relu5", nn.ReLU(inplace=True))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(channels, num_classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation (section 4.2), over the fan-out as in the authors' code; torchvision takes the fan-in."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # DenseNet-121 at 224 px | DenseNet-BC (L = 100, k = 12) at 32 px
+        x = self.features(x)  # [B, 1024, 7, 7] | [B, 342, 8, 8]
+        return self.classifier(torch.flatten(self.avgpool(x), 1))  # [B, K]
+
+
+class DenseBlock(nn.Module):
+    """Layers that each see the feature maps of all layers before them, and add k of their own (equation 2)."""
+
+    def __init__(
+        self, layers: int, channels: int, growth_rate: int, bottleneck: bool, dropout: float, memory_efficient: bool
+    ) -> None:
+        super().__init__()
+        self.memory_efficient = memory_efficient
+        for i in range(layers):
+            layer = dense_layer(channels + i * growth_rate, growth_rate, bottleneck, dropout)
+            self.add_module(f"denselayer{i + 1}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        run = recomputed if self.memory_efficient and torch.is_grad_enabled() else concatenated
+        for layer in self.children():
+            maps.append(run(layer, *maps))  # [B, k, H, W]
+        return torch.cat(maps, 1)  # [B, C + layers * k, H, W]
+
+
+def dense_layer(channels: int, growth_rate: int, bottleneck: bool, dropout: float) -> nn.Sequential:
+    """BN-ReLU-conv(3x3) to k feature maps, behind BN-ReLU-conv(1x1) to 4k of them with a bottleneck (section 3)."""
+    layer: OrderedDict[str, nn.Module] = OrderedDict()
+    layer["norm1"] = nn.BatchNorm2d(channels)
+    layer["relu1"] = nn.ReLU(inplace=True)
+    if bottleneck:
+        layer["conv1"] = nn.Conv2d(channels, 4 * growth_rate, 1, bias=False)
+        layer["drop1"] = nn.Dropout(dropout)
+        layer["norm2"] = nn.BatchNorm2d(4 * growth_rate)
+        layer["relu2"] = nn.ReLU(inplace=True)
+        layer["conv2"] = nn.Conv2d(4 * growth_rate, growth_rate, 3, padding=1, bias=False)
+        layer["drop2"] = nn.Dropout(dropout)
+    else:
+        layer["conv1"] = nn.Conv2d(channels, growth_rate, 3, padding=1, bias=False)
+        layer["drop1"] = nn.Dropout(dropout)
+    return nn.Sequential(layer)
+
+
+def transition(channels: int, outputs: int, dropout: float) -> nn.Sequential:
+    """What halves the image between two blocks: BN-ReLU-conv(1x1) and average pooling (section 3)."""
+    return nn.Sequential(
+        OrderedDict(
+            norm=nn.BatchNorm2d(channels),
+            relu=nn.ReLU(inplace=True),
+            conv=nn.Conv2d(channels, outputs, 1, bias=False),
+            drop=nn.Dropout(dropout),
+            pool=nn.AvgPool2d(2),
+        )
+    )
+
+
+def concatenated(layer: nn.Module, *maps: Tensor) -> Tensor:
+    """Run a layer on all feature maps so far."""
+    return layer(torch.cat(maps, 1))
+
+
+def recomputed(layer: nn.Module, *maps: Tensor) -> Tensor:
+    """Run a layer, and run it again in the backward pass instead of keeping what its gradients need.
+
+    The authors recompute concatenation, BN and ReLU and keep the output of the 1x1 convolution (arXiv 1707.06990). That
+    is recomputed too here: the peak of a DenseNet-121 halves once more, and a step takes about a tenth longer.
+    """
+    if torch.compiler.is_compiling():
+        # Compiled code updates running statistics once, and its tracing knows no context_fn
+        return checkpoint(concatenated, layer, *maps, use_reentrant=False)
+    return checkpoint(concatenated, layer, *maps, use_reentrant=False, context_fn=partial(contexts, layer))
+
+
+def contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a layer runs in at first, and when it is recomputed."""
+    return nullcontext(), statistics_kept(layer)
+
+
+@contextmanager
+def statistics_kept(layer: nn.Module) -> Iterator[None]:
+    """Let BatchNorms normalise by the batch but leave their running statistics, which have seen it, as they are."""
+    norms = [module for module in layer.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches

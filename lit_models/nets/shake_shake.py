@@ -1,0 +1,173 @@
+"""Shake-Shake nets for CIFAR: Gastaldi, "Shake-Shake regularization", arXiv 1705.07485, sections 1-2 and Table 1.
+
+A residual net with two branches per block. In training they are mixed with random weights, alpha in the forward and
+beta in the backward pass; in evaluation evenly. Table 1 names a net by its first width (26 2x32d: 26 layers, two
+branches of 32 channels) and a way of mixing by forward, backward and level: S-S-I is shake, shake, image; S-E-B shake,
+even, batch; S-K shake, keep; E-E is even both ways, which leaves nothing random, whatever the level.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Forward = Literal["shake", "even"]
+Backward = Literal["shake", "keep", "even"]
+Level = Literal["image", "batch"]
+
+WIDTHS = (32, 64, 96, 112)  # Table 1 has the first three; 112 is from AutoAugment (arXiv 1805.09501)
+STEM = 16  # channels
+BLOCKS = 4  # in each of three stages: 26 layers = 3 stages * 4 blocks * 2 convolutions + first + last
+
+
+class ShakeShake(nn.Module):
+    """First convolution, three stages of four blocks, global average pooling, linear classifier.
+
+    Args:
+        num_classes: K, the number of logits.
+        width: channels of the branches in the first stage: 32, 64, 96 or 112; doubled in each further stage.
+        forward: the first branch's weight alpha in training: shake draws it from U(0, 1), even is 0.5.
+        backward: the first branch's weight beta for the gradient: shake draws it anew, keep is alpha, even is 0.5.
+        level: draw for each image, or for the whole batch. Every block draws for itself.
+
+    Raises:
+        ValueError: for another width, or way of mixing.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        width: int = 32,
+        forward: Forward = "shake",
+        backward: Backward = "shake",
+        level: Level = "image",
+    ) -> None:
+        super().__init__()
+        if width not in WIDTHS:
+            raise ValueError(f"width {width} is no Shake-Shake net: choose one of {', '.join(map(str, WIDTHS))}.")
+        self.conv1 = nn.Conv2d(3, STEM, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM)
+        shake = Shake(forward, backward, level)
+        self.layer1 = stage(STEM, width, 1, shake)
+        self.layer2 = stage(width, 2 * width, 2, shake)
+        self.layer3 = stage(2 * width, 4 * width, 2, shake)
+        self.relu = nn.ReLU(inplace=True)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(4 * width, num_classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation over the fan-out, as in the authors' code."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # 26 2x32d at 32 px
+        x = self.bn1(self.conv1(x))  # [B, 16, 32, 32]; no ReLU, every block begins with one
+        x = self.layer1(x)  # [B, 32, 32, 32]
+        x = self.layer2(x)  # [B, 64, 16, 16]
+        x = self.relu(self.layer3(x))  # [B, 128, 8, 8]
+        return self.fc(torch.flatten(self.avgpool(x), 1))  # [B, K]
+
+
+def stage(channels: int, width: int, stride: int, shake: "Shake") -> nn.Sequential:
+    """Blocks of one width, the first of which takes on the stride; Shake has no state, so that they can share it."""
+    first = Block(channels, width, stride, shake)
+    return nn.Sequential(first, *(Block(width, width, 1, shake) for _ in range(BLOCKS - 1)))
+
+
+class Block(nn.Module):
+    """Two branches of ReLU-conv-BN-ReLU-conv-BN, mixed and added to the skip connection; no ReLU follows (Figure 1)."""
+
+    def __init__(self, channels: int, width: int, stride: int, shake: "Shake") -> None:
+        super().__init__()
+        self.relu = nn.ReLU()  # one for both branches, and not in place: the skip connection takes x as it is
+        self.branch1 = branch(channels, width, stride)
+        self.branch2 = branch(channels, width, stride)
+        self.shake = shake
+        self.downsample = None if channels == width else Shortcut(channels, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.relu(x)
+        mixed = self.shake(self.branch1(activated), self.branch2(activated))
+        return mixed + (x if self.downsample is None else self.downsample(activated))
+
+
+def branch(channels: int, width: int, stride: int) -> nn.Sequential:
+    """What follows a branch's first ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+    )
+
+
+class Shortcut(nn.Module):
+    """Where the channels change, in the first stage too: two 1x1 convolutions of every stride-th pixel, then BN.
+
+    The second one sees the image shifted by one pixel to the right and downwards, so that it takes other pixels than
+    the first.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(channels, width // 2, 1, bias=False)
+        self.conv2 = nn.Conv2d(channels, width // 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.stride
+        shifted = F.pad(x, (1, -1, 1, -1))
+        paths = self.conv1(x[:, :, ::s, ::s]), self.conv2(shifted[:, :, ::s, ::s])
+        return self.bn(torch.cat(paths, 1))
+
+
+class Shake(nn.Module):
+    """Mix two branches: alpha * first + (1 - alpha) * second in training, with beta for the gradient; else evenly."""
+
+    def __init__(self, forward: Forward, backward: Backward, level: Level) -> None:
+        super().__init__()
+        for name, value, known in (
+            ("forward", forward, ("shake", "even")),
+            ("backward", backward, ("shake", "keep", "even")),
+            ("level", level, ("image", "batch")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is no way to mix branches: choose one of {', '.join(known)}.")
+        self.forward_mode, self.backward_mode, self.level = forward, backward, level
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        if not self.training:
+            return (first + second) / 2
+        alpha = self._weight(self.forward_mode, first)
+        beta = alpha if self.backward_mode == "keep" else self._weight(self.backward_mode, first)
+        mixed: Tensor = Mix.apply(first, second, alpha, beta)
+        return mixed
+
+    def _weight(self, mode: str, x: Tensor) -> Tensor:
+        """[B, 1, 1, 1], or [1, 1, 1, 1] for the whole batch."""
+        images = len(x) if self.level == "image" else 1
+        if mode == "even":
+            return x.new_full((1, 1, 1, 1), 0.5)
+        # Drawn in float32, so that a seed means the same at any precision
+        return torch.rand(images, 1, 1, 1, device=x.device).to(x.dtype)
+
+
+class Mix(torch.autograd.Function):
+    """Forward with alpha, backward with beta."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        ctx.save_for_backward(beta)
+        return torch.lerp(second, first, alpha)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (beta,) = ctx.saved_tensors
+        return beta * gradient, (1 - beta) * gradient, None, None

@@ -1,0 +1,33 @@
+"""LitShakeShake: Gastaldi, "Shake-Shake regularization", arXiv 1705.07485."""
+
+from typing import Any, Literal
+
+from lit_models.classifier import LitClassifier
+from lit_models.nets.shake_shake import Backward, Forward, Level, ShakeShake
+
+
+class LitShakeShake(LitClassifier):
+    """A Shake-Shake net of 26 layers for CIFAR: 26 2x32d, 2x64d, 2x96d or 2x112d.
+
+    Table 1 names a way of mixing by forward, backward and level: the default is S-S-I, the best of the wider nets; E-E
+    is even, even.
+
+    Args:
+        num_classes: K; the command line takes it from the data.
+        width: channels of the two branches in the first stage: 32, 64 or 96 (Table 1), or 112 (arXiv 1805.09501).
+        forward: how training weighs the two branches in the forward pass: shake at random, even by 0.5 each.
+        backward: how it weighs their gradients: shake at random anew, keep as in the forward pass, even by 0.5 each.
+        level: draw the random weights of each block for every image, or for the whole batch.
+        **kwargs: see `LitClassifier`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        width: Literal[32, 64, 96, 112] = 32,
+        forward: Forward = "shake",
+        backward: Backward = "shake",
+        level: Level = "image",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(ShakeShake(num_classes, width, forward, backward, level), num_classes, **kwargs)
