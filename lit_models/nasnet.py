@@ -1,0 +1,67 @@
+"""LitNASNet: Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition", arXiv 1707.07012."""
+
+from typing import Any
+
+from lit_models.classifier import LitClassifier
+from lit_models.nets.nasnet import CellTable, NASNet, Size
+
+# Smallest image, and the smallest and largest whose size the auxiliary head is made for, in pixels a side
+SIZES: dict[str, tuple[int, tuple[int, int]]] = {
+    "large": (3, (307, 354)),
+    "mobile": (3, (211, 258)),
+    "cifar": (1, (27, 32)),
+}
+
+
+class LitNASNet(LitClassifier):
+    """A NASNet-A for ImageNet or CIFAR, or a net of a user's own cells.
+
+    ScheduledDropPath (appendix A.5) drops a path of cell c of C with probability `drop_path` * c / C * t / T at step t
+    of T, the planned optimizer steps. T follows from the trainer: a resumed run that is to last longer has another.
+
+    `weights` of timm's large net (nasnetalarge.tf_in1k) have no auxiliary head: load them with `aux_weight` 0.
+
+    Args:
+        num_classes: K; the command line takes it from the data.
+        variant: large (6 @ 4032, 331 px), mobile (4 @ 1056, 224 px) or cifar (6 @ 768, 32 px).
+        aux_weight: what the loss of the auxiliary head counts beside the main one (appendix A.7); 0 leaves it out.
+        drop_path: probability that the last cell drops a path at the end of the training, in [0, 1), the paper's 1 -
+            keep probability; unset, 0.3 (large), 0 (mobile) or 0.4 (cifar).
+        repeats: N in the paper, normal cells in each of three stacks; unset, 6, 4 or 6.
+        filters: F, filters of the first stack, which each reduction doubles; unset, 168, 44 or 32. "N @ x" in the paper
+            has x = 24 F.
+        normal_cell, reduction_cell: cells in place of NASNet-A's, as {rows: [[sep_5x5, 0, sep_3x3, 1], ...], output:
+            [1, 2, ...]}; see `lit_models.nets.nasnet.CellTable`.
+        bn_momentum: share of each batch in the running statistics of the norms; unset, 0.1 for cifar and 0.0003 for
+            large and mobile, which is the authors' decay of 0.9997, for runs of 250,000 steps: raise it for short ones.
+        **kwargs: see `LitClassifier`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        variant: Size = "large",
+        aux_weight: float = 0.4,
+        drop_path: float | None = None,
+        repeats: int | None = None,
+        filters: int | None = None,
+        normal_cell: CellTable | None = None,
+        reduction_cell: CellTable | None = None,
+        bn_momentum: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if aux_weight < 0:
+            raise ValueError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves the auxiliary head out.")
+        net = NASNet(
+            num_classes, variant, repeats, filters, normal_cell, reduction_cell, drop_path, bn_momentum, aux_weight > 0
+        )
+        super().__init__(net, num_classes, **kwargs)
+        smallest, training = SIZES[variant]
+        if aux_weight > 0:
+            self.weigh_heads(aux=aux_weight)
+        self.limit_sizes(smallest, training if aux_weight > 0 else None)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Tell the net how much of the training is done, for ScheduledDropPath."""
+        done = self.trainer.global_step / self.trainer.estimated_stepping_batches
+        self.net.get_buffer("progress").fill_(min(done, 1.0))
