@@ -29,12 +29,13 @@ lint: setup ## check style and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-smoke: setup ## two epochs of a few batches through fit, test and resume
-	$(RUN) main.py fit --config configs/digits/resnet20.yaml --config configs/overlays/smoke.yaml --run_name digits/smoke
-	$(RUN) main.py test --ckpt_path runs/digits/smoke
-	$(RUN) main.py fit --ckpt_path runs/digits/smoke --trainer.max_epochs 3
+smoke: setup ## train every experiment for one batch on noise (20 minutes on two cores)
+	$(RUN) -m pytest tests/test_configs.py -k test_experiment_trains_a_batch -m "slow or not slow" -v --durations=0
+
+zoo: setup ## count every architecture and lay it beside its paper
+	$(RUN) -m reports.zoo
 
 lock: setup ## pin every dependency anew, for Linux, macOS and Windows
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup fit test lint smoke lock
+.PHONY: help setup fit test lint smoke zoo lock

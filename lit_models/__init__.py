@@ -1,6 +1,23 @@
 """The families: one LightningModule each."""
 
 from lit_models.classifier import LitClassifier
+from lit_models.densenet import LitDenseNet
+from lit_models.googlenet import LitGoogLeNet
+from lit_models.inception import LitInceptionResNetV2, LitInceptionV3, LitInceptionV4
+from lit_models.nasnet import LitNASNet
 from lit_models.resnet import LitResNet
+from lit_models.shake_shake import LitShakeShake
+from lit_models.vgg import LitVGG
 
-__all__ = ["LitClassifier", "LitResNet"]
+__all__ = [
+    "LitClassifier",
+    "LitDenseNet",
+    "LitGoogLeNet",
+    "LitInceptionResNetV2",
+    "LitInceptionV3",
+    "LitInceptionV4",
+    "LitNASNet",
+    "LitResNet",
+    "LitShakeShake",
+    "LitVGG",
+]

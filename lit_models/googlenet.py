@@ -1,0 +1,65 @@
+"""LitGoogLeNet: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842."""
+
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from lit_models.classifier import LitClassifier
+from lit_models.nets.googlenet import GoogLeNet, Stem
+
+Variant = Literal["paper", "batch_norm", "torchvision"]
+
+# Pixels per side from which on the last pool has something to take
+SMALLEST: dict[str, dict[str, int]] = {
+    "paper": {"imagenet": 31, "cifar": 8},
+    "batch_norm": {"imagenet": 31, "cifar": 8},
+    "torchvision": {"imagenet": 15, "cifar": 4},
+}
+
+
+class LitGoogLeNet(LitClassifier):
+    """GoogLeNet with its two auxiliary classifiers, which take part in training alone.
+
+    With the ImageNet stem and auxiliary classifiers, `paper` and `batch_norm` train on images of 223 to 270 px, because
+    the paper's 5x5 pool leaves the 4x4 fields of their fully connected layers for these sizes only.
+
+    Args:
+        num_classes: K; the command line takes it from the data.
+        variant: paper (5x5 convolutions, local response normalisation, no batch normalisation); batch_norm (the same
+            with batch normalisation instead, arXiv 1502.03167); torchvision (3x3 for the 5x5 convolutions, a 2x2
+            fourth pool, dropout 0.2), for which GoogLeNet_Weights are.
+        aux_weight: what the loss of each auxiliary classifier counts beside the main one; 0 leaves them out.
+        stem: imagenet, or cifar for small images: a 3x3 first convolution with stride 1 and no second pool; auxiliary
+            classifiers average over 4x4 fields of any size.
+        transform_input: for torchvision's weights on images that are normalised with ImageNet's mean and deviation:
+            bring them to the mean and deviation of 0.5 that these weights know.
+        **kwargs: see `LitClassifier`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        variant: Variant = "paper",
+        aux_weight: float = 0.3,
+        stem: Stem = "imagenet",
+        transform_input: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if variant not in SMALLEST:
+            raise ValueError(f"variant {variant} is no GoogLeNet: choose one of {', '.join(get_args(Variant))}.")
+        if aux_weight < 0:
+            raise ValueError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out auxiliary heads.")
+        auxiliary = aux_weight > 0
+        if variant == "torchvision":
+            from lit_models.nets.inception import TorchvisionGoogLeNet
+
+            net: nn.Module = TorchvisionGoogLeNet(num_classes, auxiliary, stem, transform_input)
+        elif transform_input:
+            raise ValueError(f"transform_input is for torchvision's weights, not for variant {variant}: leave it out.")
+        else:
+            net = GoogLeNet(num_classes, variant == "batch_norm", auxiliary, stem)
+        super().__init__(net, num_classes, **kwargs)
+        if auxiliary:
+            self.weigh_heads(aux1=aux_weight, aux2=aux_weight)
+        papers_pool = auxiliary and variant != "torchvision" and stem == "imagenet"
+        self.limit_sizes(smallest=SMALLEST[variant][stem], training=(223, 270) if papers_pool else None)

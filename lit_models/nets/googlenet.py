@@ -1,0 +1,188 @@
+"""GoogLeNet: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842, Table 1, Figure 3 and section 5.
+
+torchvision's network of that name is another: batch normalisation in place of local response normalisation, 3x3 in
+place of the 5x5 convolutions, a 2x2 fourth pool. Its state-dict keys are kept.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+Stem = Literal["imagenet", "cifar"]
+
+# Table 1, channels: 1x1 | 3x3 reduce, 3x3 | 5x5 reduce, 5x5 | pool proj
+INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+class GoogLeNetOutputs(NamedTuple):
+    """What a GoogLeNet with auxiliary classifiers returns in training mode: logits [B, K], all three."""
+
+    logits: Tensor
+    aux1: Tensor
+    aux2: Tensor
+
+
+class GoogLeNet(nn.Module):
+    """Stem, nine inception modules, global average pooling, 40 % dropout, linear classifier.
+
+    With auxiliary classifiers it returns `GoogLeNetOutputs` in training mode, and takes the images of whose side
+    4a makes 14 to 16 pixels: 223 to 270 px. With the CIFAR stem it takes any size.
+
+    Args:
+        num_classes: K, the number of logits.
+        batch_norm: normalise after each convolution (arXiv 1502.03167), in place of biases and of the two local
+            response normalisations. Fully connected layers keep their biases and are not normalised.
+        auxiliary: whether to build the classifiers on 4a and 4d.
+        stem: "imagenet", which makes images 8 times smaller, or "cifar", which halves them: its first convolution is
+            3x3 with stride 1, and its second pool is left out, so that 32 px go through the inception modules as 16,
+            8 and 4.
+
+    Raises:
+        ValueError: for another stem.
+    """
+
+    def __init__(
+        self, num_classes: int, batch_norm: bool = False, auxiliary: bool = True, stem: Stem = "imagenet"
+    ) -> None:
+        super().__init__()
+        check_stem(stem)
+        if stem == "imagenet":
+            self.conv1 = ConvLayer(3, 64, 7, batch_norm, stride=2)
+        else:
+            self.conv1 = ConvLayer(3, 64, 3, batch_norm)
+        self.maxpool1 = pool()
+        self.maxpool2 = pool() if stem == "imagenet" else nn.Identity()
+        self.conv2 = ConvLayer(64, 64, 1, batch_norm)
+        self.conv3 = ConvLayer(64, 192, 3, batch_norm)
+        # The paper gives no constants: these are Caffe's, whose alpha is divided by n as in PyTorch. They are made for
+        # pixels of 0 to 255: images normalised to a deviation of 1 they change by 0.03 %.
+        self.lrn1, self.lrn2 = (
+            nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1) for _ in range(2)
+        )
+        self.maxpool3, self.maxpool4 = pool(), pool()
+        channels = 192
+        for name, widths in INCEPTIONS.items():
+            inception = Inception(channels, *widths, batch_norm)
+            self.add_module(f"inception{name}", inception)
+            channels = inception.channels
+        self.aux1: AuxiliaryClassifier | None = None
+        self.aux2: AuxiliaryClassifier | None = None
+        if auxiliary:
+            self.aux1 = AuxiliaryClassifier(512, num_classes, batch_norm, stem)
+            self.aux2 = AuxiliaryClassifier(528, num_classes, batch_norm, stem)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.4)
+        self.fc = nn.Linear(channels, num_classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation (arXiv 1502.01852), biases of 0, and N(0, 0.01) in the three classifiers.
+
+        The paper does not say how. BVLC's Xavier weights with biases of 0.2 are made for pixels of 0 to 255: on
+        normalised images they leave 5b 70 times less of what tells images apart than conv1, and the loss at ln K.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for classifier in (self.fc, *(head.fc2 for head in (self.aux1, self.aux2) if head is not None)):
+            nn.init.normal_(classifier.weight, std=0.01)
+
+    def forward(self, x: Tensor) -> Tensor | GoogLeNetOutputs:
+        # ImageNet at 224 px | CIFAR at 32 px
+        x = self.lrn1(self.maxpool1(self.conv1(x)))  # [B, 64, 56, 56] | [B, 64, 16, 16]
+        x = self.maxpool2(self.lrn2(self.conv3(self.conv2(x))))  # [B, 192, 28, 28] | [B, 192, 16, 16]
+        x = self.inception3b(self.inception3a(x))  # [B, 480, 28, 28] | [B, 480, 16, 16]
+        x = on_4a = self.inception4a(self.maxpool3(x))  # [B, 512, 14, 14] | [B, 512, 8, 8]
+        x = on_4d = self.inception4d(self.inception4c(self.inception4b(x)))  # [B, 528, 14, 14] | [B, 528, 8, 8]
+        x = self.maxpool4(self.inception4e(x))  # [B, 832, 7, 7] | [B, 832, 4, 4]
+        x = self.inception5b(self.inception5a(x))  # [B, 1024, 7, 7] | [B, 1024, 4, 4]
+        logits = self.fc(self.dropout(torch.flatten(self.avgpool(x), 1)))  # [B, K]
+        if self.training and self.aux1 is not None and self.aux2 is not None:
+            return GoogLeNetOutputs(logits, self.aux1(on_4a), self.aux2(on_4d))
+        return logits
+
+
+class Inception(nn.Module):
+    """Four branches side by side (Figure 2b), their outputs one after another in the channels."""
+
+    def __init__(
+        self,
+        inputs: int,
+        conv1x1: int,
+        reduce3x3: int,
+        conv3x3: int,
+        reduce5x5: int,
+        conv5x5: int,
+        projection: int,
+        batch_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.branch1 = ConvLayer(inputs, conv1x1, 1, batch_norm)
+        self.branch2 = nn.Sequential(
+            ConvLayer(inputs, reduce3x3, 1, batch_norm), ConvLayer(reduce3x3, conv3x3, 3, batch_norm)
+        )
+        self.branch3 = nn.Sequential(
+            ConvLayer(inputs, reduce5x5, 1, batch_norm), ConvLayer(reduce5x5, conv5x5, 5, batch_norm)
+        )
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), ConvLayer(inputs, projection, 1, batch_norm))
+        self.channels = conv1x1 + conv3x3 + conv5x5 + projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+
+
+class AuxiliaryClassifier(nn.Module):
+    """5x5 average pooling with stride 3, 1x1 convolution, 1,024 units, 70 % dropout, linear classifier (section 5)."""
+
+    def __init__(self, channels: int, num_classes: int, batch_norm: bool, stem: Stem) -> None:
+        super().__init__()
+        # For CIFAR 4x4 fields of any size; the paper's pool gives 4x4 for 14 to 16 pixels alone
+        self.avgpool = nn.AvgPool2d(5, stride=3) if stem == "imagenet" else nn.AdaptiveAvgPool2d(4)
+        self.conv = ConvLayer(channels, 128, 1, batch_norm)
+        self.fc1 = nn.Linear(4 * 4 * 128, 1024)
+        self.relu = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(0.7)
+        self.fc2 = nn.Linear(1024, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(self.avgpool(x))  # [B, 128, 4, 4]
+        x = self.dropout(self.relu(self.fc1(torch.flatten(x, 1))))  # [B, 1024]
+        return self.fc2(x)  # [B, K]
+
+
+class ConvLayer(nn.Module):
+    """Convolution and ReLU, with a bias or with batch normalisation in between."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, batch_norm: bool, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=not batch_norm)
+        # Epsilon as in torchvision
+        self.bn = nn.BatchNorm2d(outputs, eps=0.001) if batch_norm else nn.Identity()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x)))
+
+
+def pool() -> nn.MaxPool2d:
+    """3x3 max pooling with stride 2, whose last window may hang over the edge, as in Caffe: 112, 56, 28, 14, 7."""
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)
+
+
+def check_stem(stem: str) -> None:
+    """Raise ValueError for a stem that there is not."""
+    if stem not in get_args(Stem):
+        raise ValueError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")

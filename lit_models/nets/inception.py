@@ -1,0 +1,124 @@
+"""The Inception networks of torchvision and timm, with named outputs and a stem for images of CIFAR's size.
+
+GoogLeNet with batch normalisation, arXiv 1409.4842 and 1502.03167; Inception-v3, arXiv 1512.00567; Inception-v4 and
+Inception-ResNet-v2, arXiv 1602.07261. Their state-dict keys are the libraries'.
+
+Their stems make images of 224 or 299 pixels 8 times smaller. The CIFAR form halves them: it leaves out two of the three
+strides and pads, so that 32 px go through the three stages of modules as 15 or 16, 7 or 8, and 3 or 4. Where no layer
+changes its shape, the published weights load into it too.
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import GoogLeNet, inception
+from torchvision.models.googlenet import BasicConv2d
+
+from lit_models.nets.googlenet import GoogLeNetOutputs, Stem, check_stem
+
+
+class InceptionOutputs(NamedTuple):
+    """What Inception-v3 with its auxiliary classifier returns in training mode: logits [B, K], both."""
+
+    logits: Tensor
+    aux: Tensor
+
+
+class TorchvisionGoogLeNet(GoogLeNet):
+    """torchvision's GoogLeNet: batch normalisation, 3x3 for 5x5 convolutions, a 2x2 fourth pool, dropout 0.2.
+
+    Args:
+        num_classes: K, the number of logits.
+        auxiliary: whether to build the classifiers on 4a and 4d.
+        stem: "imagenet", or "cifar": a 3x3 first convolution with stride 1, and no second pool.
+        transform_input: bring images that were normalised with ImageNet's mean and deviation to those of the published
+            weights, 0.5 and 0.5.
+    """
+
+    def __init__(self, num_classes: int, auxiliary: bool, stem: Stem, transform_input: bool) -> None:
+        check_stem(stem)
+        super().__init__(num_classes, aux_logits=auxiliary, transform_input=transform_input, init_weights=True)
+        if stem == "cifar":
+            self.conv1 = BasicConv2d(3, 64, kernel_size=3, padding=1)
+            self.maxpool2 = nn.Identity()
+
+    def eager_outputs(self, x: Tensor, aux2: Tensor | None, aux1: Tensor | None) -> Tensor | GoogLeNetOutputs:
+        return x if aux1 is None or aux2 is None else GoogLeNetOutputs(x, aux1, aux2)
+
+
+class InceptionV3(inception.Inception3):
+    """torchvision's Inception-v3: the network that was released, whose fourth convolution Table 1 has not.
+
+    Args:
+        num_classes: K, the number of logits.
+        auxiliary: whether to build the classifier on the last 17x17 module.
+        stem: "imagenet", or "cifar": the first stride and the second pool left out, the convolutions padded, and the
+            auxiliary classifier's pool adapted to 5x5 of any size.
+        transform_input: bring images that were normalised with ImageNet's mean and deviation to those of the published
+            weights, 0.5 and 0.5.
+    """
+
+    def __init__(self, num_classes: int, auxiliary: bool, stem: Stem, transform_input: bool) -> None:
+        check_stem(stem)
+        blocks = [inception.BasicConv2d, *(getattr(inception, f"Inception{letter}") for letter in "ABCDE")]
+        blocks.append(inception.InceptionAux if stem == "imagenet" else CifarAuxiliary)
+        super().__init__(num_classes, auxiliary, transform_input, blocks, init_weights=True)
+        if stem == "cifar":
+            keep_size(self.Conv2d_1a_3x3, self.Conv2d_2a_3x3, self.Conv2d_4a_3x3)
+            self.maxpool2 = nn.Identity()
+
+    def eager_outputs(self, x: Tensor, aux: Tensor | None) -> Tensor | InceptionOutputs:
+        return x if aux is None else InceptionOutputs(x, aux)
+
+
+class CifarAuxiliary(inception.InceptionAux):
+    """Inception-v3's auxiliary classifier on a map of any size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(x, 5)  # [B, 768, 5, 5]
+        x = self.conv1(self.conv0(x))  # [B, 768, 1, 1]
+        return self.fc(x.flatten(1))  # [B, K]
+
+
+def inception_v4(num_classes: int, stem: Stem) -> nn.Module:
+    """timm's Inception-v4 with dropout 0.2 (Figure 9: "keep 0.8").
+
+    Args:
+        num_classes: K, the number of logits.
+        stem: "imagenet", or "cifar": of the three strides of the stem (Figure 3) only the second is left.
+    """
+    import timm
+
+    check_stem(stem)
+    net = timm.create_model("inception_v4", num_classes=num_classes, drop_rate=0.2)
+    if stem == "cifar":
+        keep_size(net.features[0], net.features[1], net.features[4], net.features[5])
+    return net
+
+
+def inception_resnet_v2(num_classes: int, stem: Stem) -> nn.Module:
+    """timm's Inception-ResNet-v2 with dropout 0.2 (Figure 15: "keep 0.8").
+
+    Args:
+        num_classes: K, the number of logits.
+        stem: "imagenet", or "cifar": the first stride and the second pool left out, the convolutions padded.
+    """
+    import timm
+
+    check_stem(stem)
+    net = timm.create_model("inception_resnet_v2", num_classes=num_classes, drop_rate=0.2)
+    if stem == "cifar":
+        keep_size(net.conv2d_1a, net.conv2d_2a, net.conv2d_4a)
+        net.maxpool_5a = nn.Identity()
+    return net
+
+
+def keep_size(*stages: nn.Module) -> None:
+    """Take strides from all convolutions and pools in these stages, and pad them so that they keep the size."""
+    for stage in stages:
+        for layer in stage.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.stride, layer.padding = (1, 1), (layer.kernel_size[0] // 2, layer.kernel_size[1] // 2)
+            elif isinstance(layer, nn.MaxPool2d):
+                layer.stride, layer.padding = 1, layer.kernel_size // 2

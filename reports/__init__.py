@@ -1,0 +1,1 @@
+"""Reports read what there is and write tables and pages; they never train."""
