@@ -21,6 +21,7 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 
 from callbacks import PhotoTable, Progress, RunRecord
 from callbacks.run_directory import (
@@ -163,8 +164,9 @@ class CommandLine(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         for logger in self.trainer.loggers:
-            # Lightning 2.6 hands over a setting of which wandb says in each run that it is no more
-            getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+            if isinstance(logger, WandbLogger):
+                # Lightning 2.6 hands over a setting of which wandb says in each run that it is no more
+                logger._wandb_init.pop("anonymous", None)
         if self.checkpoint_path:
             check_weights(self.model, self.checkpoint["state_dict"], self.checkpoint_path)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)

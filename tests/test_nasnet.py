@@ -489,7 +489,6 @@ def test_dropout_is_swapped():
     assert net.head_drop.p == 0.3
 
 
-@pytest.mark.xfail(reason="swap_activation makes every activation work in place", strict=True)
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "selu"])
 def test_activations_are_swapped(activation):
     net, images = small("cifar"), torch.randn(2, 3, 32, 32)

@@ -88,12 +88,12 @@ def swap_activation(net: nn.Module, activation: Activation) -> None:
                 f"activation is {activation}, but {type(module).__name__} in {type(net).__name__} calls a relu inside "
                 "its forward, which cannot be swapped: leave it out."
             )
-    found = [(parent, name) for parent, name, layer in layers(net) if isinstance(layer, ACTIVATIONS)]
+    found = [place for place in layers(net) if isinstance(place[2], ACTIVATIONS)]
     if not found:
         raise ValueError(f"activation is {activation}, but {type(net).__name__} has none to swap: leave it out.")
     make = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "selu": nn.SELU}[activation]
-    for parent, name in found:
-        setattr(parent, name, make(inplace=True))
+    for parent, name, layer in found:
+        setattr(parent, name, make(inplace=layer.inplace))  # not everywhere: branches may share what they activate
     if activation == "selu":
         for module in net.modules():
             if isinstance(module, WEIGHTED):
