@@ -43,11 +43,14 @@ def test_two_processes_share_one_run_and_count_each_image_once(here):
     assert abs(results[0]["metrics"]["test/loss"] - results[1]["metrics"]["test/loss"]) < 1e-5
 
 
-def test_what_cannot_be_shared_out_is_said_in_one_sentence(here):
-    for flags, message in (
-        (["--data.batch_size", 9], "batch_size 9 is for all devices together and cannot be divided among 2"),
-        (["--data.val_size", 1], "The val set has 1 images, fewer than the 2 devices"),
-    ):
-        done = type_it("fit", "--config", DIGITS, *TINY, *TWO, *flags)
-        assert done.returncode != 0 and message in done.stderr
-        assert not list(here.rglob("version_*"))
+UNSHAREABLE = [
+    (["--data.batch_size", 9], "batch_size 9 is for all devices together and cannot be divided among 2"),
+    pytest.param(["--data.val_size", 1], "The val set has 1 images, fewer than the 2 devices", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), UNSHAREABLE)
+def test_what_cannot_be_shared_out_is_said_in_one_sentence(here, flags, message):
+    done = type_it("fit", "--config", DIGITS, *TINY, *TWO, *flags)
+    assert done.returncode != 0 and message in done.stderr
+    assert not list(here.rglob("version_*"))

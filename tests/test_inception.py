@@ -1,6 +1,5 @@
 """Inception-v3, Inception-v4 and Inception-ResNet-v2."""
 
-import csv
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_models import LitInceptionResNetV2, LitInceptionV3, LitInceptionV4
-from tests.conftest import DIGITS, HOME, TINY
+from tests.conftest import HOME, TINY
 
 SGD = partial(torch.optim.SGD, lr=0.01)
 FAMILIES = {"v3": LitInceptionV3, "v4": LitInceptionV4, "resnet_v2": LitInceptionResNetV2}
@@ -196,13 +195,7 @@ def test_wrong_aux_weight():
 
 def test_inception_v3_starts_with_torchvisions_deviations():
     net = build("v3").net
-    # normal, cut at 2
-    for layer, deviation in (
-        (net.Mixed_7c.branch3x3dbl_2.conv, 0.1),
-        (net.fc, 0.1),
-        (net.AuxLogits.conv1.conv, 0.01),
-        (net.AuxLogits.fc, 0.001),
-    ):
+    for layer, deviation in ((net.Mixed_7c.branch3x3dbl_2.conv, 0.1), (net.fc, 0.1), (net.AuxLogits.fc, 0.001)):
         assert layer.weight.std().item() == pytest.approx(deviation, rel=0.03)
 
 
@@ -250,3 +243,48 @@ def test_another_activation_reaches_every_layer(name):
     with torch.device("meta"):
         plain, swapped = build(name).net, build(name, activation="leaky_relu").net
     assert not kinds(swapped, nn.ReLU) and len(kinds(swapped, nn.LeakyReLU)) == len(kinds(plain, nn.ReLU)) > 100
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "inception_v4", "inception_resnet_v2"])
+def test_the_recipe(name):
+    config = recipe(name)
+    optimizer = config["model"]["init_args"]["optimizer"]
+    assert optimizer["class_path"] == "timm.optim.RMSpropTF"  # epsilon inside the root, as in TensorFlow
+    assert {key: optimizer["init_args"][key] for key in ("lr", "alpha", "eps")} == {
+        "lr": 0.045,
+        "alpha": 0.9,
+        "eps": 1.0,
+    }
+    decay, average = config["trainer"]["callbacks+"]
+    assert decay["init_args"] == {"step_size": 2, "gamma": 0.94}
+    assert average["init_args"] == {"decay": 0.9999, "use_buffers": False}
+    assert config["model"]["init_args"]["label_smoothing"] == 0.1 and config["data"]["init_args"]["size"] == 299
+    if name == "inception_v3":
+        assert config["trainer"]["gradient_clip_val"] == 2.0 and config["trainer"]["max_epochs"] == 100
+        assert config["model"]["init_args"]["aux_weight"] == 0.4
+
+
+def recipe(name):
+    return yaml.safe_load((HOME / "configs" / "imagenet" / f"{name}.yaml").read_text())
+
+
+def test_the_recipes_optimizer_clipping_and_average_on_a_small_net(run):
+    """Its checkpoints hold the average, and beside it the weights that are trained; they test and resume."""
+    config = recipe("inception_v3")
+    config["model"] = {
+        "class_path": "lit_models.LitResNet",
+        "init_args": {"depth": 20, "optimizer": config["model"]["init_args"]["optimizer"]},
+    }
+    del config["data"]
+    config["trainer"]["callbacks+"][1]["init_args"]["decay"] = 0.5  # for three epochs of four steps
+    Path("averaged.yaml").write_text(yaml.safe_dump(config))
+    run("fit", "--config", "averaged.yaml", "--run_name", "small/averaged", *TINY)
+    checkpoint = torch.load("runs/small/averaged/version_0/checkpoints/last.ckpt", weights_only=True)
+    average, current = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert not torch.equal(average["net.conv1.weight"], current["net.conv1.weight"])
+    assert torch.equal(average["net.bn1.running_mean"], current["net.bn1.running_mean"])
+    assert average["net.bn1.num_batches_tracked"] == 12
+    run("test", "--ckpt_path", "runs/small/averaged")
+    run("fit", "--ckpt_path", "runs/small/averaged", "--trainer.max_epochs", "4")
+    resumed = torch.load("runs/small/averaged/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert resumed["epoch"] == 3 and resumed["averaging_state"]["n_averaged"] == 16

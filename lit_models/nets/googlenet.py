@@ -57,10 +57,8 @@ class GoogLeNet(nn.Module):
     ) -> None:
         super().__init__()
         check_stem(stem)
-        if stem == "imagenet":
-            self.conv1 = ConvLayer(3, 64, 7, batch_norm, stride=2)
-        else:
-            self.conv1 = ConvLayer(3, 64, 3, batch_norm)
+        kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
+        self.conv1 = ConvLayer(3, 64, kernel, batch_norm, stride)
         self.maxpool1 = pool()
         self.maxpool2 = pool() if stem == "imagenet" else nn.Identity()
         self.conv2 = ConvLayer(64, 64, 1, batch_norm)
@@ -104,15 +102,20 @@ class GoogLeNet(nn.Module):
         # ImageNet at 224 px | CIFAR at 32 px
         x = self.lrn1(self.maxpool1(self.conv1(x)))  # [B, 64, 56, 56] | [B, 64, 16, 16]
         x = self.maxpool2(self.lrn2(self.conv3(self.conv2(x))))  # [B, 192, 28, 28] | [B, 192, 16, 16]
-        x = self.inception3b(self.inception3a(x))  # [B, 480, 28, 28] | [B, 480, 16, 16]
-        x = on_4a = self.inception4a(self.maxpool3(x))  # [B, 512, 14, 14] | [B, 512, 8, 8]
-        x = on_4d = self.inception4d(self.inception4c(self.inception4b(x)))  # [B, 528, 14, 14] | [B, 528, 8, 8]
-        x = self.maxpool4(self.inception4e(x))  # [B, 832, 7, 7] | [B, 832, 4, 4]
-        x = self.inception5b(self.inception5a(x))  # [B, 1024, 7, 7] | [B, 1024, 4, 4]
+        x = self._inceptions(x, "3a", "3b")  # [B, 480, 28, 28] | [B, 480, 16, 16]
+        x = on_4a = self._inceptions(self.maxpool3(x), "4a")  # [B, 512, 14, 14] | [B, 512, 8, 8]
+        x = on_4d = self._inceptions(x, "4b", "4c", "4d")  # [B, 528, 14, 14] | [B, 528, 8, 8]
+        x = self.maxpool4(self._inceptions(x, "4e"))  # [B, 832, 7, 7] | [B, 832, 4, 4]
+        x = self._inceptions(x, "5a", "5b")  # [B, 1024, 7, 7] | [B, 1024, 4, 4]
         logits = self.fc(self.dropout(torch.flatten(self.avgpool(x), 1)))  # [B, K]
         if self.training and self.aux1 is not None and self.aux2 is not None:
             return GoogLeNetOutputs(logits, self.aux1(on_4a), self.aux2(on_4d))
         return logits
+
+    def _inceptions(self, x: Tensor, *names: str) -> Tensor:
+        for name in names:
+            x = self.get_submodule(f"inception{name}")(x)
+        return x
 
 
 class Inception(nn.Module):

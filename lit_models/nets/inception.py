@@ -8,7 +8,7 @@ strides and pads, so that 32 px go through the three stages of modules as 15 or 
 changes its shape, the published weights load into it too.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ def inception_v4(num_classes: int, stem: Stem) -> nn.Module:
     import timm
 
     check_stem(stem)
-    net = timm.create_model("inception_v4", num_classes=num_classes, drop_rate=0.2)
+    net: Any = timm.create_model("inception_v4", num_classes=num_classes, drop_rate=0.2)
     if stem == "cifar":
         keep_size(net.features[0], net.features[1], net.features[4], net.features[5])
     return net
@@ -107,7 +107,7 @@ def inception_resnet_v2(num_classes: int, stem: Stem) -> nn.Module:
     import timm
 
     check_stem(stem)
-    net = timm.create_model("inception_resnet_v2", num_classes=num_classes, drop_rate=0.2)
+    net: Any = timm.create_model("inception_resnet_v2", num_classes=num_classes, drop_rate=0.2)
     if stem == "cifar":
         keep_size(net.conv2d_1a, net.conv2d_2a, net.conv2d_4a)
         net.maxpool_5a = nn.Identity()
@@ -121,4 +121,5 @@ def keep_size(*stages: nn.Module) -> None:
             if isinstance(layer, nn.Conv2d):
                 layer.stride, layer.padding = (1, 1), (layer.kernel_size[0] // 2, layer.kernel_size[1] // 2)
             elif isinstance(layer, nn.MaxPool2d):
+                assert isinstance(layer.kernel_size, int)
                 layer.stride, layer.padding = 1, layer.kernel_size // 2

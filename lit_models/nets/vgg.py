@@ -105,22 +105,24 @@ def initialise(net: VGG, init: Init) -> None:
         net: changed in place.
         init: "normal" is the paper's, of standard deviation 0.01 (its "variance" of 0.01 would start A at a loss of
             1e7). The deeper nets do not learn from it, which is why the paper starts them from a trained A. "glorot"
-            makes that needless, as the paper notes: Glorot and Bengio, AISTATS 2010, with the gain of the ReLU.
+            makes that needless, as the paper notes: Glorot and Bengio, AISTATS 2010, with the ReLU's gain in the
+            convolutions.
 
     Raises:
         ValueError: for another init.
     """
     if init not in ("glorot", "normal"):
         raise ValueError(f"VGG has no init {init}: choose glorot or normal.")
-    weighted = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    for module in weighted:
+    for module in net.modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
         if init == "normal":
             nn.init.normal_(module.weight, std=0.01)
         else:
-            # Deviation: Glorot's variance knows no ReLU, and each layer would halve the signal. The paper's pixels, 58
-            # times larger than normalised images, make up for that; without the gain, E's logits would differ by 1e-3.
-            # No ReLU follows fc8, which keeps the first loss at ln K.
-            nn.init.xavier_uniform_(module.weight, gain=1.0 if module is weighted[-1] else 2**0.5)
+            # Deviation: Glorot's variance knows no ReLU, which drops half of the signal in each layer. The paper's
+            # pixels, 58 times larger than normalised images, make up for it; here the gain of the convolutions does,
+            # without which E does not leave ln K. The fully connected layers need none: the first loss is about ln K.
+            nn.init.xavier_uniform_(module.weight, gain=2**0.5 if isinstance(module, nn.Conv2d) else 1.0)
         assert module.bias is not None
         nn.init.zeros_(module.bias)
 
