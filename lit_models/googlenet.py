@@ -23,6 +23,9 @@ class LitGoogLeNet(LitClassifier):
     With the ImageNet stem and auxiliary classifiers, `paper` and `batch_norm` train on images of 223 to 270 px, because
     the paper's 5x5 pool leaves the 4x4 fields of their fully connected layers for these sizes only.
 
+    torchvision's `weights` hold auxiliary classifiers, which were not trained: with `aux_weight` 0, load them with
+    `strict` false.
+
     Args:
         num_classes: K; the command line takes it from the data.
         variant: paper (5x5 convolutions, local response normalisation, no batch normalisation); batch_norm (the same

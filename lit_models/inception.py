@@ -14,7 +14,8 @@ class LitInceptionV3(LitClassifier):
 
     It is torchvision's network, for which Inception_V3_Weights are: the one that was released, not quite that of the
     paper's Table 1. With the ImageNet stem and the auxiliary classifier it trains on images of 299 px or more. Batches
-    of one image cannot train it.
+    of one image cannot train it. The weights hold the auxiliary classifier: with `aux_weight` 0, load them with
+    `strict` false.
 
     Args:
         num_classes: K; the command line takes it from the data.

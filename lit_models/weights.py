@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -13,6 +14,8 @@ log = logging.getLogger(__name__)
 
 FILES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
 NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+# torchvision published its DenseNets before names could not have dots: denselayer1.norm.1 is denselayer1.norm1 now
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 TRANSFORMED = ("GoogLeNet_Weights.", "Inception_V3_Weights.")  # their nets bring inputs to mean and std 0.5 first
 
 
@@ -37,6 +40,7 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
         ValueError: if there are no such weights, they cannot be downloaded or read, or do not fit.
     """
     saved, normalisation = read_weights(weights)
+    saved = {OLD_DENSENET.sub(r"\1\2", name): value for name, value in saved.items()}
     own = net.state_dict()
     missing = [name for name in own if name not in saved and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in saved if name not in own]

@@ -134,11 +134,25 @@ ROWS = [
         for depth, count in ((50, "3.8G"), (101, "7.6G"), (152, "11.3G"))
     ),
     Row("resnet50_gn", "LitResNet", {"depth": 50, "norm": "group", "zero_init_last": True}, error="24.1 % (1 crop)"),
-    Row("densenet121", "LitDenseNet", {"depth": 121}, error="25.02 / 7.71 % (1 crop)", source="torchvision"),
-    Row("densenet169", "LitDenseNet", {"depth": 169}, error="23.80 / 6.85 % (1 crop)", source="torchvision"),
-    Row("densenet201", "LitDenseNet", {"depth": 201}, error="22.58 / 6.34 % (1 crop)", source="torchvision"),
-    Row("densenet264", "LitDenseNet", {"depth": 264}, error="22.15 / 6.12 % (1 crop)", source="torchvision's class"),
-    Row("densenet161", "LitDenseNet", {"depth": 161}, error="22.2 % (the authors' repository)", source="torchvision"),
+    Row(
+        "densenet121", "LitDenseNet", {"depth": 121}, error="25.02 / 7.71 % (1 crop)", source="ours, torchvision's keys"
+    ),
+    Row(
+        "densenet169", "LitDenseNet", {"depth": 169}, error="23.80 / 6.85 % (1 crop)", source="ours, torchvision's keys"
+    ),
+    Row(
+        "densenet201", "LitDenseNet", {"depth": 201}, error="22.58 / 6.34 % (1 crop)", source="ours, torchvision's keys"
+    ),
+    Row(
+        "densenet264", "LitDenseNet", {"depth": 264}, error="22.15 / 6.12 % (1 crop)", source="ours, torchvision's keys"
+    ),
+    Row(
+        "densenet161",
+        "LitDenseNet",
+        {"depth": 161},
+        error="22.2 % (the authors' repository)",
+        source="ours, torchvision's keys",
+    ),
     Row(
         "inception_v3",
         "LitInceptionV3",

@@ -238,7 +238,7 @@ def test_surgery_that_is_refused(name, arguments, message):
         build(name, **arguments)
 
 
-@pytest.mark.parametrize("name", ["v4", "resnet_v2"])
+@pytest.mark.parametrize("name", ["v4", pytest.param("resnet_v2", marks=pytest.mark.slow)])
 def test_another_activation_reaches_every_layer(name):
     with torch.device("meta"):
         plain, swapped = build(name).net, build(name, activation="leaky_relu").net

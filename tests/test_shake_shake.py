@@ -260,9 +260,6 @@ def test_activations_can_be_swapped(net, activation):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="swap_activation makes every activation in place: it must keep the old one's way"
-)
 def test_relu_swapped_for_relu_is_the_same_net(net):
     images = torch.rand(2, 3, 8, 8)
     before = net.eval()(images)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from lit_models import LitResNet
+from lit_models import LitDenseNet, LitResNet
 from lit_models.weights import read_weights
 
 SGD = partial(torch.optim.SGD, lr=0.1)
@@ -66,6 +67,16 @@ def test_a_checkpoint_of_ours_gives_its_net(saved, tmp_path):
     torch.save({"state_dict": model.state_dict()}, tmp_path / "last.ckpt")
     again = LitResNet(5, depth=20, optimizer=SGD, weights=str(tmp_path / "last.ckpt"))
     assert torch.equal(model.net.conv1.weight, again.net.conv1.weight)
+
+
+def test_densenets_as_torchvision_has_published_them(tmp_path):
+    model = LitDenseNet(10, depth=10, optimizer=SGD)
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): value for name, value in model.net.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    again = LitDenseNet(10, depth=10, optimizer=SGD, weights=str(tmp_path / "old.pth"))
+    for name, value in model.net.state_dict().items():
+        assert torch.equal(value, again.net.state_dict()[name])
 
 
 def test_files_that_are_no_weights(tmp_path):
