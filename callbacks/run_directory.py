@@ -101,12 +101,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(sorted(folder.glob("*.ckpt")), key=saved_step, default=None)
 
 
-def saved_step(path: Path) -> tuple[int, int]:
-    """The optimizer steps of a checkpoint, -1 where it cannot be read; last.ckpt counts as a little later."""
+def saved_step(path: Path) -> tuple[int, bool]:
+    """The optimizer steps of a checkpoint, -1 where it cannot be read; of equal ones last.ckpt counts as the later."""
     try:
         return read_checkpoint(path)["global_step"], path.stem == "last"
     except ValueError:
-        return -1, 0
+        return -1, path.stem == "last"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
