@@ -58,15 +58,17 @@ def sentence(message: str, names: list[str] | None = None) -> str:
     ):
         return f"{key}: there is no class {match[1]} for it.{guess(match[1], names)}"
     if match := re.search(r'"config":\s+File does not exist: \'?([^\']+)\'?', message):
-        return f"There is no config file {match[1]} in {Path.cwd()}.{guess(match[1], config_files())}"
+        path = Path(match[1])
+        typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        return f"There is no config file {path}.{guess(str(typed.with_suffix('')), config_files())}"
     if 'expected "subcommand"' in message:
         return "Give a command: fit, validate, test or predict. See --help."
     if "Expected a dot import path string" in message and "<class 'float'>" in message:
         return f"{key} is {value}: it must be a number."
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{key}: there is no class {match[1]}.{guess(match[1], names)}"
-    if match := re.search(r"Literal\[(.*)\]. Got", message):
-        choices = match[1].replace("'", "").split(", ")
+    if match := re.search(r"Expected a typing.Literal\[([^]]*)\]|Literal\[(.*)\]. Got", message):
+        choices = (match[1] or match[2]).replace("'", "").split(", ")
         return f"{key} is {value}: it must be one of {', '.join(choices)}.{guess(value, choices)}"
     if match := re.search(r"arguments are required: (.*)", message):
         missing = " and ".join(name.split(".", 1)[-1] for name in match[1].split(", "))
@@ -104,8 +106,8 @@ def guess(name: str, names: list[str]) -> str:
 
 
 def config_files() -> list[str]:
-    """The experiments and overlays of this repository."""
-    return [str(path.relative_to(HOME)) for path in sorted(HOME.glob("configs/*/*.yaml"))]
+    """The experiments and overlays of this repository, without .yaml."""
+    return [str(path.relative_to(HOME).with_suffix("")) for path in sorted(HOME.glob("configs/*/*.yaml"))]
 
 
 def known_names(parser: LightningArgumentParser) -> list[str]:
