@@ -241,8 +241,8 @@ def config_below(verb: str, record: dict[str, Any], experiment: list[Path]) -> d
     Evaluation takes seed, model and data; predict takes how photos are brought to the net.
     """
     config = copy.deepcopy(record["config"])
-    if "weights" in config["model"]["init_args"]:
-        config["model"]["init_args"]["weights"] = None  # the checkpoint has its own: nothing is downloaded again
+    for name in {"weights", "init_from"} & config["model"]["init_args"].keys():
+        config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
     if verb == "fit":
         return {k: v for k, v in config.items() if k not in ("trainer", "runs") or (k == "trainer" and not experiment)}
     if verb == "predict":

@@ -73,22 +73,27 @@ def cifar_resnet(depth: int, parameters: str, error: str, name: str = "resnet", 
 
 
 ROWS = [
-    vgg("vgg_a", "A", "133M", "29.6 / 10.4 %", source="torchvision"),
+    vgg("vgg_a", "A", "133M", "29.6 / 10.4 %", source="ours, torchvision's keys"),
     vgg("vgg_a_lrn", "A-LRN", "133M", "29.7 / 10.5 %"),
-    vgg("vgg_b", "B", "133M", "28.7 / 9.9 %", source="torchvision"),
+    vgg("vgg_b", "B", "133M", "28.7 / 9.9 %", source="ours, torchvision's keys"),
     vgg("vgg_c", "C", "134M", "28.1 / 9.4 %"),
     vgg(
         "vgg_d",
         "D",
         "138M",
         "27.0 / 8.8 %",
-        source="torchvision",
+        source="ours, torchvision's keys",
         multiply_adds="15.3G",
         note="the 15.3 G are the ResNet paper's (section 3.3); its own filters give 15.47 G",
     ),
-    vgg("vgg_e", "E", "144M", "27.3 / 9.0 %", source="torchvision", multiply_adds="19.6G"),
+    vgg("vgg_e", "E", "144M", "27.3 / 9.0 %", source="ours, torchvision's keys", multiply_adds="19.6G"),
     *(
-        Row(f"vgg_{letter.lower()}_bn", "LitVGG", {"variant": letter, "batch_norm": True}, source="torchvision")
+        Row(
+            f"vgg_{letter.lower()}_bn",
+            "LitVGG",
+            {"variant": letter, "batch_norm": True},
+            source="ours, torchvision's keys",
+        )
         for letter in "ABDE"
     ),
     Row(

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from lit_models import LitDenseNet, LitResNet
 from lit_models.weights import read_weights
+from tests.conftest import DIGITS, TINY
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -67,6 +68,15 @@ def test_a_checkpoint_of_ours_gives_its_net(saved, tmp_path):
     torch.save({"state_dict": model.state_dict()}, tmp_path / "last.ckpt")
     again = LitResNet(5, depth=20, optimizer=SGD, weights=str(tmp_path / "last.ckpt"))
     assert torch.equal(model.net.conv1.weight, again.net.conv1.weight)
+
+
+def test_a_trained_net_needs_its_starting_weights_no_more(run, tiny_run, here):
+    """Trained from a file that is gone by the time of the test."""
+    start = here / "start.ckpt"
+    start.write_bytes((tiny_run / "checkpoints/last.ckpt").read_bytes())
+    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, "--model.weights", start)
+    start.unlink()
+    run("test", "--ckpt_path", "runs/digits/resnet20/version_1")
 
 
 def test_densenets_as_torchvision_has_published_them(tmp_path):
