@@ -30,7 +30,7 @@ lint: setup ## check style and types
 	$(RUN) -m mypy
 
 smoke: setup ## train every experiment for one batch on noise (20 minutes on two cores)
-	$(RUN) -m pytest tests/test_configs.py -k test_experiment_trains_a_batch -m "slow or not slow" -v --durations=0
+	$(RUN) -m pytest tests/test_configs.py -k test_experiment_trains_a_batch -m "slow or not slow" -v -n 0 --durations=0
 
 zoo: setup ## count every architecture and lay it beside its paper
 	$(RUN) -m reports.zoo

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import main
+
+# The nets of the tests are small: on a busy machine two threads of one test wait for each other most of the time
+torch.set_num_threads(1)
 
 HOME = Path(main.__file__).parent
 DIGITS = str(HOME / "configs" / "digits" / "resnet20.yaml")
