@@ -6,17 +6,19 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from lit_models.classifier import batch_norms
 
 
 class BatchNormReestimation(pl.Callback):
-    """Replace the running statistics by those of a large sample, for the weights as they are when training ends.
+    """Replace the running statistics by those of a large sample, for the weights as they are now.
 
     The running ones are an average over weights that have moved on. The authors of the ResNets do so in their
-    published code (arXiv 1512.03385). It happens at the end of the last epoch, after its validation and before its
-    checkpoints are written.
+    published code (arXiv 1512.03385). It happens before every validation, so that what is validated is what is saved,
+    and in runs without validation at the end of the last epoch. Weights that EMAWeightAveraging averages get
+    statistics of their own; it must stand before this callback.
 
     Args:
         batches: training batches to look at, augmented as in training.
@@ -26,17 +28,34 @@ class BatchNormReestimation(pl.Callback):
         if batches < 1:
             raise ValueError(f"BatchNormReestimation's batches is {batches}: it must be at least 1.")
         self.batches = batches
+        self.done_at: int | None = None  # the last step at which it was done
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        places = {type(callback): place for place, callback in enumerate(trainer.callbacks)}  # type: ignore[attr-defined]
+        if any(issubclass(kind, WeightAveraging) and place > places[type(self)] for kind, place in places.items()):
+            raise ValueError(
+                "BatchNormReestimation stands before the averaging of weights and would not see the average: put it "
+                "after EMAWeightAveraging in the list of callbacks."
+            )
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            trainer.training = True  # training images are augmented only then
+            self._reestimate(trainer, pl_module)
+            trainer.validating = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not is_last_epoch(trainer):
-            return
+        if is_last_epoch(trainer) and self.done_at != trainer.global_step:
+            self._reestimate(trainer, pl_module)
 
+    def _reestimate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         def forward(images: Tensor) -> Any:
             with trainer.precision_plugin.forward_context():
                 return pl_module(images)
 
         count = min(self.batches, int(trainer.num_training_batches))
         reestimate(pl_module, forward, islice(training_images(trainer, pl_module.device), count))
+        self.done_at = trainer.global_step
 
 
 def reestimate(module: nn.Module, forward: Callable[[Tensor], Any], batches: Iterable[Tensor]) -> None:

@@ -128,19 +128,24 @@ class LitClassifier(pl.LightningModule):
         self.size_limits = {False: (smallest, MAX_SIZE), True: training or (smallest, MAX_SIZE)}
 
     def check_size(self, size: int, training: bool) -> None:
-        """Raise ValueError for images of a size that the net cannot take."""
+        """Raise ValueError for images with a side that the net cannot take."""
         least, most = self.size_limits[training]
-        if not least <= size <= most:
-            mode = "training" if training else "evaluation"
-            allowed = f"at least {least}" if most == MAX_SIZE else f"between {least} and {most}"
-            raise ValueError(
-                f"{type(self).__name__} cannot take images of {size} px in {mode}: they must have {allowed} px a side. "
-                "Take larger images, or the CIFAR form of the net."
-            )
+        if least <= size <= most:
+            return
+        mode = "training" if training else "evaluation"
+        allowed = f"at least {least}" if most == MAX_SIZE else f"between {least} and {most}"
+        ways = ["larger images", "the net's CIFAR form"] if size < least else ["smaller images"]
+        if training and size >= self.size_limits[False][0]:
+            ways.append("no auxiliary heads (--model.aux_weight 0)")
+        raise ValueError(
+            f"{type(self).__name__} cannot take images of {size} px in {mode}: they must have {allowed} px a side. "
+            f"Take {' or '.join(ways)}."
+        )
 
     def forward(self, images: Tensor) -> Any:
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
-        self.check_size(min(images.shape[-2:]), self.training)
+        for side in set(images.shape[-2:]):
+            self.check_size(side, self.training)
         return self.net(images.contiguous(memory_format=self.memory_format))
 
     def losses(self, output: Any, labels: Tensor) -> dict[str, Tensor]:
@@ -213,8 +218,12 @@ class LitClassifier(pl.LightningModule):
     def prepare_data(self) -> None:
         # Before anything is written; crops of another size, where an augmentation makes some, are caught in forward
         data = getattr(self.trainer, "datamodule", None)
-        if data is not None and "crop" in getattr(data, "preprocessing", {}):
-            self.check_size(data.preprocessing["crop"], training=self.trainer.state.fn == "fit")
+        if data is None or "crop" not in getattr(data, "preprocessing", {}):
+            return
+        size = data.preprocessing["crop"]
+        self.check_size(size, training=False)
+        if self.trainer.state.fn == "fit":
+            self.check_size(getattr(data, "train_size", size), training=True)
 
     def setup(self, stage: str) -> None:
         if self.compile_net:
@@ -250,7 +259,7 @@ class LitClassifier(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """A result over another number of images than the set has is no result."""
         seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
-        if seen != size and not limited(self.trainer):
+        if seen + left_out(self.trainer) != size and not limited(self.trainer):
             raise RuntimeError(
                 f"The test counted {seen:,} images, but the set has {size:,}: the errors would be wrong."
             )
@@ -333,6 +342,12 @@ def metrics(num_classes: int) -> nn.ModuleDict:
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     """All BatchNorm layers in a module, of any dimension, SyncBatchNorm too."""
     return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+
+
+def left_out(trainer: pl.Trainer) -> int:
+    """How many images of the test could not be read, on all devices together, where the user wants them skipped."""
+    count = torch.tensor(getattr(trainer.datamodule, "left_out", 0))  # type: ignore[attr-defined]
+    return int(trainer.strategy.reduce(count, reduce_op="sum"))
 
 
 def limited(trainer: pl.Trainer) -> bool:

@@ -31,7 +31,8 @@ class LitGoogLeNet(LitClassifier):
         variant: paper (5x5 convolutions, local response normalisation, no batch normalisation); batch_norm (the same
             with batch normalisation instead, arXiv 1502.03167); torchvision (3x3 for the 5x5 convolutions, a 2x2
             fourth pool, dropout 0.2), for which GoogLeNet_Weights are.
-        aux_weight: what the loss of each auxiliary classifier counts beside the main one; 0 leaves them out.
+        aux_weight: what the loss of each auxiliary classifier counts beside the main one, or two numbers, for that on
+            4a and that on 4d; 0 leaves them out.
         stem: imagenet, or cifar for small images: a 3x3 first convolution with stride 1 and no second pool; auxiliary
             classifiers average over 4x4 fields of any size.
         transform_input: for torchvision's weights on images that are normalised with ImageNet's mean and deviation:
@@ -43,16 +44,17 @@ class LitGoogLeNet(LitClassifier):
         self,
         num_classes: int,
         variant: Variant = "paper",
-        aux_weight: float = 0.3,
+        aux_weight: float | tuple[float, float] = 0.3,
         stem: Stem = "imagenet",
         transform_input: bool = False,
         **kwargs: Any,
     ) -> None:
         if variant not in SMALLEST:
             raise ValueError(f"variant {variant} is no GoogLeNet: choose one of {', '.join(get_args(Variant))}.")
-        if aux_weight < 0:
+        weights = aux_weight if isinstance(aux_weight, tuple | list) else (aux_weight, aux_weight)
+        if min(weights) < 0:
             raise ValueError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out auxiliary heads.")
-        auxiliary = aux_weight > 0
+        auxiliary = max(weights) > 0
         if variant == "torchvision":
             from lit_models.nets.inception import TorchvisionGoogLeNet
 
@@ -63,6 +65,6 @@ class LitGoogLeNet(LitClassifier):
             net = GoogLeNet(num_classes, variant == "batch_norm", auxiliary, stem)
         super().__init__(net, num_classes, **kwargs)
         if auxiliary:
-            self.weigh_heads(aux1=aux_weight, aux2=aux_weight)
+            self.weigh_heads(aux1=weights[0], aux2=weights[1])
         papers_pool = auxiliary and variant != "torchvision" and stem == "imagenet"
         self.limit_sizes(smallest=SMALLEST[variant][stem], training=(223, 270) if papers_pool else None)

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 FILES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
 NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+# timm's names of VGG's fully connected layers, which are convolutions there
+TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
 # torchvision published its DenseNets before names could not have dots: denselayer1.norm.1 is denselayer1.norm1 now
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 TRANSFORMED = ("GoogLeNet_Weights.", "Inception_V3_Weights.")  # their nets bring inputs to mean and std 0.5 first
@@ -40,22 +42,30 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
         ValueError: if there are no such weights, they cannot be downloaded or read, or do not fit.
     """
     saved, normalisation = read_weights(weights)
-    saved = {OLD_DENSENET.sub(r"\1\2", name): value for name, value in saved.items()}
     own = net.state_dict()
+    saved = translated(saved, own)
     missing = [name for name in own if name not in saved and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in saved if name not in own]
     reshaped = [name for name in own if name in saved and own[name].shape != saved[name].shape]
-    heads = [name for name in reshaped if is_other_head(own[name], saved[name], num_classes)]
+    heads = [name for name in reshaped if is_other_head(net, name, own, saved, num_classes)]
     wrong = [name for name in reshaped if name not in heads]
+    broken = [name for name, value in saved.items() if value.is_floating_point() and not value.isfinite().all()]
+    fitting = [name for name in own if name in saved and name not in reshaped and name not in broken]
     report = "; ".join(
         f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", wrong),
+            ("not finite", broken),
+        )
         if names
     )
-    if len(missing) + len(wrong) == len(own) or (report and strict):
+    learned = [name for name in fitting if not name.endswith("num_batches_tracked")]
+    if not learned or (report and strict):
         raise ValueError(
             f"The weights {weights} do not fit {type(net).__name__}: {report}. Choose the variant they were made for"
-            + (", or load what fits with --model.strict false." if len(missing) + len(wrong) < len(own) else ".")
+            + (", or load what fits with --model.strict false." if learned else ".")
         )
     if report:
         log.warning("Of the weights %s not all is loaded: %s.", weights, report)
@@ -65,13 +75,30 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
             "The weights %s are for %s classes, the data have %s: %s start anew.",
             weights, " or ".join(map(str, sorted(classes))), num_classes, ", ".join(heads),
         )  # fmt: skip
-    net.load_state_dict({name: saved[name] for name in own if name in saved and name not in reshaped}, strict=False)
+    net.load_state_dict({name: saved[name] for name in fitting}, strict=False)
     return normalisation
 
 
-def is_other_head(own: Tensor, saved: Tensor, num_classes: int) -> bool:
-    """Whether a weight differs in the number of classes alone."""
-    return own.ndim > 0 and len(own) == num_classes and own.shape[1:] == saved.shape[1:]
+def translated(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names and in the shapes of today, where a library published them under others."""
+    saved = {OLD_DENSENET.sub(r"\1\2", name): value for name, value in saved.items()}
+    for theirs, ours in TIMM_VGG.items():
+        for part in ("weight", "bias"):
+            if f"{theirs}.{part}" in saved and f"{ours}.{part}" in own:
+                value = saved.pop(f"{theirs}.{part}")
+                saved[f"{ours}.{part}"] = value.flatten(1) if part == "weight" else value
+    return saved
+
+
+def is_other_head(
+    net: nn.Module, name: str, own: dict[str, Tensor], saved: dict[str, Tensor], num_classes: int
+) -> bool:
+    """Whether a weight or bias is that of a linear layer which differs in the number of classes alone."""
+    layer = name.rpartition(".")[0]
+    ours, theirs = own.get(f"{layer}.weight"), saved.get(f"{layer}.weight")
+    if not isinstance(net.get_submodule(layer), nn.Linear) or ours is None or theirs is None:
+        return False
+    return len(ours) == num_classes != len(theirs) and ours.shape[1:] == theirs.shape[1:]
 
 
 def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]] | None]:

@@ -42,11 +42,16 @@ class Row:
     def classes(self) -> int:
         return 10 if self.size == 32 else 1000
 
+    @property
+    def has_auxiliary(self) -> bool:
+        """Whether the family has auxiliary heads that can be left out."""
+        return AUXILIARY in inspect.signature(getattr(lit_models, self.family).__init__).parameters
+
     def build(self, auxiliary: bool = False) -> nn.Module:
         """The net on the meta device, in evaluation mode: counted, not computed."""
         family = getattr(lit_models, self.family)
         arguments = dict(self.arguments)
-        if AUXILIARY in inspect.signature(family.__init__).parameters and not auxiliary:
+        if self.has_auxiliary and not auxiliary:
             arguments[AUXILIARY] = 0.0
         with torch.device("meta"):
             return family(self.classes, optimizer=partial(torch.optim.SGD, lr=0.1), **arguments).net.eval()
@@ -64,7 +69,8 @@ def vgg(name: str, variant: str, parameters: str, error: str, **more: Any) -> Ro
 
 def resnet(name: str, error: str, multiply_adds: str, note: str = "", **arguments: Any) -> Row:
     """A row of the ResNet paper's Tables 1 to 3."""
-    return Row(name, "LitResNet", arguments, 224, "", multiply_adds, error, note=note)
+    source = "ours, torchvision's keys" if "shortcut" not in arguments or arguments["shortcut"] == "B" else "ours"
+    return Row(name, "LitResNet", arguments, 224, "", multiply_adds, error, source, note)
 
 
 def cifar_resnet(depth: int, parameters: str, error: str, name: str = "resnet", **arguments: Any) -> Row:
@@ -100,10 +106,12 @@ ROWS = [
         "googlenet_paper",
         "LitGoogLeNet",
         {"variant": "paper"},
+        parameters="6.8M",
         multiply_adds="1.5G",
         error="- / 10.07 % (1 model, 1 crop)",
-        note="Table 1 adds up to 1.50 G, but its rows conv1 (34 M printed, 118 M from 7x7 filters on 224 px) and 5a "
-        "(54 M, 51 M) do not follow from their own filters; with these it is 1.58 G",
+        note="Table 1 adds up to 6.80 M weights and 1.50 G, but three of its rows do not follow from their own filters: "
+        "conv1 (2.7 K and 34 M printed, 9.4 K and 118 M from 7x7 filters on 224 px), 4c (463 K, 509 K) and 5a (54 M, "
+        "51 M); with these, and biases, it is 7.00 M and 1.58 G",
     ),
     Row("googlenet_batch_norm", "LitGoogLeNet", {"variant": "batch_norm"}),
     Row("googlenet_torchvision", "LitGoogLeNet", {"variant": "torchvision"}, source="torchvision"),
@@ -134,7 +142,12 @@ ROWS = [
     resnet("resnet152", f"21.43 / 5.71 % {TEN}", "11.3G", depth=152, stride_in_1x1=True),
     *(
         Row(
-            f"resnet{depth}_v1.5", "LitResNet", {"depth": depth}, multiply_adds=count, source="torchvision", note=STRIDE
+            f"resnet{depth}_v1.5",
+            "LitResNet",
+            {"depth": depth},
+            multiply_adds=count,
+            source="ours, torchvision's keys",
+            note=STRIDE,
         )
         for depth, count in ((50, "3.8G"), (101, "7.6G"), (152, "11.3G"))
     ),
@@ -187,6 +200,7 @@ ROWS = [
         "88.9M",
         "23.8G",
         "17.3 / 3.8 %",
+        source="ours, timm's keys",
         note="the paper's 88.9 M is 0.15 M more than its authors' released network has",
     ),
     Row("nasnet_a_mobile", "LitNASNet", {"variant": "mobile"}, 224, "5.3M", "564M", "26.0 / 8.4 %"),
@@ -231,7 +245,7 @@ ROWS = [
             (32, "2.9M", "3.55 % (S-S-I)"),
             (64, "", "2.98 % (S-S-I)"),
             (96, "26.2M", "2.86 % (S-S-I)"),
-            (112, "", ""),
+            (112, "", "2.82 % (by the authors of AutoAugment)"),
         )
     ),
 ]

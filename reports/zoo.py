@@ -8,7 +8,7 @@ import argparse
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def measure(row: Row, configs: list[str]) -> dict[str, Any]:
         "family": row.family,
         "input_size": row.size,
         "parameters": parameters,
-        "aux_parameters": count_parameters(row.build(auxiliary=True)) - parameters,
+        "aux_parameters": count_parameters(row.build(auxiliary=True)) - parameters if row.has_auxiliary else 0,
         "multiply_adds": multiply_adds,
         "paper_parameters": paper_parameters and round(paper_parameters[0]),
         "paper_multiply_adds": paper_multiply_adds and round(paper_multiply_adds[0]),
@@ -80,11 +80,14 @@ def configs_of(row: Row) -> list[str]:
     return [path for path, model, classes in experiments() if classes == row.classes and same_net(row, model)]
 
 
-def experiments() -> Iterator[tuple[str, dict[str, Any], int]]:
+@cache
+def experiments() -> list[tuple[str, dict[str, Any], int]]:
     """Path, model and number of classes of every experiment of ImageNet and CIFAR-10."""
-    for folder, classes in (("imagenet", 1000), ("cifar10", 10)):
-        for path in sorted((HOME / "configs" / folder).glob("*.yaml")):
-            yield f"configs/{folder}/{path.name}", yaml.safe_load(path.read_text())["model"], classes
+    return [
+        (str(path.relative_to(HOME)), yaml.safe_load(path.read_text())["model"], classes)
+        for folder, classes in (("imagenet", 1000), ("cifar10", 10))
+        for path in sorted((HOME / "configs" / folder).rglob("*.yaml"))
+    ]
 
 
 def same_net(row: Row, model: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from callbacks.batch_norm import reestimate
 from callbacks.run_directory import claim_version, find_checkpoint, release_version, version_folder
 from callbacks.run_record import rebase
 from datamodules import Synthetic
+from datamodules.augment import normalise
 from lit_models import LitResNet
 from tests.conftest import DIGITS, TINY
 
@@ -212,13 +213,36 @@ def test_reestimated_statistics_are_those_of_all_images_together():
     torch.testing.assert_close(net[4].running_mean, torch.cat(second, 1).mean(1))
 
 
-def test_statistics_are_reestimated_in_the_last_epoch_alone_and_saved(run, here):
+@pytest.mark.parametrize("val_batches", [2, 0])
+def test_statistics_are_reestimated_and_saved(run, here, val_batches):
+    """The weights are those of a run without; what was validated is what a test finds in best.ckpt."""
     again = ["--trainer.callbacks+=callbacks.BatchNormReestimation", "--trainer.callbacks.batches=4"]
-    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1)
-    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, *again)
+    tiny = [*TINY, "--trainer.max_epochs", 1, "--trainer.limit_val_batches", val_batches]
+    run("fit", "--config", DIGITS, *tiny)
+    run("fit", "--config", DIGITS, *tiny, *again)
     states = [
         torch.load(f"runs/digits/resnet20/version_{k}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for k in (0, 1)
     ]
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]) == ("running_" not in name), name
+
+
+def test_averaged_weights_get_statistics_of_their_own(run, here):
+    average = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
+    average += ["--trainer.callbacks.decay=0.5", "--trainer.callbacks.use_buffers=false"]
+    again = ["--trainer.callbacks+=callbacks.BatchNormReestimation", "--trainer.callbacks.batches=4"]
+    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, *average, *again)
+    folder = Path("runs/digits/resnet20/version_0")
+    state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    averaged, current = state["state_dict"], state["current_model_state"]
+    assert not torch.equal(averaged["net.conv1.weight"], current["net.conv1.weight"])
+    assert not torch.equal(averaged["net.bn1.running_mean"], current["net.bn1.running_mean"])
+    data = Synthetic(classes=6, size=16, train_size=32)
+    data.load("fit")
+    images = normalise(data.train_set.images, data.preprocessing["mean"], data.preprocessing["std"])
+    seen = nn.functional.conv2d(images, averaged["net.conv1.weight"], padding=1).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(averaged["net.bn1.running_mean"], seen.mean(1))
+    torch.testing.assert_close(averaged["net.bn1.running_var"], seen.var(1))
+    with pytest.raises(SystemExit, match="stands before the averaging of weights"):
+        run("fit", "--config", DIGITS, *TINY, *again, *average)

@@ -64,14 +64,16 @@ def test_header_says_what_and_how(path):
         assert "arXiv" in "".join(header) and f"configs/{path.parent.name}/{path.name}" in "".join(header)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "plain20", "plain56"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202", "plain20", "plain56"]
+)
 def test_the_papers_recipe(name):
     config = yaml.safe_load(Path(HOME / "configs" / "cifar10" / f"{name}.yaml").read_text())
     assert config["trainer"]["max_steps"] == 64_000 and config["trainer"]["max_epochs"] == -1
     assert config["data"]["init_args"] == {"batch_size": 128, "val_size": 0}
     (decay,) = config["trainer"]["callbacks+"]
     assert decay["init_args"]["milestones"] == [32_000, 48_000] and decay["init_args"]["interval"] == "step"
-    assert ("warmup" in decay["init_args"]) == (name == "resnet110")
+    assert ("warmup" in decay["init_args"]) == (name in ("resnet110", "resnet1202"))
     optimizer = config["model"]["init_args"]["optimizer"]["init_args"]
     assert optimizer == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
     assert (config["model"]["init_args"].get("shortcut") == "none") == name.startswith("plain")

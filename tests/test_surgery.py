@@ -1,13 +1,19 @@
 """Norm, activation and dropout swapped in any net."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
 
+from lit_models import LitResNet
 from lit_models.nets.resnet import resnet
 from lit_models.nets.surgery import DroppedLinear, swap_activation, swap_dropout, swap_norm
+
+
+SGD = partial(torch.optim.SGD, lr=0.1)
 
 
 def kinds(net, *types):
@@ -67,6 +73,13 @@ def test_dropout_is_set_where_it_is_and_put_before_the_classifier_where_it_is_no
     torch.testing.assert_close(net.eval()(images), expected)
     features = torch.ones(4, 64)
     assert not torch.equal(net.train().fc(features), net.fc(features))
+
+
+def test_selu_brings_alpha_dropout_where_a_net_has_no_dropout_of_its_own():
+    net = LitResNet(10, depth=20, optimizer=SGD, activation="selu", dropout=0.5).net.train()
+    outputs = nn.functional.linear(torch.zeros(1, 64), net.fc.weight, net.fc.bias)
+    dropped = net.fc(torch.zeros(1, 64))  # plain dropout leaves zeros alone, AlphaDropout does not
+    assert not torch.equal(dropped, outputs) and torch.equal(net.eval().fc(torch.zeros(1, 64)), outputs)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import re
 from functools import partial
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
 
-from lit_models import LitDenseNet, LitResNet
+from lit_models import LitDenseNet, LitResNet, LitVGG
 from lit_models.weights import read_weights
 from tests.conftest import DIGITS, TINY
 
@@ -53,6 +54,42 @@ def test_never_a_silent_partial_load(saved, tmp_path, caplog):
     model = LitResNet(1000, depth=34, optimizer=SGD, weights=path, strict=False)
     assert "not all is loaded" in caplog.text
     assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
+
+
+def test_what_fits_nowhere_is_refused_even_if_not_strict(saved, tmp_path):
+    torch.save({"foo": torch.zeros(3)}, tmp_path / "foo.pth")
+    for name in ("foo.pth", "w.pth"):
+        with pytest.raises(ValueError, match=r"do not fit DenseNet: .*unexpected.* made for\.$"):
+            LitDenseNet(10, depth=40, optimizer=SGD, weights=str(tmp_path / name), strict=False)
+
+
+def test_only_a_classifier_counts_as_one(saved, tmp_path):
+    """The first norm has as many channels as there are classes, and the weights have others."""
+    saved["bn1.weight"] = torch.ones(48)
+    torch.save(saved, tmp_path / "narrow.pth")
+    with pytest.raises(ValueError, match=r"do not fit ResNet: 1 of another shape \(bn1.weight\)"):
+        LitResNet(64, depth=18, optimizer=SGD, weights=str(tmp_path / "narrow.pth"))
+
+
+def test_values_that_are_not_finite_are_not_loaded(saved, tmp_path, caplog):
+    """torchvision's IMAGENET1K_FEATURES have such a classifier."""
+    saved["fc.weight"].fill_(float("nan"))
+    torch.save(saved, tmp_path / "nan.pth")
+    with pytest.raises(ValueError, match=r"1 not finite \(fc.weight\)"):
+        LitResNet(1000, depth=18, optimizer=SGD, weights=str(tmp_path / "nan.pth"))
+    model = LitResNet(1000, depth=18, optimizer=SGD, weights=str(tmp_path / "nan.pth"), strict=False)
+    assert model.net.fc.weight.isfinite().all() and "1 not finite" in caplog.text
+    assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
+
+
+def test_timms_vgg_keeps_its_classifier_in_convolutions(tmp_path):
+    torch.manual_seed(0)
+    theirs = timm.create_model("vgg11", num_classes=10).eval()
+    torch.save(theirs.state_dict(), tmp_path / "vgg.pth")
+    ours = LitVGG(10, variant="A", optimizer=SGD, weights=str(tmp_path / "vgg.pth")).eval()
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-4)
 
 
 def test_surgery_beside_weights_is_refused_unless_not_strict(saved, tmp_path):

@@ -41,6 +41,7 @@ class TorchvisionGoogLeNet(GoogLeNet):
         super().__init__(num_classes, aux_logits=auxiliary, transform_input=transform_input, init_weights=True)
         if stem == "cifar":
             self.conv1 = BasicConv2d(3, 64, kernel_size=3, padding=1)
+            nn.init.trunc_normal_(self.conv1.conv.weight, std=0.01, a=-2, b=2)  # as torchvision's other convolutions
             self.maxpool2 = nn.Identity()
 
     def eager_outputs(self, x: Tensor, aux2: Tensor | None, aux1: Tensor | None) -> Tensor | GoogLeNetOutputs:

@@ -119,23 +119,26 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
     if not found:
         parent, name, head = [place for place in layers(net) if isinstance(place[2], nn.Linear)][-1]
         assert isinstance(head, nn.Linear)
-        setattr(parent, name, DroppedLinear.of(head, dropout))
+        alpha = any(isinstance(module, nn.SELU) for module in net.modules())
+        setattr(parent, name, DroppedLinear.of(head, dropout, alpha))
 
 
 class DroppedLinear(nn.Linear):
-    """Dropout and a linear layer in one, so that the keys of the net's state dict stay as they are."""
+    """Dropout, or AlphaDropout, and a linear layer in one, so that the keys of the net's state dict stay as they are."""
 
     p: float
+    alpha: bool
 
     @classmethod
-    def of(cls, layer: nn.Linear, p: float) -> "DroppedLinear":
+    def of(cls, layer: nn.Linear, p: float, alpha: bool) -> "DroppedLinear":
         """Take over the weights of a linear layer."""
         new = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-        new.weight, new.bias, new.p = layer.weight, layer.bias, p
+        new.weight, new.bias, new.p, new.alpha = layer.weight, layer.bias, p, alpha
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.dropout(x, self.p, self.training))
+        drop = F.alpha_dropout if self.alpha else F.dropout
+        return super().forward(drop(x, self.p, self.training))
 
 
 def layers(net: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
