@@ -3,7 +3,8 @@
 from datamodules.base import ImageData
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
+from datamodules.imagenet import ImageNet
 from datamodules.photos import Photos
 from datamodules.synthetic import Synthetic
 
-__all__ = ["CIFAR10", "Digits", "ImageData", "Photos", "Synthetic"]
+__all__ = ["CIFAR10", "Digits", "ImageData", "ImageNet", "Photos", "Synthetic"]

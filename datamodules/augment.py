@@ -1,13 +1,95 @@
-"""Augmentation of whole batches on their device: one operation per batch, a random choice per image.
+"""How training images are varied; and what of it is done to whole batches on their device, with a choice per image.
 
 Each function draws from torch's global generator, which the data module seeds anew for every training batch.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+GROWTH = 32  # pixels by which growing images grow
+LUMINANCE = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them
+# Of the covariance of ImageNet's RGB values in [0, 1], as in fb.resnet.torch; a row per channel, a column per component
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+@dataclass
+class Augmentation:
+    """How training images are varied. Without arguments: area crops and mirror images.
+
+    Args:
+        area: share of an image's area that a crop covers, drawn between these two; the ratio of its sides is drawn
+            between 3:4 and 4:3 (arXiv 1409.4842, section 6).
+        shorter_side: in place of `area`: the shorter side is brought to a length drawn between these two, and the crop
+            is a square from any place (arXiv 1409.1556, section 3.1).
+        flip: mirror half of the images.
+        colour: brightness, contrast and saturation are each multiplied by 1 - colour to 1 + colour.
+        lighting: standard deviation of the shift along the principal components of ImageNet's colours, 0.1 in AlexNet.
+        trivial: one operation of any strength on each image, arXiv 2103.10158.
+        rand: two operations of this strength, 0 to 30, on each image, arXiv 1909.13719.
+        erasing: probability to lose a rectangle, arXiv 1708.04896.
+        mixup, cutmix: alpha of the Beta distribution by which two images are mixed, arXiv 1710.09412 and 1905.04899; 0
+            does not. With both, each batch takes one of them.
+        repeats: how often an image occurs in an epoch, each time cropped anew (arXiv 1901.09335); an epoch is as long
+            as without, so as many images fewer take part.
+        growing: a size, an epoch and a later epoch: up to the first one crops have that size, from the later one on
+            that of the data, and between them they grow evenly in steps of 32 pixels.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    shorter_side: tuple[int, int] | None = None
+    flip: bool = True
+    colour: float = 0.0
+    lighting: float = 0.0
+    trivial: bool = False
+    rand: int | None = None
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    repeats: int = 1
+    growing: tuple[int, int, int] | None = None
+
+    def check(self, size: int) -> None:
+        """Raise ValueError for what is out of its range, with crops of `size` pixels."""
+        for name, value, least, most in (
+            ("area", self.area[0], 0, self.area[1]),
+            ("area", self.area[1], self.area[0], 1),
+            ("colour", self.colour, 0, 1),
+            ("lighting", self.lighting, 0, math.inf),
+            ("rand", self.rand or 0, 0, 30),
+            ("erasing", self.erasing, 0, 1),
+            ("mixup", self.mixup, 0, math.inf),
+            ("cutmix", self.cutmix, 0, math.inf),
+            ("repeats", self.repeats, 1, math.inf),
+        ):
+            if not least <= value <= most:
+                limits = f"at least {least}" if most == math.inf else f"between {least} and {most}"
+                raise ValueError(f"augmentation.{name} is {value}: it must be {limits}.")
+        if self.shorter_side and not size <= self.shorter_side[0] <= self.shorter_side[1]:
+            raise ValueError(
+                f"augmentation.shorter_side is {list(self.shorter_side)}: give two lengths, the smaller one first, "
+                f"from which squares of {size} px can be cut."
+            )
+        if self.growing and not (0 < self.growing[0] <= size and 0 <= self.growing[1] < self.growing[2]):
+            raise ValueError(
+                f"augmentation.growing is {list(self.growing)}: give a size of at most {size} px, an epoch, and a "
+                "later epoch."
+            )
+        if self.trivial and self.rand is not None:
+            raise ValueError("augmentation.trivial and augmentation.rand are two ways to one end: give one of them.")
+
+    def size(self, epoch: int, size: int) -> int:
+        """Pixels per side of the crops of an epoch, where the data's are `size`."""
+        if self.growing is None or epoch >= self.growing[2]:
+            return size
+        smallest, first, last = self.growing
+        grown = smallest + (size - smallest) * max(0, epoch - first) / (last - first)
+        return min(size, max(smallest, GROWTH * round(grown / GROWTH)))
 
 
 def random_crop(images: Tensor, padding: int) -> Tensor:
@@ -30,14 +112,78 @@ def random_flip(images: Tensor) -> Tensor:
     return torch.where(mirrored, images.flip(-1), images)
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Bring uint8 [..., C, H, W] to float32, (pixel / 255 - mean) / std per channel.
+def random_colour(images: Tensor, strength: float) -> Tensor:
+    """Change brightness, contrast and saturation of each image, in an order drawn for the batch.
 
     Args:
-        images: pixels in 0..255.
+        images: [B, 3, H, W] in 0..255, any dtype.
+        strength: each is multiplied by a factor drawn from 1 - strength to 1 + strength.
+
+    Returns:
+        float32, clamped to 0..255.
+    """
+    images = images.float()
+    factors = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, device=images.device) - 1)
+    for kind in torch.randperm(3).tolist():
+        if kind == 0:
+            anchor: Tensor | float = 0.0
+        else:
+            grey = (images * images.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+            anchor = grey.mean((2, 3), keepdim=True) if kind == 1 else grey
+        images = (anchor + factors[kind] * (images - anchor)).clamp_(0, 255)
+    return images
+
+
+def random_lighting(images: Tensor, std: float) -> Tensor:
+    """Shift the colours of each image along the principal components of ImageNet's: AlexNet, section 4.1.
+
+    Args:
+        images: [B, 3, H, W] in 0..255, any dtype.
+        std: standard deviation of the factor of each component.
+
+    Returns:
+        float32, not clamped.
+    """
+    factors = torch.randn(len(images), 3, device=images.device) * std
+    shifts = factors * images.new_tensor(EIGENVALUES, dtype=torch.float32)
+    shifts = 255 * shifts @ images.new_tensor(EIGENVECTORS, dtype=torch.float32).T  # columns are components
+    return images + shifts[:, :, None, None]
+
+
+def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) -> Tensor:
+    """Paint over a rectangle of 2 to 33 % of an image's area with sides of 3:10 to 10:3, arXiv 1708.04896.
+
+    Args:
+        images: [B, 3, H, W] in 0..255, any dtype.
+        probability: of each image to lose one.
+        fill: the colour, in 0..255.
+    """
+    b, _, height, width = images.shape
+    # Of ten rectangles for each image the first one that fits, as in torchvision's RandomErasing
+    draws = torch.rand(4, b, 10, device=images.device)
+    areas = height * width * (0.02 + draws[0] * (0.33 - 0.02))
+    ratios = torch.exp(math.log(0.3) + draws[1] * 2 * math.log(1 / 0.3))
+    tall, wide = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
+    fits = (tall < height) & (wide < width)
+    first = fits.int().argmax(1, keepdim=True)
+    tall, wide, down, right = (x.gather(1, first) for x in (tall, wide, draws[2], draws[3]))
+    top = (down * (height - tall + 1)).floor()
+    left = (right * (width - wide + 1)).floor()
+    chosen = fits.any(1, keepdim=True) & (torch.rand(b, 1, device=images.device) < probability)
+    y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    rows, columns = (y >= top) & (y < top + tall) & chosen, (x >= left) & (x < left + wide)
+    colour = torch.tensor(fill, device=images.device)[:, None, None].to(images.dtype)
+    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], colour, images)
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Bring [..., C, H, W] to float32, (pixel / 255 - mean) / std per channel.
+
+    Args:
+        images: pixels in 0..255, any dtype.
         mean, std: per channel, in units of [0, 1].
     """
     scale = torch.tensor([mean, std], device=images.device)[..., None, None] * 255
     # channels_last is what the nets compute in (it needs exactly four dimensions)
     layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
-    return images.to(torch.float32, memory_format=layout).sub_(scale[0]).div_(scale[1])
+    return images.to(torch.float32, memory_format=layout, copy=True).sub_(scale[0]).div_(scale[1])

@@ -1,8 +1,8 @@
 """What all data modules share: the seeded split, exact sharding, loaders that resume in the middle of an epoch."""
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,6 +13,34 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from datamodules.augment import normalise
 
 Batch = tuple[Tensor, Tensor]
+
+
+class Loaded(NamedTuple):
+    """A batch from files, as a loader process hands it over.
+
+    Args:
+        images: [B, 3, H, W] uint8 of those that could be read.
+        labels: [B] int64.
+        unreadable: files and the reasons why they could not be.
+    """
+
+    images: Tensor
+    labels: Tensor
+    unreadable: list[tuple[str, str]]
+
+
+class Draw(NamedTuple):
+    """What a training image is made from, so that nothing of it depends on who makes it.
+
+    Args:
+        place: in the set.
+        seed: of this image in this epoch.
+        size: pixels per side of the epoch's crops.
+    """
+
+    place: int
+    seed: int
+    size: int
 
 
 class TensorImages(Dataset):
@@ -34,6 +62,10 @@ class TensorImages(Dataset):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         return self.images[indices], self.labels[indices]
+
+    def to(self, device: torch.device) -> "TensorImages":
+        """The same images in the memory of a device, where batches are cut without a transfer."""
+        return TensorImages(self.images.to(device), self.labels.to(device))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "TensorImages":
         """The images at these places, in this order."""
@@ -98,6 +130,31 @@ class ExactSampler(DistributedSampler):
         return len(range(self.rank, self.size, self.num_replicas))
 
 
+class DrawSampler(ExactSampler):
+    """An ExactSampler for training images that are cut out of files: it hands out a Draw for each.
+
+    Args:
+        sizes: pixels per side of the crops of an epoch.
+        repeats: how often each image occurs in an epoch, one after the other and so, with several devices, on different
+            ones; the epoch is as long as without, so as many images fewer take part.
+        size, seed, rank, world_size: see `ExactSampler`.
+    """
+
+    def __init__(
+        self, size: int, sizes: Callable[[int], int], repeats: int, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        super().__init__(size, True, seed, rank, world_size)
+        self.sizes, self.repeats = sizes, repeats
+
+    def __iter__(self) -> Iterator[Draw]:  # type: ignore[override]
+        rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
+        order = rng.permutation(len(self.dataset)).repeat(self.repeats)[: self.size]  # type: ignore[arg-type]
+        seeds = rng.integers(2**63, size=self.size)
+        own = slice(self.rank + self.start * self.num_replicas, None, self.num_replicas)
+        size = self.sizes(self.epoch)
+        return (Draw(place, seed, size) for place, seed in zip(order[own].tolist(), seeds[own].tolist(), strict=True))
+
+
 class ResumableLoader(DataLoader):
     """A DataLoader that enters an epoch where the trainer stands in it; its sampler is an ExactSampler.
 
@@ -140,6 +197,7 @@ class ImageData(pl.LightningDataModule):
     Args:
         batch_size: images in a training or evaluation batch over all devices together.
         num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory.
+            None takes what the machine has: see `worker_count`.
         drop_last: leave out a last training batch that is not full.
     """
 
@@ -147,15 +205,17 @@ class ImageData(pl.LightningDataModule):
     class_names: list[str]
     preprocessing: dict[str, Any]
     protocol = "center"  # how a test looks at an image: named in the results
+    left_out = 0  # images of this process's share of a test that could not be read
 
     train_set: Dataset
     val_set: Dataset | None
     test_set: Dataset
 
-    def __init__(self, batch_size: int = 128, num_workers: int = 0, drop_last: bool = False) -> None:
+    def __init__(self, batch_size: int = 128, num_workers: int | None = 0, drop_last: bool = False) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}: it must be at least 1.")
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}: it must be at least {least}.")
         self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
         self._loaded: set[str] = set()
 
@@ -210,18 +270,27 @@ class ImageData(pl.LightningDataModule):
             images = self.augment(images)
         return normalise(images, self.preprocessing["mean"], self.preprocessing["std"]), labels
 
+    def sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
+        """Who decides which images come when, of a set of this size."""
+        return ExactSampler(size, shuffle, run_seed(), rank, world_size)
+
     def _loader(self, dataset: Dataset, shuffle: bool) -> ResumableLoader:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        size = len(dataset)  # type: ignore[arg-type]
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        workers = worker_count(trainer) if self.num_workers is None else self.num_workers
+        on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        if on_cuda and workers == 0 and isinstance(dataset, TensorImages):
+            dataset = dataset.to(trainer.strategy.root_device)  # type: ignore[union-attr]
+            on_cuda = False  # what is there needs no pinned memory to go there
         return ResumableLoader(
             dataset,
             batch_size=self.batch_size // world_size,
-            sampler=ExactSampler(size, shuffle, run_seed(), rank, world_size),
-            num_workers=self.num_workers,
+            sampler=self.sampler(len(dataset), shuffle, rank, world_size),  # type: ignore[arg-type]
+            num_workers=workers,
             collate_fn=as_is,
             drop_last=shuffle and self.drop_last,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
+            pin_memory=on_cuda,
+            persistent_workers=workers > 0,
         )
 
     def _check_sizes(self) -> None:
@@ -265,6 +334,14 @@ class ImageData(pl.LightningDataModule):
 def as_is(batch: Any) -> Any:
     """The collate function of sets that give whole batches (a named function, so that workers can be spawned)."""
     return batch
+
+
+def worker_count(trainer: pl.Trainer | None) -> int:
+    """How many loader processes to run per device: all cores feed GPUs; where they train themselves, one in eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    devices = trainer.num_devices if trainer else 1
+    on_cpu = trainer is None or trainer.strategy.root_device.type == "cpu"
+    return max(1, min(16, cores // devices // (8 if on_cpu else 1)))
 
 
 def run_seed() -> int:

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.augment import normalise
 from datamodules.base import ExactSampler
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+from datamodules.crops import CentreCrop
+from datamodules.decode import SUFFIXES, open_picture
 
 
 class Photos(pl.LightningDataModule):
@@ -47,7 +47,7 @@ class Photos(pl.LightningDataModule):
                 f"There are {len(self.files)} photos for {world_size} devices: use fewer (--trainer.devices)."
             )
         return DataLoader(
-            PhotoFiles(self.files, self.preprocessing["resize"], self.preprocessing["crop"]),
+            PhotoFiles(self.files, self.preprocessing),
             batch_size=max(1, self.batch_size // world_size),
             sampler=ExactSampler(len(self.files), shuffle=False, rank=rank, world_size=world_size),
             num_workers=self.num_workers,
@@ -60,26 +60,22 @@ class Photos(pl.LightningDataModule):
 
 
 class PhotoFiles(Dataset):
-    """Image files as uint8 squares: shorter side to `resize` pixels, centre of `crop` pixels, upright and RGB."""
+    """Image files as uint8 squares, upright and RGB: see `CentreCrop`."""
 
-    def __init__(self, files: list[Path], resize: int, crop: int) -> None:
-        self.files, self.resize, self.crop = files, resize, crop
+    def __init__(self, files: list[Path], preprocessing: dict[str, Any]) -> None:
+        self.files = files
+        how = preprocessing.get("interpolation", "bilinear")
+        self.look = CentreCrop(preprocessing["resize"], preprocessing["crop"], how)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, place: int) -> tuple[Tensor, int] | None:
-        from PIL import Image, ImageOps
-        from torchvision.transforms.v2 import functional
-
         try:
-            with Image.open(self.files[place]) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
-            warnings.warn(f"{self.files[place]} is left out, it cannot be read as an image: {error}", stacklevel=2)
+            return self.look(open_picture(self.files[place])), place
+        except ValueError as error:
+            warnings.warn(f"{self.files[place]} is left out: {error}.", stacklevel=2)
             return None
-        image = functional.resize(image, [self.resize], antialias=True)
-        return functional.pil_to_tensor(functional.center_crop(image, [self.crop])), place
 
 
 def stack(items: list[tuple[Tensor, int] | None], size: int) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,8 @@ class LitClassifier(pl.LightningModule):
         lr_scheduler: called with the optimizer. Leave it out where a callback sets the learning rate. If its
             `total_steps` is null (OneCycleLR), it is told the optimizer steps of the whole run.
         lr_interval: when the scheduler steps: after each epoch, or after each optimizer step.
+        loss: cross_entropy, or binary_cross_entropy: every class for itself, the mean over classes and images (arXiv
+            2110.00476). Errors and validation losses are the same for both.
         label_smoothing: share of the target spread evenly over all classes in training, in [0, 1).
         decay_norm_and_bias: apply weight decay to biases and to gamma and beta of the norms too, as all the papers
             here do.
@@ -68,6 +70,7 @@ class LitClassifier(pl.LightningModule):
         optimizer: OptimizerCallable,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy",
         label_smoothing: float = 0.0,
         decay_norm_and_bias: bool = True,
         channels_last: bool = True,
@@ -96,7 +99,7 @@ class LitClassifier(pl.LightningModule):
         self.aux_weights: dict[str, float] = {}
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)
-        self.num_classes, self.label_smoothing = num_classes, label_smoothing
+        self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
         self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
@@ -153,10 +156,7 @@ class LitClassifier(pl.LightningModule):
         outputs = {"main": output}
         if not isinstance(output, Tensor):
             outputs = {"main": output.logits, **{name: getattr(output, name) for name in self.aux_weights}}
-        return {
-            name: F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-            for name, logits in outputs.items()
-        }
+        return {name: self._loss_of(logits, labels) for name, logits in outputs.items()}
 
     def loss(self, output: Any, labels: Tensor) -> Tensor:
         """The training loss of what the net returned, auxiliary losses by their weights."""
@@ -175,7 +175,9 @@ class LitClassifier(pl.LightningModule):
         loss = self._weighted(losses)
         self._log_heads(losses, len(labels))
         logits = output if isinstance(output, Tensor) else output.logits
-        self._update("train", loss.detach(), logits.detach(), labels)
+        # Of mixed images the one with the larger share counts
+        classes = labels if labels.ndim == 1 else labels.argmax(1)
+        self._update("train", loss.detach(), logits.detach(), classes)
         self.log("train/batch_loss", loss, prog_bar=True, logger=True)
         return loss
 
@@ -275,6 +277,14 @@ class LitClassifier(pl.LightningModule):
             else:
                 metric.update(scores, labels)
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=name == "top1_error")
+
+    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of one output, [B, K], for labels [B] or, where images were mixed, shares of the classes [B, K]."""
+        if self.loss_name == "cross_entropy":
+            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        targets = F.one_hot(labels, self.num_classes) if labels.ndim == 1 else labels
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
+        return F.binary_cross_entropy_with_logits(logits, targets)
 
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_models.classifier import LitClassifier
 from lit_models.nets.vgg import VGG, Head, Init, Variant, features, places
-from lit_models.weights import is_other_head, read_file
+from lit_models.weights import read_file
 
 log = logging.getLogger(__name__)
 

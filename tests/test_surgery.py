@@ -12,7 +12,6 @@ from lit_models import LitResNet
 from lit_models.nets.resnet import resnet
 from lit_models.nets.surgery import DroppedLinear, swap_activation, swap_dropout, swap_norm
 
-
 SGD = partial(torch.optim.SGD, lr=0.1)
 
 

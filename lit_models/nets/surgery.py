@@ -124,7 +124,7 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
 
 
 class DroppedLinear(nn.Linear):
-    """Dropout, or AlphaDropout, and a linear layer in one, so that the keys of the net's state dict stay as they are."""
+    """Dropout or AlphaDropout and a linear layer in one, so that the keys of the net's state dict stay as they are."""
 
     p: float
     alpha: bool

@@ -1,0 +1,233 @@
+"""Trees of image files: what lies in them, what it shows, and what cannot be read."""
+
+import csv
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.base import Draw, Loaded, stratified_split
+from datamodules.decode import SUFFIXES, Picture, open_picture
+
+WORDNET_ID = re.compile(r"n\d{8}")
+SECONDS_TO_LOOK = 10  # for more files that cannot be read, once one has turned up
+
+
+class ImageFiles(Dataset):
+    """Image files and their labels, read a batch at a time; each image is what `look` makes of its file.
+
+    Names are kept as one array of bytes: a list of a million strings would be copied, page by page, into every loader
+    process, for reading a Python object writes its reference count.
+
+    Args:
+        folder: what the names are relative to.
+        names: [N] file names as bytes.
+        labels: [N] int64.
+        look: from a picture to uint8 [3, H, W]: in training with a size as second argument.
+    """
+
+    def __init__(self, folder: Path, names: np.ndarray, labels: np.ndarray, look: Callable[..., Tensor]) -> None:
+        self.folder, self.names, self.labels, self.look = os.fsencode(folder), names, labels, look
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitems__(self, items: Sequence[Draw] | Sequence[int]) -> Loaded:
+        state = torch.get_rng_state()  # with no loader processes the generator is the training's
+        images, labels, unreadable = [], [], []
+        for item in items:
+            place = item.place if isinstance(item, Draw) else item
+            try:
+                picture = open_picture(self.path(place))
+                if isinstance(item, Draw):
+                    torch.default_generator.manual_seed(item.seed)
+                    images.append(self.look(picture, item.size))
+                else:
+                    images.append(self.look(picture))
+                labels.append(self.labels[place])
+            except ValueError as error:
+                unreadable.append((os.fsdecode(self.path(place)), str(error)))
+        torch.set_rng_state(state)
+        # Colours side by side, as decoders write them and channels_last wants them
+        pixels = [image.permute(1, 2, 0) for image in images] or [torch.empty(1, 1, 3, dtype=torch.uint8)]
+        batch = torch.stack(pixels)[: len(images)].permute(0, 3, 1, 2)
+        return Loaded(batch, torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
+
+    def path(self, place: int) -> bytes:
+        """The file of an image."""
+        return os.path.join(self.folder, self.names[place])
+
+    def subset(self, places: np.ndarray) -> "ImageFiles":
+        """The images at these places, in this order."""
+        return ImageFiles(Path(os.fsdecode(self.folder)), self.names[places], self.labels[places], self.look)
+
+    def look_through(self, look: Callable[..., Tensor]) -> "ImageFiles":
+        """The same images, looked at in another way."""
+        return ImageFiles(Path(os.fsdecode(self.folder)), self.names, self.labels, look)
+
+
+def split(images: ImageFiles, held_back: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
+    """Hold back some images, in proportion to the classes: a number of them, or below 1 a share."""
+    count = round(held_back * len(images)) if held_back < 1 else int(held_back)
+    if not 0 <= count < len(images) or (held_back > 0 and count == 0):
+        raise ValueError(
+            f"val_size {held_back} of {len(images):,} training images is {count:,}: hold back at least one, "
+            "and leave some."
+        )
+    rest, chosen = stratified_split(images.labels, count, seed)
+    return images.subset(rest), images.subset(chosen)
+
+
+def unreadable(sets: list[ImageFiles], look: Callable[[Picture], Tensor]) -> tuple[list[tuple[str, str]], bool]:
+    """The first ten files that cannot be read, as far as they are found in time; and whether all files were read."""
+    found: list[tuple[str, str]] = []
+    end = time.monotonic() + SECONDS_TO_LOOK
+    for images in sets:
+        for place in range(len(images)):
+            try:
+                look(open_picture(images.path(place)))
+            except ValueError as error:
+                found.append((os.fsdecode(images.path(place)), str(error)))
+            if len(found) == 10 or time.monotonic() > end:
+                return found, False
+    return found, True
+
+
+def scan(folder: Path) -> list[os.DirEntry]:
+    """What lies in a folder, hidden files left out, in the order of the names."""
+    try:
+        return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise type(error)(
+            f"{folder} cannot be listed ({error.strerror}): name a folder that may be read with --data.root."
+        ) from error
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name is that of an image."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the class folders in a folder, sorted: their places are the labels.
+
+    Raises:
+        ValueError, FileNotFoundError: if there are fewer than two.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}: name one with class folders in it with --data.root.")
+    classes = [entry.name for entry in scan(folder) if entry.is_dir()]
+    if not classes:
+        raise ValueError(
+            f"{folder} has no class folders: images belong in {folder / 'CLASS'}, a folder for each class."
+        )
+    if len(classes) == 1:
+        where = "" if classes[0] not in ("val", "test") else f" (its training images belong in {folder / 'train'})"
+        raise ValueError(f"{folder} has a single class folder, {classes[0]}{where}: a classifier wants two or more.")
+    return classes
+
+
+def tree(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The images in class folders at any depth: their names from `folder` on, and their labels.
+
+    Raises:
+        ValueError: for class folders without images, or of classes that are not among these.
+    """
+    names: list[bytes] = []
+    labels: list[int] = []
+    numbers, empty = {name: number for number, name in enumerate(classes)}, []
+    for entry in scan(folder):
+        if not entry.is_dir():
+            continue
+        if entry.name not in numbers:
+            raise ValueError(
+                f"{folder} has a class {entry.name} and the training images do not: remove it, or add training images."
+            )
+        below = sorted(
+            os.path.relpath(os.path.join(path, name), folder)
+            for path, _, files in os.walk(entry.path, onerror=refuse, followlinks=True)
+            for name in files
+            if is_image(name)
+        )
+        empty += [] if below else [entry.name]
+        names += [os.fsencode(name) for name in below]
+        labels += [numbers[entry.name]] * len(below)
+    if empty:
+        some = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+        raise ValueError(f"{folder} has class folders without an image in them: {some}. Fill or remove them.")
+    return np.array(names), np.array(labels, dtype=np.int64)
+
+
+def refuse(error: OSError) -> None:
+    """Raise what os.walk would pass over."""
+    raise type(error)(f"{error.filename} cannot be listed ({error.strerror}): its images would be missing.")
+
+
+def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The names and labels of ImageNet's flat val/, whose labels lie in a file of their own.
+
+    Kaggle's LOC_val_solution.csv or the devkit's ground truth and meta.mat are looked for in the folder, beside it and
+    up to three folders above.
+
+    Raises:
+        FileNotFoundError: if neither is there.
+        ValueError: if there are no images, or one has no label or another class than the training images.
+    """
+    if not names:
+        raise ValueError(f"{folder} holds neither class folders nor images.")
+    places = [folder.absolute(), *folder.absolute().parents[:4]]
+    for place in places:
+        if (path := place / "LOC_val_solution.csv").is_file():
+            with path.open(newline="") as file:
+                truth = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+            break
+        for data in (place / "ILSVRC2012_devkit_t12" / "data", place / "data", place):
+            path = data / "ILSVRC2012_validation_ground_truth.txt"
+            if path.is_file() and (data / "meta.mat").is_file():
+                ids = devkit_ids(data / "meta.mat")
+                truth = {
+                    f"ILSVRC2012_val_{number:08}": ids[int(line)]
+                    for number, line in enumerate(path.read_text().split(), start=1)
+                }
+                break
+        else:
+            continue
+        break
+    else:
+        raise FileNotFoundError(
+            f"The images in {folder} lie in no class folders, and what they show is said nowhere: put "
+            f"LOC_val_solution.csv (Kaggle) or ILSVRC2012_devkit_t12 (image-net.org) into {folder.parent}."
+        )
+    numbers, labels = {name: number for number, name in enumerate(classes)}, []
+    for name in names:
+        wordnet_id = truth.get(Path(name).stem)
+        if wordnet_id not in numbers:
+            reason = "does not name it" if wordnet_id is None else f"says {wordnet_id}, a class without training images"
+            raise ValueError(f"{folder / name} has no label: {path} {reason}.")
+        labels.append(numbers[wordnet_id])
+    return np.array([os.fsencode(name) for name in names]), np.array(labels, dtype=np.int64)
+
+
+def devkit_ids(meta: Path) -> dict[int, str]:
+    """WordNet ids by the devkit's own numbers, which do not follow their order."""
+    from scipy.io import loadmat
+
+    rows = loadmat(meta, squeeze_me=True, struct_as_record=True)["synsets"]
+    return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+
+
+def readable(classes: list[str]) -> list[str]:
+    """What WordNet ids stand for ("n01440764" is "tench, Tinca tinca"); other names as they are."""
+    if not all(WORDNET_ID.fullmatch(name) for name in classes):
+        return classes
+    from timm.data import ImageNetInfo  # two seconds, so only where it is needed
+
+    info = ImageNetInfo("imagenet-22k")
+    known = set(info.label_names())
+    return [info.label_name_to_description(name, detailed=False) if name in known else name for name in classes]

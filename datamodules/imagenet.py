@@ -1,0 +1,237 @@
+"""ImageNet, and any photos that lie in class folders.
+
+python -m datamodules.imagenet resize SRC DST        # a copy with smaller images, which loads several times as fast
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
+from datamodules.base import Batch, DrawSampler, ExactSampler, ImageData, Loaded, run_seed
+from datamodules.crops import CentreCrop, TrainCrop
+from datamodules.decode import Interpolation
+from datamodules.folders import (
+    ImageFiles,
+    class_folders,
+    is_image,
+    labelled,
+    readable,
+    scan,
+    split,
+    tree,
+    unreadable,
+)
+from datamodules.resize import resize_tree
+
+log = logging.getLogger(__name__)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
+
+
+class ImageNet(ImageData):
+    """ImageNet, or any photos in folders named after their classes.
+
+    `root` holds train/<class>/ and val/<class>/, or the official flat val/ beside LOC_val_solution.csv or the devkit,
+    and perhaps test/<class>/; class folders right in `root` will do too. JPEG, PNG, WebP and what else Pillow reads,
+    grey, CMYK, transparent or turned by EXIF, become upright RGB.
+
+    Validation images are those of val/ or, with `val_size`, a stratified part of the training images. A test reads
+    test/, else val/, else the images held back. The log says what is what.
+
+    Args:
+        root: the folder.
+        size: pixels per side of the images in training.
+        eval_size: pixels per side of the images in evaluation; unset, `size`.
+        resize: in evaluation, the length of the shorter side of the image out of whose centre the square is cut; unset,
+            8/7 of `eval_size`, which is 256 for 224.
+        augmentation: how training images are varied.
+        interpolation: how images are resized; always antialiased.
+        mean, std: of the pixels per channel, in units of [0, 1]; some published weights want their own.
+        val_size: training images to hold back: how many, or below 1 which share of them. Unset, none where there is a
+            val/, else a tenth.
+        split_seed: which ones.
+        on_bad_image: at a file that cannot be read, stop, or skip it: leave it out, say so and count it.
+        num_workers: loader processes per device; unset, what the machine has.
+        batch_size, drop_last: see `ImageData`.
+
+    Raises:
+        ValueError, FileNotFoundError: if there are no class folders, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        size: int = 224,
+        eval_size: int | None = None,
+        resize: int | None = None,
+        augmentation: Augmentation | None = None,
+        interpolation: Interpolation = "bilinear",
+        mean: tuple[float, float, float] = MEAN,
+        std: tuple[float, float, float] = STD,
+        val_size: int | float | None = None,
+        split_seed: int = 0,
+        on_bad_image: Literal["stop", "skip"] = "stop",
+        batch_size: int = 256,
+        num_workers: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(batch_size, num_workers, drop_last)
+        eval_size = size if eval_size is None else eval_size
+        resize = round(eval_size * 8 / 7) if resize is None else resize
+        for name, value in (("size", size), ("eval_size", eval_size), ("resize", resize)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1.")
+        self.augmentation = Augmentation() if augmentation is None else augmentation
+        self.augmentation.check(size)
+        self.root = Path(root).expanduser()
+        self.train_folder = self.root / "train" if (self.root / "train").is_dir() else self.root
+        self.classes = class_folders(self.train_folder)
+        self.num_classes, self.class_names = len(self.classes), readable(self.classes)
+        self.preprocessing = {
+            "resize": resize,
+            "crop": eval_size,
+            "mean": list(mean),
+            "std": list(std),
+            "interpolation": interpolation,
+        }
+        self.train_size, self.val_size, self.split_seed = size, val_size, split_seed
+        self.on_bad_image = on_bad_image
+        alphas = ((v2.MixUp, self.augmentation.mixup), (v2.CutMix, self.augmentation.cutmix))
+        self.mixes = [mix(alpha=alpha, num_classes=self.num_classes) for mix, alpha in alphas if alpha]
+        self.look = CentreCrop(resize, eval_size, interpolation)
+
+    def load(self, stage: str) -> None:
+        val, test = self._folder("val"), self._folder("test")
+        if stage == "test" and (test or val):
+            self.test_set = self._listed(test or val)
+            self._say(f"test: {len(self.test_set):,} images in {test or val}")
+            return
+        everything = self._listed(self.train_folder)
+        held_back = 0.1 if self.val_size is None and val is None else self.val_size or 0
+        train, rest = split(everything, held_back, self.split_seed)
+        self.train_set = train.look_through(TrainCrop(self.augmentation, self.look.interpolation))
+        self.val_set = rest if held_back else self._listed(val) if val else None
+        if stage == "test":
+            if self.val_set is None:
+                raise ValueError(
+                    f"There are no images to test on: {self.root} has no test/ and no val/ folder, and val_size is 0."
+                )
+            self.test_set = self.val_set
+            self._say(f"test: the {len(rest):,} images of {self.train_folder} that were held back for validation")
+            return
+        where = "" if self.val_set is None else f"{len(rest):,} of them held back" if held_back else f"those in {val}"
+        same = "" if test or (held_back and val) or not where else ", which a test would read too"
+        self._say(
+            f"{len(train):,} training images of {self.num_classes:,} classes in {self.train_folder}; "
+            + (f"validation: {where}{same}" if where else "no validation")
+        )
+
+    def sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
+        if not shuffle:
+            return super().sampler(size, shuffle, rank, world_size)
+        sizes = partial(self.augmentation.size, size=self.train_size)
+        return DrawSampler(size, sizes, self.augmentation.repeats, run_seed(), rank, world_size)
+
+    def test_dataloader(self) -> DataLoader:
+        self.left_out = 0
+        return super().test_dataloader()
+
+    def augment(self, images: Tensor) -> Tensor:
+        how = self.augmentation
+        if how.flip:
+            images = random_flip(images)
+        if how.colour:
+            images = random_colour(images, how.colour)
+        if how.lighting:
+            images = random_lighting(images, how.lighting)
+        if how.erasing:
+            images = random_erasing(images, how.erasing, [255 * value for value in self.preprocessing["mean"]])
+        return images
+
+    def on_before_batch_transfer(self, batch: Loaded, dataloader_idx: int) -> Batch:  # type: ignore[override]
+        if batch.unreadable:
+            self._judge(batch)
+        return super().on_before_batch_transfer((batch.images, batch.labels), dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        images, labels = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.mixes and self.trainer is not None and self.trainer.training and len(labels) > 1:
+            images, labels = self.mixes[int(torch.randint(len(self.mixes), ()))](images, labels)
+        return images, labels
+
+    def _folder(self, name: str) -> Path | None:
+        """The folder beside train/ if it holds images that can be scored: those of test/ in ImageNet have no labels."""
+        folder = self.root / name
+        if self.train_folder == self.root or not folder.is_dir():
+            return None
+        return folder if name == "val" or any(entry.is_dir() for entry in scan(folder)) else None
+
+    def _listed(self, folder: Path | None) -> "ImageFiles":
+        """The images of a folder and their labels."""
+        assert folder is not None
+        entries = scan(folder)
+        if folder != self.train_folder and not any(entry.is_dir() for entry in entries):
+            names, labels = labelled(folder, [entry.name for entry in entries if is_image(entry.name)], self.classes)
+        else:
+            names, labels = tree(folder, self.classes)
+        return ImageFiles(folder, names, labels, self.look)
+
+    def _judge(self, batch: Loaded) -> None:
+        """Stop because of images that cannot be read, or say that they are left out."""
+        assert self.trainer is not None
+        if self.on_bad_image == "stop":
+            found, complete = unreadable(self._sets(), self.look)
+            lines = [f"{path} ({why})" for path, why in dict([*batch.unreadable, *found]).items()][:10]
+            raise ValueError(
+                f"{len(lines)}{'' if complete else ' or more'} files cannot be read: {', '.join(lines)}. Mend or "
+                "remove them, or go on without them: --data.on_bad_image skip."
+            )
+        for path, why in batch.unreadable:
+            log.warning("Left out: %s: %s.", path, why)
+        self.left_out += len(batch.unreadable)
+        if not len(batch.labels):
+            raise ValueError(
+                f"None of the {len(batch.unreadable)} images of a batch can be read, {batch.unreadable[0][0]} is one "
+                "of them: remove such files."
+            )
+
+    def _sets(self) -> list["ImageFiles"]:
+        return [getattr(self, f"{name}_set") for name in ("train", "val", "test") if getattr(self, f"{name}_set", None)]
+
+    def _say(self, text: str) -> None:
+        if self.trainer is None or self.trainer.is_global_zero:
+            print(f"Data: {text}", flush=True)
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m datamodules.imagenet", description=__doc__)
+    resize = parser.add_subparsers(required=True).add_parser("resize", help="copy a tree of images, made smaller")
+    resize.add_argument("source", type=Path, help="a folder of images at any depth")
+    resize.add_argument("target", type=Path, help="the copy; what it has already is left alone")
+    resize.add_argument("--shorter_side", type=int, default=256, help="in pixels (256)")
+    resize.add_argument("--quality", type=int, default=90, help="of the JPEGs (90)")
+    resize.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
+    given = parser.parse_args(args)
+    try:
+        failed = resize_tree(given.source, given.target, given.shorter_side, given.quality, given.workers)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    if failed:
+        sys.exit("\n".join([f"error: {len(failed)} images could not be read and are not in the copy:", *failed[:10]]))
+    print(f"{given.target} is complete. Train on it with --data.root {shlex.quote(str(given.target))}.")
+
+
+if __name__ == "__main__":
+    main()
