@@ -41,6 +41,8 @@ VERBS = ("fit", "validate", "test", "predict")
 QUIET = (
     "litlogger|LitLogger|litmodels|TPU available|HPU available|Restoring states|Loaded model weights|to estimate number"
 )
+# Arguments of a model that change how it is computed, and not what it is
+COMPUTING = {"compile", "channels_last", "images_per_forward", "strict"}
 CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
 
 
@@ -149,6 +151,8 @@ class CommandLine(LightningCLI):
         drop_idle_callbacks(config.trainer)
         if self.subcommand in ("validate", "test"):
             config.verbose = False  # one sentence instead of Lightning's table
+        if self.checkpoint and self.subcommand != "predict":
+            refuse_other_model(config, self.checkpoint[RECORD]["config"])
         if self.subcommand == "fit":
             if self.checkpoint:
                 refuse_other_optimizer(config, self.checkpoint[RECORD]["config"])
@@ -172,7 +176,7 @@ class CommandLine(LightningCLI):
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)
             self.config_init[self.subcommand].weights_only = True
             if self.subcommand != "fit":
-                print(f"Checkpoint: {self.checkpoint_path}", flush=True)
+                print(f"Checkpoint: {self.checkpoint_path} ({type(self.model).__name__})", flush=True)
             self.checkpoint = {}  # the file is mapped into memory; let go of it
 
     def _open_run(self, config: Namespace) -> None:
@@ -307,6 +311,18 @@ def stop_if_finished(trainer: Namespace, checkpoint: dict[str, Any], path: Path 
             sys.exit(0)
 
 
+def refuse_other_model(config: Namespace, old: dict[str, Any]) -> None:
+    """Another activation or dropout may fit a checkpoint's weights as well, and would be another net."""
+    before, now = old["model"]["init_args"], config.model.init_args.as_dict()
+    for name in before.keys() & now.keys() - COMPUTING - {"optimizer", "lr_scheduler", "weights", "init_from"}:
+        was, becomes = before[name], now[name]
+        if json.dumps(was, default=str) != json.dumps(becomes, default=str):  # tuples are lists in a checkpoint
+            raise ValueError(
+                f"{name} is {becomes} here, but the model of this checkpoint was trained with {was}: leave it out, or "
+                "start a new run from its weights with --model.weights."
+            )
+
+
 def refuse_other_optimizer(config: Namespace, old: dict[str, Any]) -> None:
     """A resumed optimizer comes from the checkpoint: another one in the config would silently do nothing."""
     before, now = old["model"]["init_args"], config.model.init_args.as_dict()
@@ -368,6 +384,7 @@ def quieten() -> None:
         r".*does not have many workers which may be a bottleneck.*",
         r".*LearningRateMonitor.*no learning rate schedulers.*",
         r".*could not find the monitored key.*",
+        r"Found \d+ module\(s\) in eval mode at the start of training.*",  # frozen BatchNorms are meant to be
         r".*callbacks used to create the checkpoint need to be provided.*",
         r"Checkpoint directory .* exists and is not empty.*",
         r"Precision .* is not supported by the model summary.*",

@@ -20,6 +20,7 @@ import lit_models
 HOME = Path(__file__).resolve().parent
 LINK = "Call to compute_fn of link"
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+SEE_HELP = " See --help, and --model.help CLASS or --data.help CLASS for those of a class."
 UNION = "Does not validate against any of the Union subtypes"
 
 
@@ -42,6 +43,7 @@ def sentence(message: str, names: list[str] | None = None) -> str:
     if LINK in message:
         return message.rpartition(" failed: ")[2]
     names = names or []
+    classes = [name for name in names if "." in name and not name.startswith("-")]
     key = match[1] if (match := re.search(r'Parser key "([^"]+)"', message)) else "it"
     value = match[1] if (match := re.search(r"(?:Given|Got) value: (.*)", message)) else ""
     if match := re.search(
@@ -52,11 +54,11 @@ def sentence(message: str, names: list[str] | None = None) -> str:
             return f"There is no argument {name} here. Did you mean --config {name}?"
         if match[2] and not name.startswith("-"):
             return f"There is no argument {name} here: a value with spaces wants quotes."
-        return f"There is no argument {name} here.{guess(name, names)}"
+        return f"There is no argument {name} here.{guess(name, names) or SEE_HELP}"
     if match := re.search(
         r"Problem with given class_path '([^']+)':\s+(module|No module|unexpected|Class|Expected)", message
     ):
-        return f"{key}: there is no class {match[1]} for it.{guess(match[1], names)}"
+        return f"{key}: there is no class {match[1]} for it.{guess(match[1], classes)}"
     if match := re.search(r'"config":\s+File does not exist: \'?([^\']+)\'?', message):
         path = Path(match[1])
         typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -66,7 +68,7 @@ def sentence(message: str, names: list[str] | None = None) -> str:
     if "Expected a dot import path string" in message and "<class 'float'>" in message:
         return f"{key} is {value}: it must be a number."
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"{key}: there is no class {match[1]}.{guess(match[1], names)}"
+        return f"{key}: there is no class {match[1]}.{guess(match[1], classes)}"
     if match := re.search(r"Expected a typing.Literal\[([^]]*)\]|Literal\[(.*)\]. Got", message):
         choices = (match[1] or match[2]).replace("'", "").split(", ")
         return f"{key} is {value}: it must be one of {', '.join(choices)}.{guess(value, choices)}"

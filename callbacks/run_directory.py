@@ -36,9 +36,10 @@ def claim_version(experiment: Path) -> Path:
 
 
 def release_version(folder: Path) -> None:
-    """Remove a claimed version folder in which nothing was written."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    """Remove a claimed version folder in which nothing was written, and the experiment's folder if that is all."""
+    for empty in (folder, folder.parent):
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
 
 
 def free_name(path: Path) -> Path:

@@ -63,6 +63,8 @@ class LitClassifier(pl.LightningModule):
         images_per_forward: how many views go through the net at once in evaluation, which bounds its memory.
     """
 
+    small_form = ""  # how to ask for a family's form for small images, in brackets
+
     def __init__(
         self,
         net: nn.Module,
@@ -104,6 +106,8 @@ class LitClassifier(pl.LightningModule):
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
         self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
         if freeze_batch_norm:
+            if not batch_norms(self):
+                raise ValueError(f"freeze_batch_norm is true, but {type(net).__name__} has no BatchNorm: leave it out.")
             for module in batch_norms(self):
                 module.requires_grad_(False)
             self.train()
@@ -137,7 +141,9 @@ class LitClassifier(pl.LightningModule):
             return
         mode = "training" if training else "evaluation"
         allowed = f"at least {least}" if most == MAX_SIZE else f"between {least} and {most}"
-        ways = ["larger images", "the net's CIFAR form"] if size < least else ["smaller images"]
+        ways = ["larger images", f"the net's form for small ones{self.small_form}"]
+        if size > most:
+            ways = ["smaller images"]
         if training and size >= self.size_limits[False][0]:
             ways.append("no auxiliary heads (--model.aux_weight 0)")
         raise ValueError(
@@ -327,8 +333,8 @@ def operate(
     for name, value in (("norm", norm), ("activation", activation)):
         if value is not None and with_weights:
             raise ValueError(
-                f"{name} is {value}, but the weights were trained as the net is: leave one of them out, or load what "
-                "fits with --model.strict false."
+                f"{name} is {value} and weights are given, which were likely trained without it: leave one of them "
+                "out. If they were trained with it, or shall be adapted to it, add --model.strict false."
             )
     if norm is not None:
         swap_norm(net, norm)

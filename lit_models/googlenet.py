@@ -40,6 +40,8 @@ class LitGoogLeNet(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    small_form = " (--model.stem cifar)"
+
     def __init__(
         self,
         num_classes: int,

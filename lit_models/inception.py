@@ -27,6 +27,8 @@ class LitInceptionV3(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    small_form = " (--model.stem cifar)"
+
     def __init__(
         self,
         num_classes: int,
@@ -59,6 +61,8 @@ class LitInceptionV4(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    small_form = " (--model.stem cifar)"
+
     def __init__(self, num_classes: int, stem: Stem = "imagenet", **kwargs: Any) -> None:
         from lit_models.nets.inception import inception_v4
 
@@ -79,6 +83,8 @@ class LitInceptionResNetV2(LitClassifier):
             convolutions.
         **kwargs: see `LitClassifier`.
     """
+
+    small_form = " (--model.stem cifar)"
 
     def __init__(self, num_classes: int, stem: Stem = "imagenet", **kwargs: Any) -> None:
         from lit_models.nets.inception import inception_resnet_v2

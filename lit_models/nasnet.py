@@ -37,6 +37,8 @@ class LitNASNet(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
+    small_form = " (--model.variant cifar)"
+
     def __init__(
         self,
         num_classes: int,

@@ -1,9 +1,12 @@
 """LitResNet: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385."""
 
+import logging
 from typing import Any, Literal
 
 from lit_models.classifier import LitClassifier
 from lit_models.nets.resnet import Shortcut, resnet
+
+log = logging.getLogger(__name__)
 
 
 class LitResNet(LitClassifier):
@@ -29,5 +32,11 @@ class LitResNet(LitClassifier):
         zero_init_last: bool = False,
         **kwargs: Any,
     ) -> None:
+        if stride_in_1x1 and kwargs.get("weights"):
+            log.warning(
+                "stride_in_1x1 is true, and the weights of torchvision and timm are for false: they would load and do "
+                "worse. Unless %s were trained here, give --model.stride_in_1x1 false.",
+                kwargs["weights"],
+            )
         net = resnet(depth, num_classes, shortcut, stride_in_1x1, zero_init_last)
         super().__init__(net, num_classes, **kwargs)

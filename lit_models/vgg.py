@@ -43,6 +43,8 @@ class LitVGG(LitClassifier):
         FileNotFoundError: if there is no file `init_from`.
     """
 
+    small_form = " (--model.head cifar)"
+
     def __init__(
         self,
         num_classes: int,

@@ -64,7 +64,8 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
     learned = [name for name in fitting if not name.endswith("num_batches_tracked")]
     if not learned or (report and strict):
         raise ValueError(
-            f"The weights {weights} do not fit {type(net).__name__}: {report}. Choose the variant they were made for"
+            f"The weights {weights} do not fit {type(net).__name__}: {report}. They are of another net, or of this "
+            "one with other arguments: choose those"
             + (", or load what fits with --model.strict false." if learned else ".")
         )
     if report:
@@ -146,6 +147,7 @@ def timm_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
             f"{' (' + ', '.join(near) + ')' if near else ''}, or one of torchvision, such as "
             "ResNet50_Weights.IMAGENET1K_V2."
         )
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each of its retries takes three lines
     model = timm.create_model(name, pretrained=True)
     entry: Any = model.pretrained_cfg
     return model.state_dict(), {"mean": list(entry["mean"]), "std": list(entry["std"])}
@@ -157,8 +159,13 @@ def read_file(path: Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError, ValueError: if there is no such file, or it is cut off or holds anything else.
     """
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder: give a file in it, such as {path / 'checkpoints' / 'best.ckpt'}.")
     if not path.is_file():
-        raise FileNotFoundError(f"There is no weights file {path}: give the path of a .pth or .safetensors file.")
+        raise FileNotFoundError(
+            f"There is no weights file {path}: give the path of a .pth, .safetensors or .ckpt file (an address is to "
+            "be downloaded first)."
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -167,12 +174,18 @@ def read_file(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is not loaded: it holds more than tensors, and code in it might run.") from error
+        raise ValueError(
+            f"{path} is not loaded: it holds more than tensors, and code in it might run. Where it "
+            "was written, save model.state_dict() and not the model."
+        ) from error
     except Exception as error:  # safetensors has an error class of its own, which is an Exception and no more
         raise ValueError(f"{path} is no whole weights file: it is cut off, or another kind of file.") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    for name in ("state_dict", "model"):  # where Lightning, timm and torchvision's scripts keep it
+        content = content.get(name, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} holds no state dict: it should map the names of weights to tensors.")
+    if all(name.startswith("module.") for name in content):  # trained inside DataParallel
+        content = {name.removeprefix("module."): value for name, value in content.items()}
     if any(name.startswith("net.") for name in content):  # a LightningModule of ours
         content = {name.removeprefix("net."): value for name, value in content.items() if name.startswith("net.")}
     return content

@@ -110,8 +110,8 @@ ROWS = [
         multiply_adds="1.5G",
         error="- / 10.07 % (1 model, 1 crop)",
         note="Table 1 adds up to 6.80 M weights and 1.50 G, but three of its rows do not follow from their own "
-        "filters: conv1 (2.7 K and 34 M printed, 9.4 K and 118 M from 7x7 filters on 224 px), 4c (463 K, 509 K) and 5a (54 M, "
-        "51 M); with these, and biases, it is 7.00 M and 1.58 G",
+        "filters: conv1 (2.7 K and 34 M printed, 9.4 K and 118 M from 7x7 filters on 224 px), 4c (463 K, 509 K) and 5a "
+        "(54 M, 51 M); with these, and biases, it is 7.00 M and 1.58 G",
     ),
     Row("googlenet_batch_norm", "LitGoogLeNet", {"variant": "batch_norm"}),
     Row("googlenet_torchvision", "LitGoogLeNet", {"variant": "torchvision"}, source="torchvision"),

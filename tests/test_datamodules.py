@@ -203,7 +203,7 @@ def test_photos_of_every_kind_become_upright_rgb_squares(tmp_path):
     exif[0x0112] = 6
     half.save(tmp_path / "e.png", exif=exif)
     files = sorted(tmp_path.iterdir())
-    images = [PhotoFiles(files, resize=32, crop=32)[i] for i in range(5)]
+    images = [PhotoFiles(files, {"resize": 32, "crop": 32})[i] for i in range(5)]
     assert all(image.shape == (3, 32, 32) and image.dtype == torch.uint8 for image, _ in images)
     assert abs(int(images[0][0][0, 16, 16]) - 200) < 6 and int(images[2][0][0, 16, 16]) > 150
     turned = images[4][0].float().mean(0)

@@ -189,3 +189,9 @@ def test_another_schedule_on_resuming_is_refused(fails, run, here):
     assert "lr_scheduler's max_lr is 0.1 here" in fails(
         "fit", "--ckpt_path", "runs/a/b", "--model.lr_scheduler.max_lr", 0.1
     )
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_another_net_that_would_fit_is_refused(tiny_run, fails, verb):
+    said = fails(verb, "--ckpt_path", tiny_run, "--model.activation", "selu")
+    assert "activation is selu here, but the model of this checkpoint was trained with None" in said

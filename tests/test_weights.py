@@ -56,10 +56,18 @@ def test_never_a_silent_partial_load(saved, tmp_path, caplog):
     assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
 
 
+def test_the_stride_of_published_weights_is_spoken_of(tmp_path, caplog):
+    torch.save(torchvision.models.resnet50().state_dict(), tmp_path / "w.pth")
+    LitResNet(1000, depth=50, optimizer=SGD, weights=str(tmp_path / "w.pth"))
+    assert not caplog.text
+    LitResNet(1000, depth=50, optimizer=SGD, weights=str(tmp_path / "w.pth"), stride_in_1x1=True)
+    assert "give --model.stride_in_1x1 false" in caplog.text
+
+
 def test_what_fits_nowhere_is_refused_even_if_not_strict(saved, tmp_path):
     torch.save({"foo": torch.zeros(3)}, tmp_path / "foo.pth")
     for name in ("foo.pth", "w.pth"):
-        with pytest.raises(ValueError, match=r"do not fit DenseNet: .*unexpected.* made for\.$"):
+        with pytest.raises(ValueError, match=r"do not fit DenseNet: .*unexpected.* choose those\.$"):
             LitDenseNet(10, depth=40, optimizer=SGD, weights=str(tmp_path / name), strict=False)
 
 
@@ -94,7 +102,7 @@ def test_timms_vgg_keeps_its_classifier_in_convolutions(tmp_path):
 
 def test_surgery_beside_weights_is_refused_unless_not_strict(saved, tmp_path):
     path = str(tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="norm is group, but the weights were trained as the net is"):
+    with pytest.raises(ValueError, match="norm is group and weights are given, which were likely trained without it"):
         LitResNet(1000, depth=18, optimizer=SGD, weights=path, norm="group")
     model = LitResNet(1000, depth=18, optimizer=SGD, weights=path, norm="group", strict=False)
     assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
@@ -135,12 +143,24 @@ def test_files_that_are_no_weights(tmp_path):
         ("cut.pth", "no whole weights file"),
         ("cut.safetensors", "no whole weights file"),
         ("other.pth", "holds no state dict"),
-        ("evil.pth", "evil.pth"),
+        ("evil.pth", r"evil\.pth is not loaded: .*save model.state_dict\(\)"),
     ):
         with pytest.raises(ValueError, match=message):
             read_weights(str(tmp_path / name))
     with pytest.raises(FileNotFoundError, match=r"There is no weights file .*nowhere\.pth"):
         read_weights(str(tmp_path / "nowhere.pth"))
+
+
+def test_a_folder_for_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is a folder: give a file in it, such as .*best\.ckpt"):
+        read_weights(str(tmp_path))
+
+
+@pytest.mark.parametrize(("wrap", "prefix"), [(lambda s: {"model": s, "epoch": 3}, ""), (lambda s: s, "module.")])
+def test_weights_as_training_scripts_keep_them(saved, tmp_path, wrap, prefix):
+    torch.save(wrap({prefix + name: value for name, value in saved.items()}), tmp_path / "w.pth")
+    model = LitResNet(1000, depth=18, optimizer=SGD, weights=str(tmp_path / "w.pth"))
+    assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
 
 
 def test_names_that_nobody_publishes():
