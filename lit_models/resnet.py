@@ -32,11 +32,11 @@ class LitResNet(LitClassifier):
         zero_init_last: bool = False,
         **kwargs: Any,
     ) -> None:
-        if stride_in_1x1 and kwargs.get("weights"):
+        net = resnet(depth, num_classes, shortcut, stride_in_1x1, zero_init_last)
+        super().__init__(net, num_classes, **kwargs)
+        if stride_in_1x1 and (weights := kwargs.get("weights")):
             log.warning(
                 "stride_in_1x1 is true, and the weights of torchvision and timm are for false: they would load and do "
                 "worse. Unless %s were trained here, give --model.stride_in_1x1 false.",
-                kwargs["weights"],
+                weights,
             )
-        net = resnet(depth, num_classes, shortcut, stride_in_1x1, zero_init_last)
-        super().__init__(net, num_classes, **kwargs)
