@@ -26,7 +26,7 @@ class Throughput(pl.Callback):
     ) -> None:
         due = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         last = batch_idx + 1 == trainer.num_training_batches
-        if torch.cuda.is_available() and (due or last):
+        if (due or last) and torch.cuda.is_available():
             torch.cuda.synchronize()  # without it the clock would see how fast work is queued
         now = time.perf_counter()
         if self.mark is not None:

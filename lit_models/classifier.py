@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchmetrics import SumMetric
+from torchmetrics import Metric, SumMetric
 
 from lit_models.metrics import MeanLoss, TopKError
 from lit_models.nets.surgery import Activation, Norm, swap_activation, swap_dropout, swap_norm
@@ -104,6 +104,7 @@ class LitClassifier(pl.LightningModule):
         self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
+        self.whole_batch = 0  # images in the largest batch that was evaluated
         self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
         if freeze_batch_norm:
             if not batch_norms(self):
@@ -119,6 +120,7 @@ class LitClassifier(pl.LightningModule):
         self.val_metrics = metrics(num_classes)
         self.test_metrics = metrics(num_classes)
         self.test_images = SumMetric(nan_strategy="disable")
+        self.logged: set[str] = set()  # names of the metrics that Lightning knows of in this epoch
 
     def weigh_heads(self, **weights: float) -> None:
         """Say what the loss of each auxiliary head counts beside the main one, by the names of the net's outputs."""
@@ -179,12 +181,18 @@ class LitClassifier(pl.LightningModule):
         output = self(images)
         losses = self.losses(output, labels)
         loss = self._weighted(losses)
-        self._log_heads(losses, len(labels))
+        for name, head_loss in self.head_losses.items():
+            assert isinstance(head_loss, MeanLoss)
+            head_loss.update(losses[name].detach(), len(labels))
+            self._log_once(f"train/{name}_loss", head_loss)
         logits = output if isinstance(output, Tensor) else output.logits
         # Of mixed images the one with the larger share counts
         classes = labels if labels.ndim == 1 else labels.argmax(1)
         self._update("train", loss.detach(), logits.detach(), classes)
-        self.log("train/batch_loss", loss, prog_bar=True, logger=True)
+        step = self.trainer.global_step + 1
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step % 10 == 1 or (every and step % every == 0):
+            self.log("train/batch_loss", loss, prog_bar=True, logger=True)
         return loss
 
     def validation_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> None:
@@ -194,7 +202,7 @@ class LitClassifier(pl.LightningModule):
         images, labels = batch
         self._evaluate("test", images, labels)
         self.test_images.update(float(len(labels)))
-        self.log("test/images", self.test_images)
+        self._log_once("test/images", self.test_images)
 
     def predict_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Probabilities [B, K] beside what came with the images: the places of their files, or their labels."""
@@ -203,6 +211,9 @@ class LitClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            if group.get("fused", False) is None and not group.get("foreach"):
+                group["fused"] = True  # one kernel for all parameters, unless the user has chosen
         if self.lr_scheduler is None:
             return optimizer
         config: dict[str, Any] = {"interval": self.lr_interval, "monitor": "val/loss"}
@@ -249,6 +260,15 @@ class LitClassifier(pl.LightningModule):
                 stacklevel=2,
             )
 
+    def on_train_epoch_start(self) -> None:
+        self.logged.clear()
+
+    def on_validation_epoch_start(self) -> None:
+        self.logged.clear()
+
+    def on_test_epoch_start(self) -> None:
+        self.logged.clear()
+
     def on_train_start(self) -> None:
         for config in self.trainer.lr_scheduler_configs:
             planned, steps = getattr(config.scheduler, "total_steps", None), self.trainer.estimated_stepping_batches
@@ -276,13 +296,21 @@ class LitClassifier(pl.LightningModule):
         checkpoint[RECORD] = self.record
 
     def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        collection = getattr(self, f"{stage}_metrics")
-        for name, metric in collection.items():
+        for name, metric in getattr(self, f"{stage}_metrics").items():
             if name == "loss":
                 metric.update(loss, len(labels))
             else:
                 metric.update(scores, labels)
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=name == "top1_error")
+            self._log_once(f"{stage}/{name}", metric)
+
+    def _log_once(self, name: str, metric: Metric) -> None:
+        """Tell Lightning, with the first batch of an epoch, of a metric to log at its end.
+
+        Once is enough, and with each batch it would cost as much as a step of a small net.
+        """
+        if name not in self.logged:
+            self.logged.add(name)
+            self.log(name, metric, on_step=False, on_epoch=True, prog_bar=name.endswith("top1_error"))
 
     def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of one output, [B, K], for labels [B] or, where images were mixed, shares of the classes [B, K]."""
@@ -295,13 +323,6 @@ class LitClassifier(pl.LightningModule):
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])
 
-    def _log_heads(self, losses: dict[str, Tensor], images: int) -> None:
-        """Log the loss of every head on its own, where there is more than one."""
-        for name, metric in self.head_losses.items():
-            assert isinstance(metric, MeanLoss)
-            metric.update(losses[name].detach(), images)
-            self.log(f"train/{name}_loss", metric, on_step=False, on_epoch=True)
-
     def _evaluate(self, stage: str, images: Images, labels: Tensor) -> None:
         scores = self.log_probabilities(images)
         self._update(stage, F.nll_loss(scores, labels), scores, labels)
@@ -309,7 +330,17 @@ class LitClassifier(pl.LightningModule):
     def _log_softmax(self, views: Tensor) -> Tensor:
         """[B, V, 3, H, W] to [B, V, K], a bounded number of views at a time."""
         chunks = views.flatten(0, 1).split(self.images_per_forward)
-        return torch.cat([self(chunk).float().log_softmax(1) for chunk in chunks]).unflatten(0, views.shape[:2])
+        return torch.cat([self._filled_up(chunk).float().log_softmax(1) for chunk in chunks]).unflatten(
+            0, views.shape[:2]
+        )
+
+    def _filled_up(self, images: Tensor) -> Tensor:
+        """Logits of a batch, [B, K]; a compiled net is given no batch smaller than the first, to be compiled once."""
+        size = len(images)
+        if self.compile_net:
+            self.whole_batch = max(self.whole_batch, size)
+            images = torch.cat([images, images[-1:].expand(self.whole_batch - size, -1, -1, -1)])
+        return self(images)[:size]
 
     def _parameter_groups(self) -> Iterable[Any]:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
