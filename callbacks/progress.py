@@ -28,6 +28,8 @@ class Progress(TQDMProgressBar):
     def get_metrics(self, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, model)
         metrics.pop("v_num", None)  # the version: the run directory is said once, at the start
+        if (loss := trainer.callback_metrics.get("train/batch_loss")) is not None:
+            metrics["train/batch_loss"] = float(loss)
         return metrics
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:

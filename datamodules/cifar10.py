@@ -20,8 +20,8 @@ CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 class CIFAR10(ImageData):
     """CIFAR-10 in its official python layout: 45,000 train, 5,000 validation, 10,000 test images of 32x32 pixels.
 
-    Training images are padded, cropped at random and mirrored half of the time (ResNet paper, section
-    4.2). Validation images are held back from the training batches; `test` alone reads the test batch.
+    Training images are padded, cropped at random and mirrored half of the time (ResNet paper, section 4.2); with
+    `padding` 0 and `flip` false they stay as they are (the "C10" columns of papers, where "C10+" is augmented). Validation images are held back from the training batches; `test` alone reads the test batch.
 
     Args:
         root: the folder that holds `cifar-10-batches-py`, or that folder itself. Where it has none, torchvision
@@ -30,6 +30,7 @@ class CIFAR10(ImageData):
         val_size: training images held back for validation, equally many of each class; 0 trains on all of them, as
             the final runs of most papers do.
         split_seed: which images are held back. It does not follow the run's seed, so that runs can be compared.
+        flip: mirror half of the training images.
         padding: pixels of black around a training image before the random crop; the papers' 4, less for short runs.
     """
 
@@ -42,12 +43,13 @@ class CIFAR10(ImageData):
         val_size: int = 5000,
         split_seed: int = 0,
         padding: int = 4,
+        flip: bool = True,
     ) -> None:
         super().__init__(batch_size, num_workers, drop_last)
         self.root, self.val_size, self.split_seed = Path(root).expanduser(), val_size, split_seed
         if padding < 0:
             raise ValueError(f"padding is {padding}: it must be at least 0.")
-        self.padding = padding
+        self.padding, self.flip = padding, flip
         self.num_classes = 10
         self.class_names = CLASS_NAMES
         # of the official training images
@@ -71,7 +73,8 @@ class CIFAR10(ImageData):
         self.val_set = train.subset(held_back) if self.val_size else None
 
     def augment(self, images: Tensor) -> Tensor:
-        return random_flip(random_crop(images, self.padding))
+        images = random_crop(images, self.padding) if self.padding else images
+        return random_flip(images) if self.flip else images
 
     def _folder(self) -> Path:
         """Where the batch files are, downloaded if none of them is there."""

@@ -2,12 +2,17 @@ import inspect
 from functools import partial
 
 import lightning
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lit_models
-from lit_models import LitClassifier, LitResNet
+from callbacks import Progress, Throughput
+from datamodules import Synthetic
+from lit_models import LitClassifier, LitGoogLeNet, LitResNet
 from lit_models.metrics import MeanLoss, TopKError
 
 SGD = partial(torch.optim.SGD, lr=0.1, weight_decay=1e-4)
@@ -135,3 +140,75 @@ def test_a_net_that_gives_nan_or_constants_is_no_good_net():
         metric = TopKError(1)
         metric.update(scores, target)
         assert metric.compute() >= 0.8
+
+
+class Reads(pl.Callback):
+    """How often each training step reads a number out of a tensor, for which a GPU would have to be waited for."""
+
+    def __init__(self):
+        self.counts, calls = [], []
+
+        class Count(TorchDispatchMode):
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                if function is torch.ops.aten._local_scalar_dense.default:
+                    calls.append(function)
+                return function(*args, **(kwargs or {}))
+
+        self.mode, self.calls = Count(), calls
+
+    def on_train_batch_start(self, *_):
+        if len(self.counts) == 0:
+            self.mode.__enter__()
+
+    def on_train_batch_end(self, *_):
+        self.counts.append(len(self.calls))
+        self.calls.clear()
+
+    def on_train_end(self, *_):
+        self.mode.__exit__(None, None, None)
+
+
+def test_no_step_waits_for_the_device(tmp_path):
+    reads = Reads()
+    data = Synthetic(classes=10, size=32, train_size=64, val_size=0, batch_size=4)
+    trainer = pl.Trainer(
+        max_epochs=1, logger=CSVLogger(tmp_path), callbacks=[reads, Throughput(), Progress()], log_every_n_steps=8,
+        enable_checkpointing=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(LitGoogLeNet(10, stem="cifar", optimizer=partial(torch.optim.SGD, lr=0.1)), data)
+    # The 8th is logged, after its end: the 9th finds that read
+    assert len(reads.counts) == 16 and reads.counts[8] > 0 and sum(reads.counts) == reads.counts[8]
+
+
+@pytest.mark.parametrize("labels", ["hard", "mixed"])
+def test_binary_cross_entropy_takes_every_class_for_itself(labels):
+    torch.manual_seed(0)
+    model = LitResNet(
+        3, depth=20, loss="binary_cross_entropy", label_smoothing=0.3, optimizer=partial(torch.optim.SGD, lr=0.1)
+    )
+    logits = torch.randn(2, 3)
+    shares = torch.tensor([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75]] if labels == "mixed" else [[0.0, 1, 0], [0, 0, 1]])
+    targets = shares * 0.7 + 0.1
+    each = -(targets * logits.sigmoid().log() + (1 - targets) * (1 - logits.sigmoid()).log())
+    given = shares if labels == "mixed" else shares.argmax(1)
+    torch.testing.assert_close(model.loss(logits, given), each.mean())
+
+
+def test_a_compiled_net_sees_one_batch_size_in_evaluation():
+    sizes = []
+    model = LitResNet(10, depth=20, compile=True, optimizer=partial(torch.optim.SGD, lr=0.1)).eval()
+    model.net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    images = torch.randn(6, 3, 32, 32)
+    with torch.no_grad():
+        whole = model.log_probabilities(images)
+        torch.testing.assert_close(model.log_probabilities(images[:2]), whole[:2])
+    assert sizes == [6, 6]
+
+
+def test_optimizers_are_fused_unless_the_user_has_chosen():
+    def groups(**arguments):
+        make = partial(torch.optim.SGD, lr=0.1, **arguments)
+        return LitResNet(10, depth=20, optimizer=make).configure_optimizers().param_groups
+
+    assert groups()[0]["fused"] is True and groups(fused=False)[0]["fused"] is False
+    assert not groups(foreach=True)[0]["fused"]
