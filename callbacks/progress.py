@@ -28,9 +28,9 @@ class Progress(TQDMProgressBar):
     def get_metrics(self, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, model)
         metrics.pop("v_num", None)  # the version: the run directory is said once, at the start
-        if (loss := trainer.callback_metrics.get("train/batch_loss")) is not None:
-            metrics["train/batch_loss"] = float(loss)
-        return metrics
+        # Not logged for the bar: Lightning would read them from the device in every step, not when the bar is drawn
+        seen = trainer.callback_metrics
+        return metrics | {name: float(seen[name]) for name in ("train/batch_loss", "train/images_per_s") if name in seen}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer)

@@ -34,11 +34,11 @@ class Throughput(pl.Callback):
             self.images += len(batch[1]) * trainer.world_size
         self.mark = now
         if due and self.images:
-            pl_module.log("train/images_per_s", self.images / self.seconds, prog_bar=True)
+            pl_module.log("train/images_per_s", self.images / self.seconds)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.images:
-            pl_module.log("train/images_per_s", self.images / self.seconds, prog_bar=True)
+            pl_module.log("train/images_per_s", self.images / self.seconds)

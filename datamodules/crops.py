@@ -33,7 +33,7 @@ class TrainCrop:
             box = self.area_crop.make_params([torch.empty(1).expand(3, height, width)])
             return box["top"], box["left"], box["height"], box["width"]
         shorter = int(torch.randint(self.shorter_side[0], self.shorter_side[1] + 1, ()))
-        side = round(min(height, width) * size / shorter)  # of the square that will have `size` pixels
+        side = max(1, round(min(height, width) * size / shorter))  # of the square that will have `size` pixels
         top, left = (int(torch.randint(length - side + 1, ())) for length in (height, width))
         return top, left, side, side
 

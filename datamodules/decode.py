@@ -113,8 +113,8 @@ class Picture:
 
 
 def orientation(data: bytes) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8."""
-    if data.find(b"Exif\0\0", 0, 1 << 16) < 0:
+    """The orientation of a JPEG, 1 to 8, from EXIF or, where that has none, from XMP."""
+    if all(data.find(mark, 0, 1 << 16) < 0 for mark in (b"Exif\0\0", b"tiff:Orientation")):
         return 1
     from PIL import ExifTags, Image
 

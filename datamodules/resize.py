@@ -23,13 +23,18 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
         A line for each image that could not be read.
 
     Raises:
-        FileNotFoundError, ValueError: if there is no source, or the target lies inside it.
+        FileNotFoundError, ValueError: if there is no source, the target lies inside it, or a number is out of range.
     """
     if not source.is_dir():
         raise FileNotFoundError(f"There is no folder {source} to copy from.")
     if target.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"{target} lies in {source}: choose a folder outside it for the copy.")
-    files = sorted(Path(path, name) for path, _, names in os.walk(source, onerror=refuse) for name in names)
+    if shorter_side < 1:
+        raise ValueError(f"shorter_side is {shorter_side}: it must be at least 1.")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality is {quality}: it must be between 1 and 100.")
+    walk = os.walk(source, onerror=refuse, followlinks=True)  # as ImageNet does
+    files = sorted(Path(path, name) for path, _, names in walk for name in names)
     shrink = partial(shrink_file, source=source, target=target, shorter_side=shorter_side, quality=quality)
     with multiprocessing.Pool(workers) as pool:
         done = tqdm(pool.imap_unordered(shrink, files, chunksize=16), total=len(files), unit="file", mininterval=1)

@@ -192,7 +192,7 @@ class LitClassifier(pl.LightningModule):
         step = self.trainer.global_step + 1
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % 10 == 1 or (every and step % every == 0):
-            self.log("train/batch_loss", loss)  # not to the progress bar, which would read it in every step
+            self.log("train/batch_loss", loss)
         return loss
 
     def validation_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> None:

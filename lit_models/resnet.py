@@ -4,7 +4,7 @@ import logging
 from typing import Any, Literal
 
 from lit_models.classifier import LitClassifier
-from lit_models.nets.resnet import Shortcut, resnet
+from lit_models.nets.resnet import Shortcut, Stem, resnet
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,8 @@ class LitResNet(LitClassifier):
         stride_in_1x1: halve the image in a bottleneck's first 1x1 convolution, as in the paper, and not in its 3x3,
             as torchvision and all published weights do.
         zero_init_last: start the last gamma of each block at 0.
+        stem: how the ImageNet nets begin: imagenet, or cifar for small images, a 3x3 first convolution with stride 1
+            and no pool; the CIFAR nets do so anyway.
         **kwargs: see `LitClassifier`.
     """
 
@@ -30,9 +32,10 @@ class LitResNet(LitClassifier):
         shortcut: Shortcut | None = None,
         stride_in_1x1: bool = False,
         zero_init_last: bool = False,
+        stem: Stem = "imagenet",
         **kwargs: Any,
     ) -> None:
-        net = resnet(depth, num_classes, shortcut, stride_in_1x1, zero_init_last)
+        net = resnet(depth, num_classes, shortcut, stride_in_1x1, zero_init_last, stem)
         super().__init__(net, num_classes, **kwargs)
         if stride_in_1x1 and (weights := kwargs.get("weights")):
             log.warning(

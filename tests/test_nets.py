@@ -50,6 +50,18 @@ def test_group_norm_is_that_of_the_published_resnet50_gn():
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("depth", "count"), [(18, 11_173_962), (50, 23_520_842)])
+def test_a_cifar_stem_keeps_the_keys_and_the_pixels(depth, count):
+    theirs, ours = resnet(depth, 10), resnet(depth, 10, stem="cifar")
+    assert sum(p.numel() for p in ours.parameters()) == count
+    assert (ours.conv1.kernel_size, ours.conv1.stride) == ((3, 3), (1, 1))
+    assert isinstance(ours.maxpool, nn.Identity)
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (theirs, ours)]
+    assert shapes[0].keys() == shapes[1].keys()
+    assert [name for name in shapes[0] if shapes[0][name] != shapes[1][name]] == ["conv1.weight"]
+    assert ours.layer1(ours.maxpool(ours.conv1(torch.randn(1, 3, 32, 32)))).shape[2:] == (32, 32)
+
+
 @pytest.mark.parametrize(("channels", "expected"), [(16, 4), (32, 8), (48, 12), (64, 32), (256, 32), (80, 20), (2, 1)])
 def test_groups(channels, expected):
     assert groups(channels) == expected
@@ -105,6 +117,8 @@ def test_he_initialisation_and_zero_last_gamma():
     [
         ({"depth": 21}, "depth 21"),
         ({"depth": 20, "stride_in_1x1": True}, "bottleneck"),
+        ({"depth": 20, "stem": "cifar"}, "depth 20 begins so anyway"),
+        ({"depth": 18, "stem": "tiny"}, "stem tiny is unknown"),
         ({"depth": 20, "shortcut": "none", "zero_init_last": True}, "zero_init_last"),
     ],
 )

@@ -5,13 +5,14 @@ options A and C, nor the plain nets, nor the CIFAR nets. Its state-dict keys are
 weights load into it.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Shortcut = Literal["A", "B", "C", "none"]
+Stem = Literal["imagenet", "cifar"]
 
 # Table 1: residual blocks in each stage, and the width of its 3x3 convolutions.
 IMAGENET_WIDTHS: tuple[int, ...] = (64, 128, 256, 512)
@@ -33,6 +34,7 @@ def resnet(
     shortcut: Shortcut | None = None,
     stride_in_1x1: bool = False,
     zero_init_last: bool = False,
+    stem: Stem = "imagenet",
 ) -> "ResNet":
     """Build the network of that depth: an ImageNet net (Table 1) or a CIFAR net (section 4.2).
 
@@ -47,23 +49,31 @@ def resnet(
             50).
         zero_init_last: start the last gamma of each block at 0, so that the block starts as the identity (arXiv
             1706.02677, section 5.1).
+        stem: how an ImageNet net begins: with two halvings of the image, or as the CIFAR nets, for images of 32 px,
+            with a 3x3 convolution and no pooling. Keys and, but for the first convolution, shapes of its weights are
+            the same. The CIFAR nets have that beginning anyway.
 
     Raises:
         ValueError: for another depth, or a combination that no such network has.
     """
-    if depth in CIFAR_STAGES:
+    if stem not in get_args(Stem):
+        raise ValueError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")
+    for_cifar = depth in CIFAR_STAGES
+    if for_cifar and stem == "cifar":
+        raise ValueError(f"stem cifar is for the ImageNet depths: depth {depth} begins so anyway, leave stem out.")
+    if for_cifar:
         stages, widths, stem = CIFAR_STAGES[depth], CIFAR_WIDTHS, "cifar"
     elif depth in IMAGENET_STAGES:
-        stages, widths, stem = IMAGENET_STAGES[depth], IMAGENET_WIDTHS, "imagenet"
+        stages, widths = IMAGENET_STAGES[depth], IMAGENET_WIDTHS
     else:
         raise ValueError(
             f"depth {depth} is no ResNet of the paper: choose one of {', '.join(map(str, IMAGENET_STAGES))} (ImageNet) "
             f"or {', '.join(map(str, CIFAR_STAGES))} (CIFAR)."
         )
-    block = Bottleneck if stem == "imagenet" and depth >= 50 else BasicBlock
+    block = Bottleneck if depth >= 50 and not for_cifar else BasicBlock
     if stride_in_1x1 and block is BasicBlock:
         raise ValueError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
-    shortcut = shortcut or ("A" if stem == "cifar" else "B")
+    shortcut = shortcut or ("A" if for_cifar else "B")
     if zero_init_last and shortcut == "none":
         raise ValueError("zero_init_last needs shortcuts: every signal through a plain net would be zero.")
     return ResNet(num_classes, block, stages, widths, stem, shortcut, stride_in_1x1, zero_init_last)
@@ -87,7 +97,7 @@ class ResNet(nn.Module):
         block: "type[BasicBlock] | type[Bottleneck]",
         stages: tuple[int, ...],
         widths: tuple[int, ...],
-        stem: str,
+        stem: Stem,
         shortcut: Shortcut,
         stride_in_1x1: bool,
         zero_init_last: bool,
