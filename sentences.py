@@ -109,7 +109,7 @@ def guess(name: str, names: list[str]) -> str:
 
 def config_files() -> list[str]:
     """The experiments and overlays of this repository, without .yaml."""
-    return [str(path.relative_to(HOME).with_suffix("")) for path in sorted(HOME.glob("configs/*/*.yaml"))]
+    return [str(path.relative_to(HOME).with_suffix("")) for path in sorted(HOME.glob("configs/*/**/*.yaml"))]
 
 
 def known_names(parser: LightningArgumentParser) -> list[str]:

@@ -205,6 +205,7 @@ ROWS = [
     ),
     Row("nasnet_a_mobile", "LitNASNet", {"variant": "mobile"}, 224, "5.3M", "564M", "26.0 / 8.4 %"),
     Row("cifar_vgg16", "LitVGG", {"head": "cifar"}, 32),
+    Row("cifar_resnet18", "LitResNet", {"depth": 18, "stem": "cifar"}, 32),
     Row("cifar_googlenet", "LitGoogLeNet", {"stem": "cifar"}, 32),
     Row("cifar_inception_v3", "LitInceptionV3", {"stem": "cifar"}, 32, source="torchvision, stem ours"),
     *(

@@ -24,7 +24,16 @@ from reports.architectures import ROWS, Row
 
 HOME = Path(__file__).resolve().parent.parent
 # Arguments that change how a net is trained, and not what is counted
-OF_TRAINING = {"aux_weight", "bn_momentum", "drop_path", "dropout", "init", "init_from", "memory_efficient"}
+OF_TRAINING = {
+    "aux_weight",
+    "bn_momentum",
+    "drop_path",
+    "dropout",
+    "init",
+    "init_from",
+    "memory_efficient",
+    "zero_init_last",
+}
 
 
 def quantity(printed: str) -> tuple[float, float] | None:

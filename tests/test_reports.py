@@ -34,6 +34,7 @@ PARAMETERS = {
     "nasnet_a_large": 88_753_150,
     "nasnet_a_mobile": 5_289_978,
     "nasnet_a_cifar": 3_346_538,
+    "cifar_resnet18": 11_173_962,
     "cifar_resnet20": 269_722,
     "cifar_resnet1202": 19_421_274,
     "cifar_densenet_bc_100_12": 769_162,
@@ -61,6 +62,7 @@ MULTIPLY_ADDS = {
     "nasnet_a_large": 23.7834,
     "nasnet_a_mobile": 0.5636,
     "nasnet_a_cifar": 0.5443,
+    "cifar_resnet18": 0.5554,
     "cifar_densenet_bc_190_40": 9.3019,
     "shake_shake_26_2x96d": 3.7769,
 }
