@@ -35,7 +35,10 @@ smoke: setup ## train every experiment for one batch on noise (20 minutes on two
 zoo: setup ## count every architecture and lay it beside its paper
 	$(RUN) -m reports.zoo
 
+benchmark: setup ## images per second against a plain PyTorch loop, side by side
+	$(RUN) -m reports.benchmark
+
 lock: setup ## pin every dependency anew, for Linux, macOS and Windows
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup fit test lint smoke zoo lock
+.PHONY: help setup fit test lint smoke zoo benchmark lock

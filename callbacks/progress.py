@@ -30,7 +30,8 @@ class Progress(TQDMProgressBar):
         metrics.pop("v_num", None)  # the version: the run directory is said once, at the start
         # Not logged for the bar: Lightning would read them from the device in every step, not when the bar is drawn
         seen = trainer.callback_metrics
-        return metrics | {name: float(seen[name]) for name in ("train/batch_loss", "train/images_per_s") if name in seen}
+        names = ("train/batch_loss", "train/images_per_s")
+        return metrics | {name: float(seen[name]) for name in names if name in seen}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer)

@@ -36,8 +36,8 @@ def claim_version(experiment: Path) -> Path:
 
 
 def release_version(folder: Path) -> None:
-    """Remove a claimed version folder in which nothing was written, and the experiment's folder if that is all."""
-    for empty in (folder, folder.parent):
+    """Remove a claimed version folder in which nothing was written, and those of its experiment if that was all."""
+    for empty in (folder, folder.parent, folder.parent.parent):
         if empty.is_dir() and not any(empty.iterdir()):
             empty.rmdir()
 

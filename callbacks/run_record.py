@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.run_directory import free_name, latest_checkpoint, saved_step, version_folder
 from callbacks.run_logger import RunLogger
-from lit_models.classifier import limited
+from lit_models.classifier import left_out, limited
 
 
 class RunRecord(SaveConfigCallback):
@@ -84,6 +84,7 @@ class RunRecord(SaveConfigCallback):
             print(f"Validated {trainer.ckpt_path}: {'  '.join(parts)}", flush=True)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        partial = limited(trainer) or left_out(trainer) > 0  # asks all processes
         if not trainer.is_global_zero or not trainer.ckpt_path:
             return
         checkpoint = Path(trainer.ckpt_path)
@@ -95,7 +96,7 @@ class RunRecord(SaveConfigCallback):
             "protocol": protocol,
             "images": images,
             "metrics": metrics,
-            "partial": limited(trainer),
+            "partial": partial,
         }
         part = " (a part of the set)" if result["partial"] else ""
         errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]

@@ -21,7 +21,8 @@ class CIFAR10(ImageData):
     """CIFAR-10 in its official python layout: 45,000 train, 5,000 validation, 10,000 test images of 32x32 pixels.
 
     Training images are padded, cropped at random and mirrored half of the time (ResNet paper, section 4.2); with
-    `padding` 0 and `flip` false they stay as they are (the "C10" columns of papers, where "C10+" is augmented). Validation images are held back from the training batches; `test` alone reads the test batch.
+    `padding` 0 and `flip` false they stay as they are (the "C10" columns of papers, where "C10+" is augmented).
+    Validation images are held back from the training batches; `test` alone reads the test batch.
 
     Args:
         root: the folder that holds `cifar-10-batches-py`, or that folder itself. Where it has none, torchvision

@@ -26,9 +26,9 @@ TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-# libjpeg-turbo can decode straight to a half, a quarter or an eighth of the size. That is done while this many pixels a
-# side are left for each one of the result; with 2, pixels differ from those of a full decoding by 0.04 of 255
-SPARE = 2.0
+# libjpeg-turbo can decode straight to eighths of the size. That is done while this many pixels a side are left for each
+# one of the result; photographs brought to 64 pixels then differ from full decodings by 0.1 of 255, with 2 by 1.2
+SPARE = 3.0
 
 
 class Picture:
@@ -69,10 +69,11 @@ class Picture:
         """
         top, left, height, width = box
         pixels = self._pixels(min(height / size[0], width / size[1]))
-        scale = pixels.shape[0] / self.height, pixels.shape[1] / self.width
-        if scale != (1.0, 1.0):
-            bottom, right = round((top + height) * scale[0]), round((left + width) * scale[1])
-            top, left = round(top * scale[0]), round(left * scale[1])
+        # Sides are rounded up to whole pixels after they were brought to so many eighths
+        scale = min(1.0, round(8 * pixels.shape[0] / self.height) / 8)
+        if scale != 1.0:
+            bottom, right = round((top + height) * scale), round((left + width) * scale)
+            top, left = round(top * scale), round(left * scale)
             height, width = bottom - top, right - left
         region = torch.from_numpy(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
         if (height, width) == size:

@@ -184,17 +184,12 @@ def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.nda
     places = [folder.absolute(), *folder.absolute().parents[:4]]
     for place in places:
         if (path := place / "LOC_val_solution.csv").is_file():
-            with path.open(newline="") as file:
-                truth = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+            truth = read_truth(path, kaggle_truth)
             break
         for data in (place / "ILSVRC2012_devkit_t12" / "data", place / "data", place):
             path = data / "ILSVRC2012_validation_ground_truth.txt"
             if path.is_file() and (data / "meta.mat").is_file():
-                ids = devkit_ids(data / "meta.mat")
-                truth = {
-                    f"ILSVRC2012_val_{number:08}": ids[int(line)]
-                    for number, line in enumerate(path.read_text().split(), start=1)
-                }
+                truth = read_truth(path, devkit_truth)
                 break
         else:
             continue
@@ -214,12 +209,27 @@ def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.nda
     return np.array([os.fsencode(name) for name in names]), np.array(labels, dtype=np.int64)
 
 
-def devkit_ids(meta: Path) -> dict[int, str]:
-    """WordNet ids by the devkit's own numbers, which do not follow their order."""
+def read_truth(path: Path, read: Callable[[Path], dict[str, str]]) -> dict[str, str]:
+    """WordNet ids by the names of images, without suffix. Raises ValueError if the file holds anything else."""
+    try:
+        return read(path)
+    except Exception as error:  # csv, scipy and indexing have an error each for files that are not what they should be
+        raise ValueError(f"{path} does not say what the images show ({error!r}): fetch it once more.") from error
+
+
+def kaggle_truth(path: Path) -> dict[str, str]:
+    """Of LOC_val_solution.csv."""
+    with path.open(newline="") as file:
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+
+
+def devkit_truth(path: Path) -> dict[str, str]:
+    """Of the devkit: a line for each image, in its own numbers, which do not follow the order of WordNet ids."""
     from scipy.io import loadmat
 
-    rows = loadmat(meta, squeeze_me=True, struct_as_record=True)["synsets"]
-    return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+    rows = loadmat(path.parent / "meta.mat", squeeze_me=True, struct_as_record=True)["synsets"]
+    ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+    return {f"ILSVRC2012_val_{k:08}": ids[int(line)] for k, line in enumerate(path.read_text().split(), start=1)}
 
 
 def readable(classes: list[str]) -> list[str]:

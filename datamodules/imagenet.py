@@ -89,9 +89,11 @@ class ImageNet(ImageData):
         super().__init__(batch_size, num_workers, drop_last)
         eval_size = size if eval_size is None else eval_size
         resize = round(eval_size * 8 / 7) if resize is None else resize
-        for name, value in (("size", size), ("eval_size", eval_size), ("resize", resize)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1.")
+        for name, value, least in (("size", size, 1), ("eval_size", eval_size, 1), ("resize", resize, eval_size)):
+            if value < least:
+                raise ValueError(f"{name} is {value}: it must be at least {least}.")
+        if min(std) <= 0:
+            raise ValueError(f"std is {list(std)}: every channel's must be above 0.")
         self.augmentation = Augmentation() if augmentation is None else augmentation
         self.augmentation.check(size)
         self.root = Path(root).expanduser()
@@ -193,14 +195,17 @@ class ImageNet(ImageData):
         if self.on_bad_image == "stop":
             found, complete = unreadable(self._sets(), self.look)
             lines = [f"{path} ({why})" for path, why in dict([*batch.unreadable, *found]).items()][:10]
+            count = f"{len(lines)}{'' if complete else ' or more'} file{'s' * (len(lines) > 1)}"
             raise ValueError(
-                f"{len(lines)}{'' if complete else ' or more'} files cannot be read: {', '.join(lines)}. Mend or "
+                f"{count} cannot be read: {', '.join(lines)}. Mend or "
                 "remove them, or go on without them: --data.on_bad_image skip."
             )
         for path, why in batch.unreadable:
             log.warning("Left out: %s: %s.", path, why)
         self.left_out += len(batch.unreadable)
-        if not len(batch.labels):
+        # A step without images is left out, unless other devices wait for it, or a whole batch is bad
+        world_size = self.trainer.world_size
+        if not len(batch.labels) and (world_size > 1 or len(batch.unreadable) == self.batch_size // world_size):
             raise ValueError(
                 f"None of the {len(batch.unreadable)} images of a batch can be read, {batch.unreadable[0][0]} is one "
                 "of them: remove such files."

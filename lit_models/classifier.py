@@ -176,8 +176,10 @@ class LitClassifier(pl.LightningModule):
         views = torch.cat([self._log_softmax(views) for views in sizes], dim=1)  # [B, V, K]
         return views.logsumexp(1) - math.log(views.shape[1])
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
         images, labels = batch
+        if not len(labels):  # none of its images could be read
+            return None
         output = self(images)
         losses = self.losses(output, labels)
         loss = self._weighted(losses)
@@ -324,6 +326,8 @@ class LitClassifier(pl.LightningModule):
         return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])
 
     def _evaluate(self, stage: str, images: Images, labels: Tensor) -> None:
+        if not len(labels):
+            return
         scores = self.log_probabilities(images)
         self._update(stage, F.nll_loss(scores, labels), scores, labels)
 
