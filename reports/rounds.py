@@ -47,16 +47,18 @@ class Rounds(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        synchronise(pl_module.device)
         if not self.first_step:
+            synchronise(pl_module.device)
             Rounds.first_step = time.perf_counter() - self.started
             self.measure = {name: make(trainer, pl_module, self.steps) for name, make in self.others.items()}
         self.taken += 1
         if self.taken == WARM_UP:
+            synchronise(pl_module.device)
             self.images, self.mark = 0, time.perf_counter()
         elif self.taken > WARM_UP:
             self.images += len(batch[1])
         if self.taken == WARM_UP + self.steps:
+            synchronise(pl_module.device)
             fit = self.images / (time.perf_counter() - self.mark)
             Rounds.results.append({"fit": fit, **{name: measure() for name, measure in self.measure.items()}})
             self.taken = 0

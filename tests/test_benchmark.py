@@ -1,0 +1,78 @@
+"""The benchmark runs and adds up; what it measures is asserted nowhere, for machines are noisy."""
+
+import json
+import math
+
+import pytest
+from PIL import Image
+
+from reports import benchmark
+from reports.benchmark import Case
+from tests.conftest import HOME
+
+KEYS = {
+    "case", "plain_images_per_s", "fit_images_per_s", "limit_images_per_s", "loader_images_per_s_per_core",
+    "plain_loader_images_per_s_per_core", "peak_memory_bytes", "first_step_s", "device",
+}  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch, here):
+    """Cases of one step a turn."""
+    cifar = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
+    flags = ["--data.batch_size=4", "--data.size=64", "--data.num_workers=0", "--trainer.precision=32-true"]
+    monkeypatch.setattr(
+        benchmark, "CASES", {"cifar": cifar, "images": Case("imagenet/resnet18", "images", 64, 1, flags)}
+    )
+    return here
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "photos"
+    for number in range(8):
+        path = root / "train" / f"class_{number % 2}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.radial_gradient("L").resize((90, 70)).convert("RGB").save(path)
+    return root
+
+
+def test_three_take_turns(small, cifar, tree):
+    files = ["--json", "b.json", "--plot", "b.png", "--markdown", "b.md"]
+    benchmark.main(["cifar", "images", "--cifar", str(cifar), "--images", str(tree), "--rounds", "2", *files])
+    rows = json.loads((small / "b.json").read_text())
+    assert [row["case"] for row in rows] == ["cifar", "images"]
+    for row in rows:
+        assert row.keys() >= KEYS and len(row["turns"]) == 2
+        assert all(math.isfinite(row[key]) and row[key] > 0 for key in KEYS - {"case", "device"})
+        ratios = sorted(turn["fit"] / turn["plain"] for turn in row["turns"])
+        assert row["fit_over_plain"] == pytest.approx(sum(ratios) / 2)  # the median of two
+    assert Image.open(small / "b.png").size[0] > 500
+    table = (small / "b.md").read_text().splitlines()
+    assert table[0].startswith("| case | plain loop") and table[2].startswith("| cifar |")
+    assert {path.name for path in small.iterdir()} == {"b.json", "b.png", "b.md"}  # runs are gone
+
+
+@pytest.mark.slow
+def test_a_tiny_net_in_two_trainers():
+    row = benchmark.overhead(turns=1, steps=20)
+    assert row["plain_images_per_s"] > 0 and row["fit_images_per_s"] > 0 and row["limit_images_per_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet9"], "there is no case resnet9: choose from cifar_resnet20"),
+        (["--rounds", "0"], "rounds is 0: it must be at least 1"),
+        (["--images", "nowhere"], "there is no folder nowhere for --images"),
+    ],
+)
+def test_wrong_arguments(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        benchmark.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_every_case_names_an_experiment():
+    for case in benchmark.CASES.values():
+        assert (HOME / "configs" / f"{case.experiment}.yaml").is_file()
