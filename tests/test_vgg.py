@@ -396,4 +396,6 @@ def test_the_papers_recipe(name):
     assert plateau["monitor"] == "val/top1_error" and plateau["factor"] == 0.1
     assert plateau["min_lr"] == pytest.approx(0.01 * plateau["factor"] ** 3)
     assert config["trainer"] == {"max_epochs": 74}
-    assert config["data"]["init_args"] == {"classes": 1000, "size": 224, "batch_size": 256}
+    assert config["data"]["init_args"]["batch_size"] == 256
+    # S = 256; 224 px are the data module's default
+    assert config["data"]["init_args"]["augmentation"] == {"shorter_side": [256, 256], "lighting": 0.1}
