@@ -18,7 +18,7 @@ EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Augmentation:
     """How training images are varied. Without arguments: area crops and mirror images.
 
@@ -26,12 +26,12 @@ class Augmentation:
         area: share of an image's area that a crop covers, drawn between these two; the ratio of its sides is drawn
             between 3:4 and 4:3 (arXiv 1409.4842, section 6).
         shorter_side: in place of `area`: the shorter side is brought to a length drawn between these two, and the crop
-            is a square from any place (arXiv 1409.1556, section 3.1).
+            is a square from any place (arXiv 1409.1556, section 3.1); [] takes `area`.
         flip: mirror half of the images.
         colour: brightness, contrast and saturation are each multiplied by 1 - colour to 1 + colour.
         lighting: standard deviation of the shift along the principal components of ImageNet's colours, 0.1 in AlexNet.
         trivial: one operation of any strength on each image, arXiv 2103.10158.
-        rand: two operations of this strength, 0 to 30, on each image, arXiv 1909.13719.
+        rand: two operations of this strength, 1 to 30, on each image (arXiv 1909.13719); 0 does not.
         erasing: probability to lose a rectangle, arXiv 1708.04896.
         mixup, cutmix: alpha of the Beta distribution by which two images are mixed, arXiv 1710.09412 and 1905.04899; 0
             does not. With both, each batch takes one of them.
@@ -42,17 +42,17 @@ class Augmentation:
     """
 
     area: tuple[float, float] = (0.08, 1.0)
-    shorter_side: tuple[int, int] | None = None
+    shorter_side: tuple[int, ...] = ()
     flip: bool = True
     colour: float = 0.0
     lighting: float = 0.0
     trivial: bool = False
-    rand: int | None = None
+    rand: int = 0
     erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     repeats: int = 1
-    growing: tuple[int, int, int] | None = None
+    growing: tuple[int, ...] = ()
 
     def check(self, size: int) -> None:
         """Raise ValueError for what is out of its range, with crops of `size` pixels."""
@@ -61,7 +61,7 @@ class Augmentation:
             ("area", self.area[1], self.area[0], 1),
             ("colour", self.colour, 0, 1),
             ("lighting", self.lighting, 0, math.inf),
-            ("rand", self.rand or 0, 0, 30),
+            ("rand", self.rand, 0, 30),
             ("erasing", self.erasing, 0, 1),
             ("mixup", self.mixup, 0, math.inf),
             ("cutmix", self.cutmix, 0, math.inf),
@@ -70,22 +70,26 @@ class Augmentation:
             if not least <= value <= most:
                 limits = f"at least {least}" if most == math.inf else f"between {least} and {most}"
                 raise ValueError(f"augmentation.{name} is {value}: it must be {limits}.")
-        if self.shorter_side and not size <= self.shorter_side[0] <= self.shorter_side[1]:
+        if self.shorter_side and (
+            len(self.shorter_side) != 2 or not size <= self.shorter_side[0] <= self.shorter_side[1]
+        ):
             raise ValueError(
                 f"augmentation.shorter_side is {list(self.shorter_side)}: give two lengths, the smaller one first, "
                 f"from which squares of {size} px can be cut."
             )
-        if self.growing and not (0 < self.growing[0] <= size and 0 <= self.growing[1] < self.growing[2]):
+        if self.growing and (
+            len(self.growing) != 3 or not (0 < self.growing[0] <= size and 0 <= self.growing[1] < self.growing[2])
+        ):
             raise ValueError(
                 f"augmentation.growing is {list(self.growing)}: give a size of at most {size} px, an epoch, and a "
                 "later epoch."
             )
-        if self.trivial and self.rand is not None:
+        if self.trivial and self.rand:
             raise ValueError("augmentation.trivial and augmentation.rand are two ways to one end: give one of them.")
 
     def size(self, epoch: int, size: int) -> int:
         """Pixels per side of the crops of an epoch, where the data's are `size`."""
-        if self.growing is None or epoch >= self.growing[2]:
+        if not self.growing or epoch >= self.growing[2]:
             return size
         smallest, first, last = self.growing
         grown = smallest + (size - smallest) * max(0, epoch - first) / (last - first)

@@ -20,7 +20,7 @@ class TrainCrop:
         self.operation: Callable[[Tensor], Tensor] | None = None
         if augmentation.trivial:
             self.operation = v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)
-        if augmentation.rand is not None:
+        if augmentation.rand:
             self.operation = v2.RandAugment(magnitude=augmentation.rand, interpolation=v2.InterpolationMode.BILINEAR)
 
     def __call__(self, picture: Picture, size: int) -> Tensor:
@@ -29,7 +29,7 @@ class TrainCrop:
         return image if self.operation is None else self.operation(image)
 
     def _box(self, height: int, width: int, size: int) -> tuple[int, int, int, int]:
-        if self.shorter_side is None:
+        if not self.shorter_side:
             box = self.area_crop.make_params([torch.empty(1).expand(3, height, width)])
             return box["top"], box["left"], box["height"], box["width"]
         shorter = int(torch.randint(self.shorter_side[0], self.shorter_side[1] + 1, ()))

@@ -37,6 +37,7 @@ from datamodules.resize import resize_tree
 log = logging.getLogger(__name__)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
+NO_CHOICE = Augmentation()
 
 
 class ImageNet(ImageData):
@@ -75,7 +76,7 @@ class ImageNet(ImageData):
         size: int = 224,
         eval_size: int | None = None,
         resize: int | None = None,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = NO_CHOICE,
         interpolation: Interpolation = "bilinear",
         mean: tuple[float, float, float] = MEAN,
         std: tuple[float, float, float] = STD,
@@ -94,8 +95,8 @@ class ImageNet(ImageData):
                 raise ValueError(f"{name} is {value}: it must be at least {least}.")
         if min(std) <= 0:
             raise ValueError(f"std is {list(std)}: every channel's must be above 0.")
-        self.augmentation = Augmentation() if augmentation is None else augmentation
-        self.augmentation.check(size)
+        augmentation.check(size)
+        self.augmentation = augmentation
         self.root = Path(root).expanduser()
         self.train_folder = self.root / "train" if (self.root / "train").is_dir() else self.root
         self.classes = class_folders(self.train_folder)

@@ -54,7 +54,7 @@ def test_three_take_turns(small, cifar, tree):
 
 
 @pytest.mark.slow
-def test_a_tiny_net_in_two_trainers():
+def test_a_tiny_net_in_two_trainers(here):
     row = benchmark.overhead(turns=1, steps=20)
     assert row["plain_images_per_s"] > 0 and row["fit_images_per_s"] > 0 and row["limit_images_per_s"] is None
 
