@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks import PhotoTable, Progress, RunRecord
+from callbacks import PhotoTable, PredictionWriter, Progress, RunRecord
 from callbacks.run_directory import (
     claim_version,
     find_checkpoint,
@@ -164,6 +164,7 @@ class CommandLine(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         added: list[Callback] = [] if config.enable_progress_bar is False else [Progress()]
         added += [PhotoTable()] if self.subcommand == "predict" else []
+        added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
         return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
 
     def after_instantiate_classes(self) -> None:

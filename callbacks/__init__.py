@@ -3,9 +3,19 @@
 from callbacks.batch_norm import BatchNormReestimation
 from callbacks.lr_decay import StepLRDecay
 from callbacks.photo_table import PhotoTable
+from callbacks.predictions import PredictionWriter
 from callbacks.progress import Progress
 from callbacks.run_logger import RunLogger
 from callbacks.run_record import RunRecord
 from callbacks.throughput import Throughput
 
-__all__ = ["BatchNormReestimation", "PhotoTable", "Progress", "RunLogger", "RunRecord", "StepLRDecay", "Throughput"]
+__all__ = [
+    "BatchNormReestimation",
+    "PhotoTable",
+    "PredictionWriter",
+    "Progress",
+    "RunLogger",
+    "RunRecord",
+    "StepLRDecay",
+    "Throughput",
+]

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from callbacks.predictions import gather
 from callbacks.run_directory import free_name
 
 FILE = Path("predictions.csv")
@@ -53,15 +54,6 @@ class PhotoTable(BasePredictionWriter):
 
 
 Row = tuple[str, list[tuple[str, float]]]
-
-
-def gather(trainer: pl.Trainer, mine: list[Any]) -> list[Any]:
-    """The predictions of all processes."""
-    if trainer.world_size == 1:
-        return mine
-    everyone: list[list[Any]] = [[]] * trainer.world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return [batch for part in everyone for batch in part]
 
 
 def write(rows: list[Row], path: Path) -> None:

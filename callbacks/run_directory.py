@@ -63,6 +63,11 @@ def version_folder(checkpoint: Path) -> Path | None:
     return folder.parent if folder.name == "checkpoints" and version_number(folder.parent) >= 0 else None
 
 
+def beside(checkpoint: Path) -> Path:
+    """Where what is found out about a checkpoint is written: its run's folder, or the one that it lies in."""
+    return version_folder(checkpoint) or checkpoint.parent
+
+
 def find_checkpoint(path: Path, verb: str) -> Path:
     """The checkpoint file that a user means by a file, a version folder or an experiment folder.
 

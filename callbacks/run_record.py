@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks.run_directory import free_name, latest_checkpoint, saved_step, version_folder
+from callbacks.run_directory import beside, free_name, latest_checkpoint, saved_step
 from callbacks.run_logger import RunLogger
 from lit_models.classifier import left_out, limited
 
@@ -101,7 +101,7 @@ class RunRecord(SaveConfigCallback):
         part = " (a part of the set)" if result["partial"] else ""
         errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]
         print(f"Tested {checkpoint} on {images:,} images{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
-        path = (version_folder(checkpoint) or checkpoint.parent) / f"test-{checkpoint.stem}-{protocol}.json"
+        path = beside(checkpoint) / f"test-{checkpoint.stem}-{protocol}.json"
         try:
             path.write_text(json.dumps(result, indent=2) + "\n")
             print(f"Wrote {path}", flush=True)

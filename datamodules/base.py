@@ -1,7 +1,9 @@
 """What all data modules share: the seeded split, exact sharding, loaders that resume in the middle of an epoch."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -11,20 +13,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from datamodules.augment import normalise
+from datamodules.views import Views
 
-Batch = tuple[Tensor, Tensor]
+Images = Tensor | list[Tensor]
+Batch = tuple[Images, Tensor]
 
 
 class Loaded(NamedTuple):
     """A batch from files, as a loader process hands it over.
 
     Args:
-        images: [B, 3, H, W] uint8 of those that could be read.
+        images: [B, 3, H, W] uint8 of those that could be read, or their views: [B, V, 3, H, W], a tensor for each
+            size.
         labels: [B] int64.
         unreadable: files and the reasons why they could not be.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     unreadable: list[tuple[str, str]]
 
@@ -66,6 +71,12 @@ class TensorImages(Dataset):
     def to(self, device: torch.device) -> "TensorImages":
         """The same images in the memory of a device, where batches are cut without a transfer."""
         return TensorImages(self.images.to(device), self.labels.to(device))
+
+    def fingerprint(self) -> str:
+        """A hash of images and labels."""
+        content = hashlib.sha256(np.ascontiguousarray(self.labels.cpu()))
+        content.update(np.ascontiguousarray(self.images.cpu()))
+        return content.hexdigest()
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "TensorImages":
         """The images at these places, in this order."""
@@ -199,24 +210,34 @@ class ImageData(pl.LightningDataModule):
         num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory.
             None takes what the machine has: see `worker_count`.
         drop_last: leave out a last training batch that is not full.
+        protocol: how `test` and `validate` look at an image: see `datamodules.views`. Validation within `fit` looks at
+            its centre. A batch holds `batch_size` views, or those of one image if they are more.
     """
 
     num_classes: int
     class_names: list[str]
     preprocessing: dict[str, Any]
-    protocol = "center"  # how a test looks at an image: named in the results
-    left_out = 0  # images of this process's share of a test that could not be read
+    framed = True  # images come at the net's own size: crops of another place need a margin, see `Views`
+    mirrors = True  # mirror images show the same classes
+    left_out: Sequence[int] = ()  # places of those images of this process's share of a test that could not be read
 
     train_set: Dataset
     val_set: Dataset | None
     test_set: Dataset
 
-    def __init__(self, batch_size: int = 128, num_workers: int | None = 0, drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        batch_size: int = 128,
+        num_workers: int | None = 0,
+        drop_last: bool = False,
+        protocol: str = "center",
+    ) -> None:
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}: it must be at least {least}.")
         self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
+        self.protocol = protocol
         self._loaded: set[str] = set()
 
     def load(self, stage: str) -> None:
@@ -231,9 +252,22 @@ class ImageData(pl.LightningDataModule):
         """Augment a training batch, uint8 [B, 3, H, W], on its device."""
         return images
 
+    @cached_property
+    def views(self) -> Views:
+        """What the protocol shows of an image."""
+        how = self.preprocessing
+        interpolation = how.get("interpolation", "bilinear")
+        return Views(self.protocol, how["crop"], how["resize"], self.framed, self.mirrors, interpolation)
+
+    @property
+    def by_views(self) -> bool:
+        """Whether images are looked at otherwise than at their centre."""
+        return self.protocol != "center" and self.trainer is not None and self.trainer.state.fn in ("validate", "test")
+
     def prepare_data(self) -> None:
         # Before any logger opens a file: whatever is wrong with the data is said without leaving a run behind
         if self.trainer is not None:
+            self.views  # noqa: B018 - a protocol that there is not is refused here
             self.setup(self.trainer.state.fn or "fit")
             self._check_sizes()
 
@@ -269,8 +303,14 @@ class ImageData(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch
         if self.trainer is not None and self.trainer.training:
+            assert isinstance(images, Tensor)
             images = self.augment(images)
-        return normalise(images, self.preprocessing["mean"], self.preprocessing["std"]), labels
+        elif isinstance(images, Tensor) and self.framed and self.by_views:
+            images = self.views.of_batch(images)
+        mean, std = self.preprocessing["mean"], self.preprocessing["std"]
+        if isinstance(images, Tensor):
+            return normalise(images, mean, std), labels
+        return [normalise(views.flatten(0, 1), mean, std).unflatten(0, views.shape[:2]) for views in images], labels
 
     def sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
         """Who decides which images come when, of a set of this size."""
@@ -284,9 +324,13 @@ class ImageData(pl.LightningDataModule):
         if on_cuda and workers == 0 and isinstance(dataset, TensorImages):
             dataset = dataset.to(trainer.strategy.root_device)  # type: ignore[union-attr]
             on_cuda = False  # what is there needs no pinned memory to go there
+        batch_size = self.batch_size // world_size
+        if not shuffle and self.by_views:
+            # Whole pictures have sizes of their own, and only equal ones make a batch
+            batch_size = 1 if self.views.dense and not self.framed else max(1, batch_size // self.views.count)
         return ResumableLoader(
             dataset,
-            batch_size=self.batch_size // world_size,
+            batch_size=batch_size,
             sampler=self.sampler(len(dataset), shuffle, rank, world_size),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=as_is,

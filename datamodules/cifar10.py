@@ -27,7 +27,7 @@ class CIFAR10(ImageData):
     Args:
         root: the folder that holds `cifar-10-batches-py`, or that folder itself. Where it has none, torchvision
             downloads it to there (170 MB).
-        batch_size, num_workers, drop_last: see `ImageData`.
+        batch_size, num_workers, drop_last, protocol: see `ImageData`.
         val_size: training images held back for validation, equally many of each class; 0 trains on all of them, as
             the final runs of most papers do.
         split_seed: which images are held back. It does not follow the run's seed, so that runs can be compared.
@@ -45,8 +45,9 @@ class CIFAR10(ImageData):
         split_seed: int = 0,
         padding: int = 4,
         flip: bool = True,
+        protocol: str = "center",
     ) -> None:
-        super().__init__(batch_size, num_workers, drop_last)
+        super().__init__(batch_size, num_workers, drop_last, protocol)
         self.root, self.val_size, self.split_seed = Path(root).expanduser(), val_size, split_seed
         if padding < 0:
             raise ValueError(f"padding is {padding}: it must be at least 0.")

@@ -16,12 +16,21 @@ class Digits(ImageData):
     The split is stratified and fixed. Training shifts each image by up to `shift` pixels.
 
     Args:
-        batch_size, num_workers, drop_last: see `ImageData`.
+        batch_size, num_workers, drop_last, protocol: see `ImageData`.
         shift: the most pixels of 32 by which an image moves in training, in each direction.
     """
 
-    def __init__(self, batch_size: int = 128, num_workers: int = 0, drop_last: bool = False, shift: int = 2) -> None:
-        super().__init__(batch_size, num_workers, drop_last)
+    mirrors = False
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        drop_last: bool = False,
+        shift: int = 2,
+        protocol: str = "center",
+    ) -> None:
+        super().__init__(batch_size, num_workers, drop_last, protocol)
         self.num_classes = 10
         self.class_names = [str(digit) for digit in range(10)]
         # mean and standard deviation of the training pixels

@@ -1,11 +1,13 @@
 """Trees of image files: what lies in them, what it shows, and what cannot be read."""
 
 import csv
+import hashlib
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.base import Draw, Loaded, stratified_split
-from datamodules.decode import SUFFIXES, Picture, open_picture
+from datamodules.decode import SUFFIXES, open_picture
 
 WORDNET_ID = re.compile(r"n\d{8}")
+Look = Callable[..., Tensor | list[Tensor]]
 SECONDS_TO_LOOK = 10  # for more files that cannot be read, once one has turned up
 
 
@@ -29,10 +32,11 @@ class ImageFiles(Dataset):
         folder: what the names are relative to.
         names: [N] file names as bytes.
         labels: [N] int64.
-        look: from a picture to uint8 [3, H, W]: in training with a size as second argument.
+        look: from a picture to uint8 [3, H, W], in training with a size as second argument; or to its views, see
+            `datamodules.views`.
     """
 
-    def __init__(self, folder: Path, names: np.ndarray, labels: np.ndarray, look: Callable[..., Tensor]) -> None:
+    def __init__(self, folder: Path, names: np.ndarray, labels: np.ndarray, look: Look) -> None:
         self.folder, self.names, self.labels, self.look = os.fsencode(folder), names, labels, look
 
     def __len__(self) -> int:
@@ -54,22 +58,37 @@ class ImageFiles(Dataset):
             except ValueError as error:
                 unreadable.append((os.fsdecode(self.path(place)), str(error)))
         torch.set_rng_state(state)
-        # Colours side by side, as decoders write them and channels_last wants them
-        pixels = [image.permute(1, 2, 0) for image in images] or [torch.empty(1, 1, 3, dtype=torch.uint8)]
-        batch = torch.stack(pixels)[: len(images)].permute(0, 3, 1, 2)
-        return Loaded(batch, torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
+        return Loaded(batch(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
 
     def path(self, place: int) -> bytes:
         """The file of an image."""
         return os.path.join(self.folder, self.names[place])
 
+    def fingerprint(self) -> str:
+        """A hash of names and labels."""
+        content = hashlib.sha256(b"\n".join(self.names.tolist()))
+        content.update(np.ascontiguousarray(self.labels))
+        return content.hexdigest()
+
     def subset(self, places: np.ndarray) -> "ImageFiles":
         """The images at these places, in this order."""
         return ImageFiles(Path(os.fsdecode(self.folder)), self.names[places], self.labels[places], self.look)
 
-    def look_through(self, look: Callable[..., Tensor]) -> "ImageFiles":
+    def look_through(self, look: Look) -> "ImageFiles":
         """The same images, looked at in another way."""
         return ImageFiles(Path(os.fsdecode(self.folder)), self.names, self.labels, look)
+
+
+def batch(images: list[Any]) -> Tensor | list[Tensor]:
+    """Images [3, H, W] as one tensor [B, 3, H, W]; views of images, as many tensors [B, V, 3, H, W] as there are sizes.
+
+    Of no image, an empty tensor.
+    """
+    if images and isinstance(images[0], list):
+        return [torch.stack(views) for views in zip(*images, strict=True)]
+    # Colours side by side, as decoders write them and channels_last wants them
+    pixels = [image.permute(1, 2, 0) for image in images] or [torch.empty(1, 1, 3, dtype=torch.uint8)]
+    return torch.stack(pixels)[: len(images)].permute(0, 3, 1, 2)
 
 
 def split(images: ImageFiles, held_back: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
@@ -84,7 +103,7 @@ def split(images: ImageFiles, held_back: float, seed: int) -> tuple[ImageFiles, 
     return images.subset(rest), images.subset(chosen)
 
 
-def unreadable(sets: list[ImageFiles], look: Callable[[Picture], Tensor]) -> tuple[list[tuple[str, str]], bool]:
+def unreadable(sets: list[ImageFiles], look: Look) -> tuple[list[tuple[str, str]], bool]:
     """The first ten files that cannot be read, as far as they are found in time; and whether all files were read."""
     found: list[tuple[str, str]] = []
     end = time.monotonic() + SECONDS_TO_LOOK

@@ -64,11 +64,13 @@ class ImageNet(ImageData):
         split_seed: which ones.
         on_bad_image: at a file that cannot be read, stop, or skip it: leave it out, say so and count it.
         num_workers: loader processes per device; unset, what the machine has.
-        batch_size, drop_last: see `ImageData`.
+        batch_size, drop_last, protocol: see `ImageData`.
 
     Raises:
         ValueError, FileNotFoundError: if there are no class folders, or an argument is out of its range.
     """
+
+    framed = False
 
     def __init__(
         self,
@@ -86,8 +88,9 @@ class ImageNet(ImageData):
         batch_size: int = 256,
         num_workers: int | None = None,
         drop_last: bool = False,
+        protocol: str = "center",
     ) -> None:
-        super().__init__(batch_size, num_workers, drop_last)
+        super().__init__(batch_size, num_workers, drop_last, protocol)
         eval_size = size if eval_size is None else eval_size
         resize = round(eval_size * 8 / 7) if resize is None else resize
         for name, value, least in (("size", size, 1), ("eval_size", eval_size, 1), ("resize", resize, eval_size)):
@@ -188,7 +191,7 @@ class ImageNet(ImageData):
             names, labels = labelled(folder, [entry.name for entry in entries if is_image(entry.name)], self.classes)
         else:
             names, labels = tree(folder, self.classes)
-        return ImageFiles(folder, names, labels, self.look)
+        return ImageFiles(folder, names, labels, self.views if self.by_views else self.look)
 
     def _judge(self, batch: Loaded) -> None:
         """Stop because of images that cannot be read, or say that they are left out."""

@@ -12,7 +12,7 @@ class Synthetic(ImageData):
         classes: how many classes there are.
         size: pixels per side.
         train_size, val_size, test_size: images in each set; val_size 0 leaves validation out.
-        batch_size, num_workers, drop_last: see `ImageData`.
+        batch_size, num_workers, drop_last, protocol: see `ImageData`.
     """
 
     def __init__(
@@ -25,8 +25,9 @@ class Synthetic(ImageData):
         batch_size: int = 32,
         num_workers: int = 0,
         drop_last: bool = False,
+        protocol: str = "center",
     ) -> None:
-        super().__init__(batch_size, num_workers, drop_last)
+        super().__init__(batch_size, num_workers, drop_last, protocol)
         for name, value in {"classes": classes, "size": size, "train_size": train_size, "test_size": test_size}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}: it must be at least 1.")

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric, SumMetric
 
 from lit_models.metrics import MeanLoss, TopKError
+from lit_models.nets.dense import make_dense
 from lit_models.nets.surgery import Activation, Norm, swap_activation, swap_dropout, swap_norm
 from lit_models.weights import NORMALISATION, load_weights
 
@@ -170,11 +171,19 @@ class LitClassifier(pl.LightningModule):
         """The training loss of what the net returned, auxiliary losses by their weights."""
         return self._weighted(self.losses(output, labels))
 
-    def log_probabilities(self, images: Images) -> Tensor:
-        """Logarithm, [B, K] float32, of the softmax probabilities averaged over all views of each image."""
+    def log_probabilities(self, images: Images, weights: Sequence[float] | None = None) -> Tensor:
+        """Logarithm, [B, K] float32, of the softmax probabilities averaged over all views of each image.
+
+        Args:
+            images: see the class.
+            weights: what the mean over each tensor of a list counts, in sum 1; unset, every view counts the same.
+        """
         sizes = images if isinstance(images, list) else [images if images.ndim == 5 else images[:, None]]
-        views = torch.cat([self._log_softmax(views) for views in sizes], dim=1)  # [B, V, K]
-        return views.logsumexp(1) - math.log(views.shape[1])
+        counts = [views.shape[1] for views in sizes]
+        weights = weights or [count / sum(counts) for count in counts]
+        shares = [math.log(weight / count) for weight, count in zip(weights, counts, strict=True)]
+        views = [self._log_softmax(views) + share for views, share in zip(sizes, shares, strict=True)]  # [B, V, K] each
+        return torch.cat(views, dim=1).logsumexp(1)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
         images, labels = batch
@@ -197,14 +206,15 @@ class LitClassifier(pl.LightningModule):
             self.log("train/batch_loss", loss)
         return loss
 
-    def validation_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> None:
-        self._evaluate("val", *batch)
+    def validation_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Log-probabilities [B, K] beside the labels, for whoever keeps them."""
+        return self._evaluate("val", *batch)
 
-    def test_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> None:
-        images, labels = batch
-        self._evaluate("test", images, labels)
-        self.test_images.update(float(len(labels)))
+    def test_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Log-probabilities [B, K] beside the labels, for whoever keeps them."""
+        self.test_images.update(float(len(batch[1])))
         self._log_once("test/images", self.test_images)
+        return self._evaluate("test", *batch)
 
     def predict_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Probabilities [B, K] beside what came with the images: the places of their files, or their labels."""
@@ -285,6 +295,11 @@ class LitClassifier(pl.LightningModule):
         if self.trainer.world_size > 1:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
+        if self.trainer.state.fn == "validate":
+            self._make_dense()
+
+    def on_test_start(self) -> None:
+        self._make_dense()
 
     def on_test_epoch_end(self) -> None:
         """A result over another number of images than the set has is no result."""
@@ -325,11 +340,19 @@ class LitClassifier(pl.LightningModule):
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])
 
-    def _evaluate(self, stage: str, images: Images, labels: Tensor) -> None:
+    def _make_dense(self) -> None:
+        """Prepare the net for whole images where the data's protocol shows it such."""
+        data = getattr(self.trainer, "datamodule", None)
+        if (views := getattr(data, "views", None)) is not None and views.dense:
+            make_dense(self.net, views.size)
+
+    def _evaluate(self, stage: str, images: Images, labels: Tensor) -> dict[str, Tensor]:
         if not len(labels):
-            return
-        scores = self.log_probabilities(images)
+            return {"log_probabilities": torch.empty(0, self.num_classes), "labels": labels}
+        weights = self.trainer.datamodule.views.weights if isinstance(images, list) else None  # type: ignore[attr-defined]
+        scores = self.log_probabilities(images, weights)
         self._update(stage, F.nll_loss(scores, labels), scores, labels)
+        return {"log_probabilities": scores, "labels": labels}
 
     def _log_softmax(self, views: Tensor) -> Tensor:
         """[B, V, 3, H, W] to [B, V, K], a bounded number of views at a time."""
@@ -397,7 +420,7 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 def left_out(trainer: pl.Trainer) -> int:
     """How many images of the test could not be read, on all devices together, where the user wants them skipped."""
-    count = torch.tensor(getattr(trainer.datamodule, "left_out", 0))  # type: ignore[attr-defined]
+    count = torch.tensor(len(getattr(trainer.datamodule, "left_out", ())))  # type: ignore[attr-defined]
     return int(trainer.strategy.reduce(count, reduce_op="sum"))
 
 
