@@ -155,6 +155,7 @@ class CommandLine(LightningCLI):
             refuse_other_model(config, self.checkpoint[RECORD]["config"])
         if self.subcommand == "fit":
             if self.checkpoint:
+                refuse_bare_weights(self.checkpoint, self.checkpoint_path)
                 refuse_other_optimizer(config, self.checkpoint[RECORD]["config"])
                 stop_if_finished(config.trainer, self.checkpoint, self.checkpoint_path)
             if config.trainer.logger and not config.trainer.fast_dev_run:
@@ -293,6 +294,15 @@ def one_path_as_list(argv: list[str]) -> list[str]:
     given, rest = flags("data.paths").parse_known_args(argv)
     path = getattr(given, "data.paths")
     return argv if path is None or path.startswith("[") else [*rest, f"--data.paths={json.dumps([path])}"]
+
+
+def refuse_bare_weights(checkpoint: dict[str, Any], path: Path | None) -> None:
+    """Averaged weights, and checkpoints of `save_weights_only`, have no optimizer to go on with."""
+    if "optimizer_states" not in checkpoint:
+        raise ValueError(
+            f"{path} holds weights alone and no state of a training to go on with: resume from last.ckpt, or start a "
+            f"new run from these weights with --model.weights {path}."
+        )
 
 
 def stop_if_finished(trainer: Namespace, checkpoint: dict[str, Any], path: Path | None) -> None:

@@ -1,6 +1,7 @@
 """Callbacks: one duty each."""
 
 from callbacks.batch_norm import BatchNormReestimation
+from callbacks.checkpoint_averaging import CheckpointAveraging
 from callbacks.lr_decay import StepLRDecay
 from callbacks.photo_table import PhotoTable
 from callbacks.predictions import PredictionWriter
@@ -11,6 +12,7 @@ from callbacks.throughput import Throughput
 
 __all__ = [
     "BatchNormReestimation",
+    "CheckpointAveraging",
     "PhotoTable",
     "PredictionWriter",
     "Progress",

@@ -54,7 +54,8 @@ class BatchNormReestimation(pl.Callback):
                 return pl_module(images)
 
         count = min(self.batches, int(trainer.num_training_batches))
-        reestimate(pl_module, forward, islice(training_images(trainer, pl_module.device), count))
+        images = training_images(trainer, pl_module.device, trainer.current_epoch)
+        reestimate(pl_module, forward, islice(images, count))
         self.done_at = trainer.global_step
 
 
@@ -71,13 +72,15 @@ def reestimate(module: nn.Module, forward: Callable[[Tensor], Any], batches: Ite
     norms = [layer for layer in batch_norms(module) if layer.track_running_stats and layer.weight.requires_grad]
     if not norms:
         return
-    sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in norms}
+    sums = {
+        layer: torch.zeros(3, layer.num_features, dtype=torch.float64, device=layer.weight.device) for layer in norms
+    }
     before = {layer: (layer.momentum, layer.num_batches_tracked.clone()) for layer in norms}  # type: ignore[union-attr]
 
     def count(layer: Any, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].detach().double().transpose(0, 1).flatten(1)  # [C, B * H * W]
         own = torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
-        sums[layer] = sums[layer].to(values.device) + own
+        sums[layer] += own
 
     modes = {each: each.training for each in module.modules()}
     handles = [layer.register_forward_pre_hook(count) for layer in norms]
@@ -108,14 +111,16 @@ def reestimate(module: nn.Module, forward: Callable[[Tensor], Any], batches: Ite
         layer.running_var.copy_((second / n - mean.square()) * n / (n - 1))
 
 
-def training_images(trainer: pl.Trainer, device: torch.device) -> Iterator[Tensor]:
-    """The images of one more pass over the training set, augmented, on the device."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
+def training_images(trainer: pl.Trainer, device: torch.device, epoch: int) -> Iterator[Tensor]:
+    """The images of one more pass over the training set, augmented as in that epoch, on the device."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
     loader = data.train_dataloader()
     loader.trainer = None  # from the first batch on, wherever the trainer stands
-    for batch in loader:
+    loader.sampler.set_epoch(epoch)  # whose crops may have a size of their own
+    for number, batch in enumerate(loader):
         batch = data.on_before_batch_transfer(batch, 0)
         batch = data.transfer_batch_to_device(batch, device, 0)
+        data.seed_batch(epoch, number)
         yield data.on_after_batch_transfer(batch, 0)[0]
 
 

@@ -9,6 +9,8 @@ import torch
 
 from lit_models.classifier import RECORD
 
+AVERAGED_FROM = "averaged_from"  # in the record of a checkpoint whose weights are the mean of others: their names
+
 
 def claim_version(experiment: Path) -> Path:
     """Make the next version folder of an experiment; two runs that start at once get one each.
@@ -108,9 +110,14 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def saved_step(path: Path) -> tuple[int, bool]:
-    """The optimizer steps of a checkpoint, -1 where it cannot be read; of equal ones last.ckpt counts as the later."""
+    """The optimizer steps of a checkpoint; of equal ones last.ckpt counts as the later.
+
+    -1 where it cannot be read, or holds a mean of weights that no step has made.
+    """
     try:
-        return read_checkpoint(path)["global_step"], path.stem == "last"
+        checkpoint = read_checkpoint(path)
+        averaged = AVERAGED_FROM in checkpoint[RECORD]
+        return -1 if averaged else checkpoint["global_step"], path.stem == "last"
     except ValueError:
         return -1, path.stem == "last"
 

@@ -27,11 +27,13 @@ class Loaded(NamedTuple):
             size.
         labels: [B] int64.
         unreadable: files and the reasons why they could not be.
+        left_out: the places of these in the set.
     """
 
     images: Images
     labels: Tensor
     unreadable: list[tuple[str, str]]
+    left_out: list[int]
 
 
 class Draw(NamedTuple):
@@ -74,8 +76,8 @@ class TensorImages(Dataset):
 
     def fingerprint(self) -> str:
         """A hash of images and labels."""
-        content = hashlib.sha256(np.ascontiguousarray(self.labels.cpu()))
-        content.update(np.ascontiguousarray(self.images.cpu()))
+        content = hashlib.sha256(self.labels.cpu().numpy().tobytes())
+        content.update(self.images.cpu().numpy().tobytes())
         return content.hexdigest()
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "TensorImages":
@@ -289,16 +291,21 @@ class ImageData(pl.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         trainer = self.trainer
-        if trainer is not None and trainer.training:
-            # Crops, dropout and every other draw of this step follow from these numbers: a resumed run repeats them
+        if trainer is not None and trainer.training and trainer.state.fn == "fit":
             loader = trainer.train_dataloader
             assert isinstance(loader, ResumableLoader) and isinstance(loader.sampler, ExactSampler)
-            seed = mix_seed(run_seed(), loader.sampler.epoch, trainer.fit_loop.batch_idx + 1, trainer.global_rank)
-            # What torch.manual_seed does, without the devices that are not there: it takes a third of a millisecond
-            torch.default_generator.manual_seed(seed)
-            if trainer.strategy.root_device.type in ("cuda", "mps"):
-                getattr(torch, trainer.strategy.root_device.type).manual_seed(seed)
+            self.seed_batch(loader.sampler.epoch, trainer.fit_loop.batch_idx + 1)
         return batch
+
+    def seed_batch(self, epoch: int, number: int) -> None:
+        """Let crops, dropout and every other draw follow from these numbers: a resumed run repeats them."""
+        trainer = self.trainer
+        assert trainer is not None
+        seed = mix_seed(run_seed(), epoch, number, trainer.global_rank)
+        # What torch.manual_seed does, without the devices that are not there: it takes a third of a millisecond
+        torch.default_generator.manual_seed(seed)
+        if trainer.strategy.root_device.type in ("cuda", "mps"):
+            getattr(torch, trainer.strategy.root_device.type).manual_seed(seed)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch

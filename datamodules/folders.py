@@ -44,7 +44,7 @@ class ImageFiles(Dataset):
 
     def __getitems__(self, items: Sequence[Draw] | Sequence[int]) -> Loaded:
         state = torch.get_rng_state()  # with no loader processes the generator is the training's
-        images, labels, unreadable = [], [], []
+        images, labels, unreadable, left_out = [], [], [], []
         for item in items:
             place = item.place if isinstance(item, Draw) else item
             try:
@@ -57,8 +57,9 @@ class ImageFiles(Dataset):
                 labels.append(self.labels[place])
             except ValueError as error:
                 unreadable.append((os.fsdecode(self.path(place)), str(error)))
+                left_out.append(place)
         torch.set_rng_state(state)
-        return Loaded(batch(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
+        return Loaded(batch(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable, left_out)
 
     def path(self, place: int) -> bytes:
         """The file of an image."""
@@ -67,7 +68,7 @@ class ImageFiles(Dataset):
     def fingerprint(self) -> str:
         """A hash of names and labels."""
         content = hashlib.sha256(b"\n".join(self.names.tolist()))
-        content.update(np.ascontiguousarray(self.labels))
+        content.update(self.labels.tobytes())
         return content.hexdigest()
 
     def subset(self, places: np.ndarray) -> "ImageFiles":

@@ -149,8 +149,12 @@ class ImageNet(ImageData):
         sizes = partial(self.augmentation.size, size=self.train_size)
         return DrawSampler(size, sizes, self.augmentation.repeats, run_seed(), rank, world_size)
 
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        self.left_out = []
+        return super().val_dataloader()
+
     def test_dataloader(self) -> DataLoader:
-        self.left_out = 0
+        self.left_out = []
         return super().test_dataloader()
 
     def augment(self, images: Tensor) -> Tensor:
@@ -206,7 +210,9 @@ class ImageNet(ImageData):
             )
         for path, why in batch.unreadable:
             log.warning("Left out: %s: %s.", path, why)
-        self.left_out += len(batch.unreadable)
+        if not self.trainer.training:
+            self.left_out = [*self.left_out, *batch.left_out]
+            return
         # A step without images is left out, unless other devices wait for it, or a whole batch is bad
         world_size = self.trainer.world_size
         if not len(batch.labels) and (world_size > 1 or len(batch.unreadable) == self.batch_size // world_size):

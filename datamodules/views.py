@@ -152,7 +152,7 @@ class Views:
         self.protocol, self.size, self.framed, self.mirrors = protocol, size, framed, mirrors
         self.interpolation = interpolation
         self.parts = PROTOCOLS[name]
-        given = parse_lengths(protocol, lengths) if lengths else None
+        given = parse_lengths(protocol, lengths) if "@" in protocol else None
         if given and len(self.parts[0].scales) == 1 < len(given):
             raise ValueError(f"Protocol {name} looks at one scale and {protocol} names {len(given)}: give one of them.")
         usual = size if name == "center" and framed else resize if name == "center" else None

@@ -304,6 +304,8 @@ class LitClassifier(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """A result over another number of images than the set has is no result."""
         seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
+        if not seen:
+            raise ValueError(f"None of the {size:,} images of the test can be read: there is no error to tell.")
         if seen + left_out(self.trainer) != size and not limited(self.trainer):
             raise RuntimeError(
                 f"The test counted {seen:,} images, but the set has {size:,}: the errors would be wrong."
@@ -420,7 +422,10 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 def left_out(trainer: pl.Trainer) -> int:
     """How many images of the test could not be read, on all devices together, where the user wants them skipped."""
-    count = torch.tensor(len(getattr(trainer.datamodule, "left_out", ())))  # type: ignore[attr-defined]
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    places = getattr(data, "left_out", ())
+    # On the device: NCCL moves nothing else
+    count = torch.tensor(len(places), device=trainer.strategy.root_device)  # type: ignore[attr-defined]
     return int(trainer.strategy.reduce(count, reduce_op="sum"))
 
 

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from datamodules import ImageNet
+from datamodules.views import PROTOCOLS
 from tests.conftest import DIGITS, HOME, write_cifar
 
 CONFIGS = HOME / "configs"
@@ -103,7 +104,19 @@ def test_overlay_builds_over_an_experiment(run, here, path, capsys):
     overlay = yaml.safe_load(path.read_text())
     resolved = yaml.safe_load(capsys.readouterr().out)
     for name, value in overlay.get("trainer", {}).items():
-        assert resolved["trainer"][name] == value
+        if name == "callbacks+":  # behind those that are there
+            own = resolved["trainer"]["callbacks"][-len(value) :]
+            assert [callback["class_path"] for callback in own] == [callback["class_path"] for callback in value]
+        else:
+            assert resolved["trainer"][name] == value
+    for name, value in overlay.get("data", {}).get("init_args", {}).items():
+        assert resolved["data"]["init_args"][name] == value
+
+
+def test_every_protocol_has_an_overlay():
+    overlays = {path.stem: yaml.safe_load(path.read_text()) for path in OVERLAYS}
+    for name in PROTOCOLS.keys() - {"center"}:
+        assert overlays[name] == {"data": {"init_args": {"protocol": name}}}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS + OVERLAYS, ids=name_of)

@@ -1,0 +1,129 @@
+"""What a test keeps of every image."""
+
+import json
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import datamodules
+from callbacks.predictions import Predictions, file_hash, predictions_path
+from tests.conftest import DIGITS, TINY
+from tests.test_ddp import TWO, type_it
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of photos of several shapes, train/ and val/, one of them broken."""
+    root = tmp_path / "photos"
+    for place in range(12):
+        path = root / ("train", "val")[place % 2] / ("cat", "dog")[place % 4 // 2] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((40 + 3 * place, 50), 60).convert("RGB").save(path)
+    return root
+
+
+OF_PHOTOS = ["--data", "datamodules.ImageNet", "--data.size", 32, "--data.batch_size", 6, "--data.num_workers", 0]
+
+
+def test_predictions_are_those_of_the_net(run, tiny_run):
+    run("test", "--ckpt_path", tiny_run)
+    kept = Predictions.read(tiny_run / "predictions-best-center.npz")
+    checkpoint = tiny_run / "checkpoints/best.ckpt"
+    assert predictions_path(checkpoint, "center") == (tiny_run / "predictions-best-center.npz").absolute()
+    model = lightning.LightningModule.load_from_checkpoint(checkpoint, weights_only=True).eval()
+    data = datamodules.Synthetic(classes=6, size=16, train_size=32, val_size=8, test_size=11)
+    data.setup("test")
+    images, labels = data.on_after_batch_transfer((data.test_set.images, data.test_set.labels), 0)
+    with torch.no_grad():
+        expected = model.log_probabilities(images).numpy()
+    assert kept.log_probabilities.dtype == np.float16 and kept.log_probabilities.shape == (11, 6)
+    assert np.allclose(kept.log_probabilities, expected, atol=2e-2, rtol=2e-3)
+    assert np.allclose(np.exp(kept.normalised()).sum(1), 1, atol=1e-6)
+    assert kept.labels.tolist() == labels.tolist() and kept.places.tolist() == list(range(11))
+    assert (kept.protocol, kept.views, kept.complete, len(kept.files)) == ("center", 1, True, 0)
+    assert kept.checkpoint_hash == file_hash(checkpoint) and kept.checkpoint == str(checkpoint.absolute())
+    assert kept.class_names.tolist() == [f"class {k}" for k in range(6)]
+    other = Predictions.read(tiny_run / "predictions-best-center.npz")
+    run("test", "--ckpt_path", tiny_run, "--data.test_size", 10)
+    assert Predictions.read(tiny_run / "predictions-best-center.npz").data_hash != other.data_hash
+
+
+def test_every_protocol_leaves_its_own_files(run, tiny_run):
+    for protocol in ("ten_crop", "dense@24", "dense+multi_crop"):
+        run("test", "--ckpt_path", tiny_run, "--data.protocol", protocol)
+        result = json.loads((tiny_run / f"test-best-{protocol}.json").read_text())
+        kept = Predictions.read(tiny_run / f"predictions-best-{protocol}.npz")
+        assert result["protocol"] == kept.protocol == protocol and result["images"] == len(kept.labels) == 11
+        error = (kept.log_probabilities.argmax(1) != kept.labels).mean()
+        assert result["metrics"]["test/top1_error"] == pytest.approx(error)
+    assert kept.views == 156
+
+
+def test_validation_images_have_files_of_their_own(run, tiny_run):
+    run("validate", "--ckpt_path", tiny_run)
+    kept = Predictions.read(tiny_run / "val_predictions-best-center.npz")
+    assert len(kept.labels) == 8
+    assert not list(tiny_run.glob("predictions-*"))
+
+
+def test_a_part_of_the_set_replaces_no_whole_one(run, tiny_run):
+    run("test", "--ckpt_path", tiny_run)
+    before = (tiny_run / "predictions-best-center.npz").read_bytes()
+    run("test", "--ckpt_path", tiny_run, "--trainer.limit_test_batches", 1)
+    assert (tiny_run / "predictions-best-center.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("protocol", ["center", "crops_144", "dense"])
+def test_files_are_named_and_broken_ones_left_out(run, here, photos, protocol):
+    run("fit", "--config", DIGITS, *OF_PHOTOS, "--data.root", photos, "--trainer.max_epochs", 1)
+    (photos / "val" / "dog" / "3.png").write_bytes(b"broken")
+    folder = Path("runs/digits/resnet20/version_0")
+    run("test", "--ckpt_path", folder, "--data.on_bad_image", "skip", "--data.protocol", protocol)
+    kept = Predictions.read(folder / f"predictions-best-{protocol}.npz")
+    assert kept.files.tolist() == ["cat/1.png", "cat/5.png", "cat/9.png", "dog/11.png", "dog/7.png"]
+    assert kept.labels.tolist() == [0, 0, 0, 1, 1] and kept.places.tolist() == [0, 1, 2, 3, 5]
+    assert not kept.complete and json.loads((folder / f"test-best-{protocol}.json").read_text())["partial"]
+
+
+def test_two_processes_leave_the_same_file(run, tiny_run):
+    run("test", "--ckpt_path", tiny_run, "--data.protocol", "ten_crop")
+    path = tiny_run / "predictions-best-ten_crop.npz"
+    alone = Predictions.read(path)
+    path.unlink()
+    done = type_it("test", "--ckpt_path", tiny_run, "--data.protocol", "ten_crop", *TWO, "--data.batch_size", 2)
+    assert done.returncode == 0, done.stderr
+    together = Predictions.read(path)
+    assert np.allclose(alone.log_probabilities, together.log_probabilities, atol=2e-2)
+    for name in ("places", "labels", "class_names"):
+        assert np.array_equal(getattr(alone, name), getattr(together, name))
+    assert alone.data_hash == together.data_hash and alone.checkpoint_hash == together.checkpoint_hash
+
+
+def test_a_file_that_is_cut_off_gets_a_sentence(run, tiny_run):
+    run("test", "--ckpt_path", tiny_run)
+    path = tiny_run / "predictions-best-center.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="is no whole file of predictions"):
+        Predictions.read(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data.protocol", "ten_corp"], "There is no protocol ten_corp"),
+        (["--data.protocol", "ten_crop@8"], "cut views of 16 px out of images whose shorter side is 8 px"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_said_in_one_sentence(fails, tiny_run, flags, message):
+    assert message in fails("test", "--ckpt_path", tiny_run, *flags)
+    assert not list(tiny_run.glob("*test-*")) and not list(tiny_run.glob("*.npz"))
+
+
+def test_tiny_has_no_protocol_in_training(run, here):
+    run("fit", "--config", DIGITS, *TINY, "--data.protocol", "ten_crop", "--trainer.max_epochs", 1)
+    run("validate", "--ckpt_path", "runs/digits/resnet20")
+    assert Path("runs/digits/resnet20/version_0/val_predictions-best-ten_crop.npz").is_file()
