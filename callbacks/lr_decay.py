@@ -5,6 +5,7 @@ from bisect import bisect_right
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 
 class StepLRDecay(pl.Callback):
@@ -71,6 +72,11 @@ class StepLRDecay(pl.Callback):
             )
         if sum(isinstance(callback, StepLRDecay) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
             raise ValueError("There are two StepLRDecay callbacks, of which the last would win: remove one of them.")
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                "StepLRDecay and StochasticWeightAveraging would both set the learning rate: average with "
+                "configs/overlays/average_last.yaml instead, or take StepLRDecay out of the experiment."
+            )
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])  # a resumed optimizer brings its own

@@ -425,11 +425,12 @@ def left_out(trainer: pl.Trainer) -> int:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     places = getattr(data, "left_out", ())
     # On the device: NCCL moves nothing else
-    count = torch.tensor(len(places), device=trainer.strategy.root_device)  # type: ignore[attr-defined]
+    count = torch.tensor(len(places), device=trainer.strategy.root_device)
     return int(trainer.strategy.reduce(count, reduce_op="sum"))
 
 
 def limited(trainer: pl.Trainer) -> bool:
-    """Whether the trainer was told to test a part of the set only."""
-    limit = trainer.limit_test_batches  # 1.0 is all of them, 1 is one batch
+    """Whether the trainer was told to test, or to validate, a part of the set only."""
+    # 1.0 is all of them, 1 is one batch
+    limit = trainer.limit_val_batches if trainer.state.fn == "validate" else trainer.limit_test_batches
     return bool(trainer.fast_dev_run) or limit != 1.0 or isinstance(limit, int)  # type: ignore[attr-defined]
