@@ -5,6 +5,8 @@ import json
 import math
 import pickle
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from datamodules.base import DrawSampler
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Picture
 from datamodules.imagenet import MEAN, STD
-from datamodules.imagenet import main as imagenet
+from datamodules.imagenet.__main__ import main as imagenet
+from tests.conftest import HOME
 from tests.test_decode import encoded, gap, photo, turned
 from tests.test_resume import same
 
@@ -931,14 +934,23 @@ def test_an_interrupted_copy_goes_on(source, tmp_path):
 def test_what_cannot_be_read_is_listed_and_the_rest_is_copied(source, tmp_path):
     (source / "train" / "ape" / "0.jpg").write_bytes(b"")
     (source / "train" / "bear" / "0.jpg").write_text("no image")
+    small = source / "train" / "bear" / "small.jpg"  # would be copied as it is
+    small.write_bytes(small.read_bytes()[:-100])
     with pytest.raises(SystemExit) as stop:
         resize(source, tmp_path / "copy", "--shorter_side", 32)
     assert isinstance(stop.value.code, str)  # which Python prints on stderr, and exits with 1
     first, *lines = stop.value.code.splitlines()
-    assert first == "error: 2 images could not be read and are not in the copy:"
+    assert first == "error: 3 images could not be read and are not in the copy:"
     assert lines[0] == f"{source / 'train' / 'ape' / '0.jpg'}: the file is empty" and "no format" in lines[1]
+    assert lines[2].startswith(f"{small}: ") and "truncated" in lines[2]
     files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
-    assert len(files) == 8 and not [path for path in files if path.suffix == ".part"]
+    assert len(files) == 7 and not [path for path in files if path.suffix == ".part"]
+
+
+def test_the_command_that_copies_says_nothing_but_its_own(source, tmp_path):
+    command = [sys.executable, "-m", "datamodules.imagenet", "resize", source, tmp_path / "copy", "--workers", "2"]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True)
+    assert "arning" not in done.stderr and "is complete" in done.stdout
 
 
 def test_folders_behind_links_are_in_the_copy(source, tmp_path):
