@@ -72,6 +72,11 @@ class TensorImages(Dataset):
         return TensorImages(self.images[indices], self.labels[indices])
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, for a sentence: "1 image", "2,000 images"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split the places 0..N-1 in two, each class in proportion to its share.
 
@@ -205,6 +210,7 @@ class ImageData(pl.LightningDataModule):
     class_names: list[str]
     preprocessing: dict[str, Any]
     protocol = "center"  # how a test looks at an image: named in the results
+    can_test = True  # whether there are images for a test
     left_out = 0  # images of this process's share of a test that could not be read
 
     train_set: Dataset

@@ -176,8 +176,11 @@ def test_checkpoints_are_found_by_file_version_and_experiment(tmp_path):
     assert find_checkpoint(at(0, "best"), "fit") == at(0, "best")
     assert version_folder(at(0, "best")) == tmp_path / "version_0"
     assert version_folder(Path("/somewhere/x.ckpt")) is None
+    (tmp_path / "version_11" / "config.yaml").touch()  # the run was stopped in its first epoch
+    assert find_checkpoint(tmp_path, "fit") == at(10, "last")
     for wrong, message in (
-        (tmp_path / "version_11", "holds no checkpoint"),
+        (tmp_path / "version_11", "its run was stopped before the first one, so start it anew"),
+        (tmp_path / "version_11" / "checkpoints", "should be an experiment folder"),
         (tmp_path / "no", "There is no checkpoint"),
     ):
         with pytest.raises(FileNotFoundError, match=message):

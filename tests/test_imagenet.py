@@ -188,11 +188,14 @@ def test_held_back_images_are_looked_at_as_in_evaluation(photos):
     assert torch.equal(images[2], CentreCrop(30, 24)(Picture(place))) and labels.tolist() == [0, 0, 1, 2]
 
 
-def test_val_size_0_leaves_validation_out(photos, fails, run):
+def test_val_size_0_leaves_validation_out(photos, fails, run, capsys):
     data = ImageNet(photos / "train", val_size=0)
     data.setup("fit")
     assert data.val_set is None and data.val_dataloader() == [] and len(data.train_set) == 22
     run(*fit(photos / "train", "--data.val_size", 0, "--trainer.callbacks", "[]"))
+    printed = capsys.readouterr().out
+    assert "no images to test it on" in printed and "main.py test" not in printed
+    assert "python main.py predict --ckpt_path runs/photos/net/version_0 --data.paths" in printed
     said = fails("test", "--ckpt_path", "runs/photos/net/version_0")
     assert "no images to test on" in said and "val_size is 0" in said
 

@@ -128,6 +128,7 @@ class ImageNet(ImageData):
             self.test_set = self.val_set
             self._say(f"test: the {len(rest):,} images of {self.train_folder} that were held back for validation")
             return
+        self.can_test = test is not None or self.val_set is not None
         where = "" if self.val_set is None else f"{len(rest):,} of them held back" if held_back else f"those in {val}"
         same = "" if test or (held_back and val) or not where else ", which a test would read too"
         self._say(
