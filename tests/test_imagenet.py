@@ -764,14 +764,18 @@ def test_unreadable_validation_images_stop_the_run(fails, photos):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_left_out_on_demand_and_the_test_says_so(run, photos, workers, caplog):
+def test_unreadable_images_are_left_out_on_demand_and_the_test_says_so(run, photos, workers, caplog, capsys):
     bad = spoil(photos)
     (photos / "val" / "cat" / "1.jpg").write_bytes(b"")
     flags = ["--data.on_bad_image", "skip", "--data.num_workers", workers]
-    run(*fit(photos, *flags))
+    run(*fit(photos, *flags, "--trainer.max_epochs", 3))
     for name in bad:
-        assert f"Left out: {photos / 'train' / name}: " in caplog.text
+        assert caplog.text.count(f"Left out: {photos / 'train' / name}: ") == 1  # not in every epoch
+    assert "Data: left out 4 files that could not be read\n" in capsys.readouterr().out
+    caplog.clear()
     run("test", "--ckpt_path", "runs/photos/net")
+    assert "Data: left out 1 file that could not be read\n" in capsys.readouterr().out
+    assert caplog.text.count("Left out: ") == 1
     result = json.loads(Path("runs/photos/net/version_0/test-best-center.json").read_text())
     assert result["images"] == 8 and result["partial"] is True
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
-from datamodules.base import Batch, DrawSampler, ExactSampler, ImageData, Loaded, run_seed
+from datamodules.base import Batch, DrawSampler, ExactSampler, ImageData, Loaded, counted, run_seed
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Interpolation
 from datamodules.folders import (
@@ -105,6 +105,7 @@ class ImageNet(ImageData):
         }
         self.train_size, self.val_size, self.split_seed = size, val_size, split_seed
         self.on_bad_image = on_bad_image
+        self.told: set[str] = set()  # files that this process has left out
         alphas = ((v2.MixUp, self.augmentation.mixup), (v2.CutMix, self.augmentation.cutmix))
         self.mixes = [mix(alpha=alpha, num_classes=self.num_classes) for mix, alpha in alphas if alpha]
         self.look = CentreCrop(resize, eval_size, interpolation)
@@ -145,6 +146,17 @@ class ImageNet(ImageData):
     def test_dataloader(self) -> DataLoader:
         self.left_out = 0
         return super().test_dataloader()
+
+    def teardown(self, stage: str) -> None:
+        """Say how many files all processes together have left out."""
+        if self.trainer is None or self.on_bad_image == "stop":
+            return
+        told = [self.told] * self.trainer.world_size
+        if len(told) > 1:
+            torch.distributed.all_gather_object(told, self.told)
+        if count := len(set().union(*told)):
+            self._say(f"left out {counted(count, 'file')} that could not be read")
+        self.told = set()
 
     def augment(self, images: Tensor) -> Tensor:
         how = self.augmentation
@@ -198,7 +210,9 @@ class ImageNet(ImageData):
                 "remove them, or go on without them: --data.on_bad_image skip."
             )
         for path, why in batch.unreadable:
-            log.warning("Left out: %s: %s.", path, why)
+            if path not in self.told:  # once, and not in every epoch
+                log.warning("Left out: %s: %s.", path, why)
+            self.told.add(path)
         self.left_out += len(batch.unreadable)
         # A step without images is left out, unless other devices wait for it, or a whole batch is bad
         world_size = self.trainer.world_size
