@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -32,6 +33,7 @@ from callbacks.run_directory import (
     version_folder,
 )
 from datamodules import Photos
+from datamodules.base import counted
 from lit_models import LitClassifier
 from lit_models.classifier import RECORD
 from sentences import is_for_user, known_names, sentence
@@ -177,7 +179,9 @@ class CommandLine(LightningCLI):
             check_weights(self.model, self.checkpoint["state_dict"], self.checkpoint_path)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)
             self.config_init[self.subcommand].weights_only = True
-            if self.subcommand != "fit":
+            if self.subcommand == "fit":
+                self.model.steps_planned = cycle(self.checkpoint)[1]
+            else:
                 print(f"Checkpoint: {self.checkpoint_path} ({type(self.model).__name__})", flush=True)
             self.checkpoint = {}  # the file is mapped into memory; let go of it
 
@@ -310,16 +314,30 @@ def stop_if_finished(trainer: Namespace, checkpoint: dict[str, Any], path: Path 
     loop = checkpoint["loops"]["fit_loop"]
     whole = loop["epoch_loop.batch_progress"]["is_last_batch"]  # max_steps may have ended the run inside an epoch
     epochs = loop["epoch_progress"]["current"]["processed"] - (not whole)
-    for name, done, wanted in (
-        ("max_epochs", epochs, trainer.max_epochs),
-        ("max_steps", checkpoint["global_step"], trainer.max_steps),
+    taken, planned = cycle(checkpoint)
+    for thing, done, wanted in (
+        ("epoch", epochs, trainer.max_epochs),
+        ("step", checkpoint["global_step"], trainer.max_steps),
     ):
-        if wanted is not None and 0 <= wanted <= done:
-            print(
-                f"Nothing to do: the run of {path} has finished {done} of {wanted} {name.removeprefix('max_')}. "
-                f"To train further, give a larger --trainer.{name}."
+        if wanted is None or not 0 <= wanted <= done:
+            continue
+        further = f"give a larger --trainer.max_{thing}s."
+        if planned is not None and planned <= taken:
+            further = (
+                f"start a new run from its weights, with --model.weights {shlex.quote(str(path))}: the cycle of its "
+                "learning rate is over and cannot be made longer."
             )
-            sys.exit(0)
+        print(
+            f"Nothing to do: the run of {path} has finished {done:,} of {counted(wanted, thing)}. "
+            f"To train further, {further}"
+        )
+        sys.exit(0)
+
+
+def cycle(checkpoint: dict[str, Any]) -> tuple[int, int | None]:
+    """How many steps a schedule has taken, and for how many it was laid out: None for one without an end."""
+    states = checkpoint["lr_schedulers"] or [{}]
+    return states[0].get("last_epoch", 0), states[0].get("total_steps")
 
 
 def refuse_other_model(config: Namespace, old: dict[str, Any]) -> None:

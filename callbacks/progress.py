@@ -18,6 +18,7 @@ class Progress(TQDMProgressBar):
         super().__init__(refresh_rate=10)
         self.lines = not sys.stdout.isatty()
         self.epoch_start = self.last_line = time.monotonic()
+        self.validated = False  # in this epoch
         if self.lines:
             self.disable()
 
@@ -36,6 +37,7 @@ class Progress(TQDMProgressBar):
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer)
         self.epoch_start = self.last_line = time.monotonic()
+        self.validated = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         super().on_train_batch_end(trainer, pl_module, *args)
@@ -43,8 +45,9 @@ class Progress(TQDMProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        metrics = trainer.callback_metrics
-        parts = [f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics]
+        metrics = trainer.callback_metrics  # which keeps those of the last validation, however long ago
+        shown = [name for name in SHOWN if name in metrics and (self.validated or not name.startswith("val/"))]
+        parts = [f"{name} {float(metrics[name]):.4f}" for name in shown]
         if "train/images_per_s" in metrics:
             parts.append(f"{float(metrics['train/images_per_s']):,.0f} images/s")
         self._line(trainer, f"{where(trainer)}  {'  '.join(parts)}  {time.monotonic() - self.epoch_start:.1f} s")
@@ -53,6 +56,10 @@ class Progress(TQDMProgressBar):
         super().on_validation_batch_end(trainer, *args)
         if not trainer.sanity_checking:
             self._line_if_due(trainer, "validation batch", args[3] + 1, self.total_val_batches_current_dataloader)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self.validated = not trainer.sanity_checking
 
     def on_test_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         super().on_test_batch_end(trainer, *args)

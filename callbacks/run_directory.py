@@ -95,6 +95,10 @@ def find_checkpoint(path: Path, verb: str) -> Path:
             return best
         if latest := latest_checkpoint(folder / "checkpoints"):
             return latest
+    if any((folder / "config.yaml").is_file() for folder in (path, *path.glob("version_*"))):
+        raise FileNotFoundError(
+            f"The folder {path} holds no checkpoint: its run was stopped before the first one, so start it anew."
+        )
     raise FileNotFoundError(
         f"The folder {path} holds no checkpoint: it should be an experiment folder, or a version folder with "
         "checkpoints/last.ckpt in it."

@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks.run_directory import beside, free_name, latest_checkpoint, saved_step
+from callbacks.run_directory import beside, free_name, saved_step
 from callbacks.run_logger import RunLogger
 from lit_models.classifier import left_out, limited
 
@@ -27,6 +27,7 @@ class RunRecord(SaveConfigCallback):
     """
 
     resumed_step: int | None = None
+    begun = False  # whether a batch was trained on
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
@@ -67,15 +68,26 @@ class RunRecord(SaveConfigCallback):
                 if isinstance(logger, RunLogger):
                     logger.cut(self.resumed_step)
             set_later_aside(folder / "checkpoints", self.resumed_step)
-        self.resumed_step = None
+        self.resumed_step, self.begun = None, True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (folder := run_folder(trainer)) and trainer.is_global_zero:
-            print(f"Trained. To test it:\n  python main.py test --ckpt_path {shlex.quote(str(folder))}", flush=True)
+        folder = run_folder(trainer)
+        if not trainer.is_global_zero or folder is None or not has_checkpoint(folder):
+            return
+        given = f"--ckpt_path {shlex.quote(str(folder))}"
+        if getattr(trainer.datamodule, "can_test", True):  # type: ignore[attr-defined]
+            print(f"Trained. To test it:\n  python main.py test {given}", flush=True)
+        else:
+            command = f"python main.py predict {given} --data.paths '[photo.jpg, folder/]'"
+            print(f"Trained. There are no images to test it on; to use it:\n  {command}", flush=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         folder = run_folder(trainer)
-        if trainer.is_global_zero and folder and latest_checkpoint(folder / "checkpoints"):
+        if not trainer.is_global_zero or folder is None or not (folder / self.config_filename).exists():
+            return  # refused before anything was written
+        if not has_checkpoint(folder):
+            print(f"Stopped before the first checkpoint: there is nothing to resume from in {folder}.", flush=True)
+        elif self.begun:
             print(f"Stopped. To go on:\n  python main.py fit --ckpt_path {shlex.quote(str(folder))}", flush=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -134,6 +146,11 @@ def run_folder(trainer: pl.Trainer) -> Path | None:
         if isinstance(logger, RunLogger):
             return Path(logger.log_dir)
     return None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has saved anything to resume from or to test."""
+    return any((folder / "checkpoints").glob("*.ckpt"))
 
 
 def rebase(state: dict[str, Any], old: Path, new: Path) -> None:

@@ -85,6 +85,11 @@ class TensorImages(Dataset):
         return TensorImages(self.images[indices], self.labels[indices])
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, for a sentence: "1 image", "2,000 images"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split the places 0..N-1 in two, each class in proportion to its share.
 
@@ -222,6 +227,7 @@ class ImageData(pl.LightningDataModule):
     framed = True  # images come at the net's own size: crops of another place need a margin, see `Views`
     mirrors = True  # mirror images show the same classes
     left_out: Sequence[int] = ()  # places of those images of this process's share of a test that could not be read
+    can_test = True  # whether there are images for a test
 
     train_set: Dataset
     val_set: Dataset | None

@@ -59,11 +59,12 @@ def shrink_file(path: Path, source: Path, target: Path, shorter_side: int, quali
             height, width = picture.height, picture.width
             ratio = min(1.0, shorter_side / min(height, width))
             size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+            pixels = picture.crop((0, 0, height, width), size)  # also of what is copied as it is: it may be broken
             if size == (height, width) and picture.is_jpeg:
                 part.write_bytes(picture.data)
             else:
-                pixels = picture.crop((0, 0, height, width), size).permute(1, 2, 0).contiguous().numpy()
-                part.write_bytes(simplejpeg.encode_jpeg(pixels, quality, colorsubsampling="420"))
+                rows = pixels.permute(1, 2, 0).contiguous().numpy()
+                part.write_bytes(simplejpeg.encode_jpeg(rows, quality, colorsubsampling="420"))
         part.replace(to)
     except ValueError as error:
         return f"{path}: {error}"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -104,6 +105,7 @@ class LitClassifier(pl.LightningModule):
         self.net = net.to(memory_format=self.memory_format)
         self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
+        self.steps_planned: int | None = None  # of the cycle that a resumed run is in; the command line fills it in
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
         self.whole_batch = 0  # images in the largest batch that was evaluated
         self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
@@ -231,7 +233,7 @@ class LitClassifier(pl.LightningModule):
         config: dict[str, Any] = {"interval": self.lr_interval, "monitor": "val/loss"}
         if getattr(self.lr_scheduler, "keywords", {}).get("total_steps", 0) is None:
             # OneCycleLR from a YAML file, which cannot know how many steps the data make
-            total_steps = int(self.trainer.estimated_stepping_batches)
+            total_steps = int(steps_of_run(self.trainer))
             config["scheduler"] = self.lr_scheduler(optimizer, total_steps=total_steps)  # type: ignore[call-arg]
         else:
             config["scheduler"] = self.lr_scheduler(optimizer)
@@ -255,6 +257,7 @@ class LitClassifier(pl.LightningModule):
         self.check_size(size, training=False)
         if self.trainer.state.fn == "fit":
             self.check_size(getattr(data, "train_size", size), training=True)
+            self._refuse_a_longer_cycle(self.steps_planned)
 
     def setup(self, stage: str) -> None:
         if self.compile_net:
@@ -282,13 +285,10 @@ class LitClassifier(pl.LightningModule):
         self.logged.clear()
 
     def on_train_start(self) -> None:
+        if any(isinstance(each, StochasticWeightAveraging) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
+            return  # the epoch that it adds takes no step
         for config in self.trainer.lr_scheduler_configs:
-            planned, steps = getattr(config.scheduler, "total_steps", None), self.trainer.estimated_stepping_batches
-            if planned is not None and self.lr_interval == "step" and planned < steps:
-                raise ValueError(
-                    f"{type(config.scheduler).__name__} was laid out for {planned:,} steps and this run takes "
-                    f"{steps:,}: a cycle cannot be made longer once it has begun, so start a new run."
-                )
+            self._refuse_a_longer_cycle(getattr(config.scheduler, "total_steps", None))
 
     def on_validation_start(self) -> None:
         """Let every process validate the running statistics of the first one, which are those that are saved."""
@@ -313,6 +313,14 @@ class LitClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[RECORD] = self.record
+
+    def _refuse_a_longer_cycle(self, planned: int | None) -> None:
+        if planned is None or self.lr_interval != "step" or planned >= (steps := steps_of_run(self.trainer)):
+            return
+        raise ValueError(
+            f"The cycle of the learning rate was laid out for {planned:,} steps and this run takes {steps:,}: it "
+            "cannot be made longer once it has begun, so start a new run, from its weights with --model.weights FILE."
+        )
 
     def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         for name, metric in getattr(self, f"{stage}_metrics").items():
@@ -402,6 +410,21 @@ def operate(
         swap_activation(net, activation)
     if dropout is not None:
         swap_dropout(net, dropout)
+
+
+def steps_of_run(trainer: pl.Trainer) -> int | float:
+    """The optimizer steps of a whole run.
+
+    For our data modules without `trainer.estimated_stepping_batches`, which waits for the other processes and builds
+    the loaders: a resumed run's would never get back the state by which they refuse other batches inside an epoch.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    if not hasattr(data, "preprocessing") or trainer.max_epochs == -1:
+        return trainer.estimated_stepping_batches
+    batches, limit = len(data.train_dataloader()), trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def max_difference(first: dict[str, list[float]], second: dict[str, list[float]]) -> float:

@@ -133,6 +133,21 @@ def test_throughput_counts_images_over_time(tmp_path, monkeypatch):
     assert trainer.callback_metrics["train/images_per_s"] == 3.0
 
 
+@pytest.mark.parametrize(
+    ("flags", "validated"),
+    [
+        (["check_val_every_n_epoch", 2], [False, True, False, True]),
+        (["check_val_every_n_epoch", 3], [False, False, True, False]),
+        (["limit_val_batches", 0], [False] * 4),
+        (["val_check_interval", 0.5], [True] * 4),
+    ],
+)
+def test_a_line_of_progress_shows_validation_only_of_its_own_epoch(run, here, capsys, flags, validated):
+    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 4, f"--trainer.{flags[0]}", flags[1])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "train/loss" in line]
+    assert ["val/loss" in line and "val/top1_error" in line for line in lines] == validated
+
+
 def test_cutting_metrics_keeps_what_was_cut(tmp_path):
     logger = RunLogger(save_dir=tmp_path, name="x", version=0)
     for step in range(6):
@@ -176,8 +191,11 @@ def test_checkpoints_are_found_by_file_version_and_experiment(tmp_path):
     assert find_checkpoint(at(0, "best"), "fit") == at(0, "best")
     assert version_folder(at(0, "best")) == tmp_path / "version_0"
     assert version_folder(Path("/somewhere/x.ckpt")) is None
+    (tmp_path / "version_11" / "config.yaml").touch()  # the run was stopped in its first epoch
+    assert find_checkpoint(tmp_path, "fit") == at(10, "last")
     for wrong, message in (
-        (tmp_path / "version_11", "holds no checkpoint"),
+        (tmp_path / "version_11", "its run was stopped before the first one, so start it anew"),
+        (tmp_path / "version_11" / "checkpoints", "should be an experiment folder"),
         (tmp_path / "no", "There is no checkpoint"),
     ):
         with pytest.raises(FileNotFoundError, match=message):

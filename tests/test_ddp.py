@@ -27,6 +27,7 @@ def type_it(*args: object) -> subprocess.CompletedProcess[str]:
 def test_two_processes_share_one_run_and_count_each_image_once(here):
     done = type_it("fit", "--config", DIGITS, *TINY, *TWO, "--trainer.max_epochs", 1)
     assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
     assert [p.name for p in Path("runs/digits/resnet20").iterdir()] == ["version_0"]
     checkpoint = torch.load("runs/digits/resnet20/version_0/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 4  # 32 images in batches of 8 over both: 4 each

@@ -5,6 +5,8 @@ import json
 import math
 import pickle
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from datamodules.base import DrawSampler
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Picture
 from datamodules.imagenet import MEAN, STD
-from datamodules.imagenet import main as imagenet
+from datamodules.imagenet.__main__ import main as imagenet
+from tests.conftest import HOME
 from tests.test_decode import encoded, gap, photo, turned
 from tests.test_resume import same
 
@@ -185,11 +188,14 @@ def test_held_back_images_are_looked_at_as_in_evaluation(photos):
     assert torch.equal(images[2], CentreCrop(30, 24)(Picture(place))) and labels.tolist() == [0, 0, 1, 2]
 
 
-def test_val_size_0_leaves_validation_out(photos, fails, run):
+def test_val_size_0_leaves_validation_out(photos, fails, run, capsys):
     data = ImageNet(photos / "train", val_size=0)
     data.setup("fit")
     assert data.val_set is None and data.val_dataloader() == [] and len(data.train_set) == 22
     run(*fit(photos / "train", "--data.val_size", 0, "--trainer.callbacks", "[]"))
+    printed = capsys.readouterr().out
+    assert "no images to test it on" in printed and "main.py test" not in printed
+    assert "python main.py predict --ckpt_path runs/photos/net/version_0 --data.paths" in printed
     said = fails("test", "--ckpt_path", "runs/photos/net/version_0")
     assert "no images to test on" in said and "val_size is 0" in said
 
@@ -758,14 +764,18 @@ def test_unreadable_validation_images_stop_the_run(fails, photos):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_left_out_on_demand_and_the_test_says_so(run, photos, workers, caplog):
+def test_unreadable_images_are_left_out_on_demand_and_the_test_says_so(run, photos, workers, caplog, capsys):
     bad = spoil(photos)
     (photos / "val" / "cat" / "1.jpg").write_bytes(b"")
     flags = ["--data.on_bad_image", "skip", "--data.num_workers", workers]
-    run(*fit(photos, *flags))
+    run(*fit(photos, *flags, "--trainer.max_epochs", 3))
     for name in bad:
-        assert f"Left out: {photos / 'train' / name}: " in caplog.text
+        assert caplog.text.count(f"Left out: {photos / 'train' / name}: ") == 1  # not in every epoch
+    assert "Data: left out 4 files that could not be read\n" in capsys.readouterr().out
+    caplog.clear()
     run("test", "--ckpt_path", "runs/photos/net")
+    assert "Data: left out 1 file that could not be read\n" in capsys.readouterr().out
+    assert caplog.text.count("Left out: ") == 1
     result = json.loads(Path("runs/photos/net/version_0/test-best-center.json").read_text())
     assert result["images"] == 8 and result["partial"] is True
 
@@ -931,14 +941,23 @@ def test_an_interrupted_copy_goes_on(source, tmp_path):
 def test_what_cannot_be_read_is_listed_and_the_rest_is_copied(source, tmp_path):
     (source / "train" / "ape" / "0.jpg").write_bytes(b"")
     (source / "train" / "bear" / "0.jpg").write_text("no image")
+    small = source / "train" / "bear" / "small.jpg"  # would be copied as it is
+    small.write_bytes(small.read_bytes()[:-100])
     with pytest.raises(SystemExit) as stop:
         resize(source, tmp_path / "copy", "--shorter_side", 32)
     assert isinstance(stop.value.code, str)  # which Python prints on stderr, and exits with 1
     first, *lines = stop.value.code.splitlines()
-    assert first == "error: 2 images could not be read and are not in the copy:"
+    assert first == "error: 3 images could not be read and are not in the copy:"
     assert lines[0] == f"{source / 'train' / 'ape' / '0.jpg'}: the file is empty" and "no format" in lines[1]
+    assert lines[2].startswith(f"{small}: ") and "truncated" in lines[2]
     files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
-    assert len(files) == 8 and not [path for path in files if path.suffix == ".part"]
+    assert len(files) == 7 and not [path for path in files if path.suffix == ".part"]
+
+
+def test_the_command_that_copies_says_nothing_but_its_own(source, tmp_path):
+    command = [sys.executable, "-m", "datamodules.imagenet", "resize", source, tmp_path / "copy", "--workers", "2"]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True)
+    assert "arning" not in done.stderr and "is complete" in done.stdout
 
 
 def test_folders_behind_links_are_in_the_copy(source, tmp_path):

@@ -4,11 +4,12 @@ import csv
 import shutil
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
 
-from tests.conftest import DIGITS, TINY
+from tests.conftest import DIGITS, TINY, Run
 
 EXPERIMENT = """
 model:
@@ -28,6 +29,22 @@ trainer:
         every_n_train_steps: 1
         save_top_k: -1
         auto_insert_metric_name: false
+"""
+
+
+CYCLE = """
+model:
+  class_path: tests.dropout_net.LitDropoutNet
+  init_args:
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
+    lr_scheduler: {class_path: torch.optim.lr_scheduler.OneCycleLR, init_args: {max_lr: 0.4, total_steps: null}}
+    lr_interval: step
+data: {class_path: tests.dropout_net.JitteredNoise}
+trainer:
+  max_epochs: 3
+  callbacks+:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {filename: "step-{step}", every_n_train_steps: 1, save_top_k: -1, auto_insert_metric_name: false}
 """
 
 
@@ -149,6 +166,37 @@ def test_a_finished_run_is_left_as_it_is(run, tiny_run, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.is_file()}
 
 
+class Stop(pl.Callback):
+    """Ends a run with an error, as a full disk or Ctrl-C would, after so many batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        if trainer.global_step == self.batches:
+            raise ValueError("stopped")
+
+
+def test_a_run_stopped_before_its_first_checkpoint_says_that_it_cannot_be_resumed(run, here, capsys):
+    for batches, said in ((2, "Stopped before the first checkpoint"), (5, "Stopped. To go on:")):
+        with pytest.raises(SystemExit):
+            run("fit", "--config", DIGITS, *TINY, "--trainer.callbacks+=tests.test_resume.Stop",
+                f"--trainer.callbacks.batches={batches}")  # fmt: skip
+        assert said in capsys.readouterr().out
+    folders = [Path(f"runs/digits/resnet20/version_{k}") for k in (0, 1)]
+    assert (folders[0] / "config.yaml").is_file() and not list(folders[0].rglob("*.ckpt"))
+    shutil.move(folders[0], folders[0].with_name("version_2"))  # the newest
+    with pytest.raises(SystemExit, match="stopped"):
+        run("fit", "--ckpt_path", "runs/digits/resnet20")
+    assert "Run directory: " + str(folders[1].absolute()) in capsys.readouterr().out
+
+
+def test_what_is_refused_before_it_began_is_not_called_stopped(run, tiny_run, capsys):
+    with pytest.raises(SystemExit, match="last batch holds one image"):
+        run("fit", "--ckpt_path", tiny_run, "--data.batch_size", 31, "--trainer.max_epochs", 4)
+    assert "Stopped" not in capsys.readouterr().out
+
+
 def test_resuming_with_the_experiment_named_again_adds_no_callback_twice(run, tiny_run):
     run("fit", "--config", DIGITS, *TINY[:-4], "--trainer.max_epochs", 4, "--ckpt_path", "runs/digits/resnet20")
     assert torch.load(tiny_run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 3
@@ -181,14 +229,54 @@ def test_weights_differ_between_seeds(run, here):
     assert not same(*(Path(f"runs/digits/resnet20/version_{n}/checkpoints/last.ckpt") for n in (0, 1)))
 
 
-def test_another_schedule_on_resuming_is_refused(fails, run, here):
-    cycle = ["--model.lr_scheduler", "torch.optim.lr_scheduler.OneCycleLR", "--model.lr_interval", "step"]
-    base = ["fit", "--data", "datamodules.Synthetic", "--model", "tests.dropout_net.LitDropoutNet"]
-    base += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.momentum", 0.9, *cycle]
-    run(*base, "--model.lr_scheduler.max_lr", 0.4, *TINY[2:], "--run_name", "a/b")
-    assert "lr_scheduler's max_lr is 0.1 here" in fails(
-        "fit", "--ckpt_path", "runs/a/b", "--model.lr_scheduler.max_lr", 0.1
-    )
+@pytest.fixture
+def cycle_run(run: Run, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of one cycle, 3 epochs of 4 batches."""
+    experiment.write_text(CYCLE)
+    run("fit", "--config", experiment)
+    monkeypatch.setenv("WANDB_MODE", "offline")  # which would leave a folder behind
+    return Path("runs/noise/net/version_0")
+
+
+def test_another_schedule_on_resuming_is_refused(fails, cycle_run):
+    said = fails("fit", "--ckpt_path", cycle_run, "--model.lr_scheduler.max_lr", 0.1)
+    assert "lr_scheduler's max_lr is 0.1 here" in said
+
+
+def test_a_cycle_that_is_over_is_not_to_be_made_longer_and_its_weights_start_a_new_run(
+    run, fails, cycle_run, experiment, capsys, monkeypatch
+):
+    before = {path: path.stat().st_mtime_ns for path in cycle_run.rglob("*")}
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "--ckpt_path", cycle_run)
+    printed, last = capsys.readouterr().out, cycle_run / "checkpoints" / "last.ckpt"
+    assert stop.value.code == 0 and "has finished 3 of 3 epochs. To train further, start a new run from its" in printed
+    assert f"--model.weights {last}: the cycle" in printed and "--trainer.max_epochs" not in printed
+    for checkpoint in (last, cycle_run / "checkpoints" / "step-6.ckpt"):
+        said = fails("fit", "--ckpt_path", checkpoint, "--trainer.max_epochs", 4)
+        assert "laid out for 12 steps and this run takes 16: it cannot be made longer" in said
+    assert {path: path.stat().st_mtime_ns for path in cycle_run.rglob("*")} == before
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    run("fit", "--config", experiment, "--model.weights", last, "--trainer.max_epochs", 1)
+
+
+def test_another_batch_size_in_the_middle_of_an_epoch_of_a_cycle_is_refused(fails, cycle_run, monkeypatch):
+    """The steps of a cycle are counted without making the loaders, which could not compare the batches any more."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    checkpoint = cycle_run / "checkpoints" / "step-6.ckpt"
+    assert "epoch was begun with batch_size 4" in fails("fit", "--ckpt_path", checkpoint, "--data.batch_size", 5)
+
+
+def test_a_cycle_may_end_early_and_then_go_on_to_its_end(run, cycle_run, capsys, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    whole = weights(cycle_run / "checkpoints" / "last.ckpt")
+    run("fit", "--ckpt_path", cycle_run / "checkpoints" / "step-2.ckpt", "--trainer.max_epochs", 2)
+    with pytest.raises(SystemExit):
+        run("fit", "--ckpt_path", cycle_run)
+    assert "2 of 2 epochs. To train further, give a larger --trainer.max_epochs" in capsys.readouterr().out
+    run("fit", "--ckpt_path", cycle_run, "--trainer.max_epochs", 3)
+    again = weights(cycle_run / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
 @pytest.mark.parametrize("verb", ["fit", "test"])

@@ -1,13 +1,9 @@
 """ImageNet, and any photos that lie in class folders.
 
-python -m datamodules.imagenet resize SRC DST        # a copy with smaller images, which loads several times as fast
+python -m datamodules.imagenet resize SRC DST        # a copy with smaller images: see __main__.py
 """
 
-import argparse
 import logging
-import os
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -18,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
-from datamodules.base import Batch, DrawSampler, ExactSampler, ImageData, Loaded, run_seed
+from datamodules.base import Batch, DrawSampler, ExactSampler, ImageData, Loaded, counted, run_seed
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Interpolation
 from datamodules.folders import (
@@ -32,7 +28,6 @@ from datamodules.folders import (
     tree,
     unreadable,
 )
-from datamodules.resize import resize_tree
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +108,7 @@ class ImageNet(ImageData):
         }
         self.train_size, self.val_size, self.split_seed = size, val_size, split_seed
         self.on_bad_image = on_bad_image
+        self.told: set[str] = set()  # files that this process has left out
         alphas = ((v2.MixUp, self.augmentation.mixup), (v2.CutMix, self.augmentation.cutmix))
         self.mixes = [mix(alpha=alpha, num_classes=self.num_classes) for mix, alpha in alphas if alpha]
         self.look = CentreCrop(resize, eval_size, interpolation)
@@ -136,6 +132,7 @@ class ImageNet(ImageData):
             self.test_set = self.val_set
             self._say(f"test: the {len(rest):,} images of {self.train_folder} that were held back for validation")
             return
+        self.can_test = test is not None or self.val_set is not None
         where = "" if self.val_set is None else f"{len(rest):,} of them held back" if held_back else f"those in {val}"
         same = "" if test or (held_back and val) or not where else ", which a test would read too"
         self._say(
@@ -156,6 +153,17 @@ class ImageNet(ImageData):
     def test_dataloader(self) -> DataLoader:
         self.left_out = []
         return super().test_dataloader()
+
+    def teardown(self, stage: str) -> None:
+        """Say how many files all processes together have left out."""
+        if self.trainer is None or self.on_bad_image == "stop":
+            return
+        told = [self.told] * self.trainer.world_size
+        if len(told) > 1:
+            torch.distributed.all_gather_object(told, self.told)
+        if count := len(set().union(*told)):
+            self._say(f"left out {counted(count, 'file')} that could not be read")
+        self.told = set()
 
     def augment(self, images: Tensor) -> Tensor:
         how = self.augmentation
@@ -209,7 +217,9 @@ class ImageNet(ImageData):
                 "remove them, or go on without them: --data.on_bad_image skip."
             )
         for path, why in batch.unreadable:
-            log.warning("Left out: %s: %s.", path, why)
+            if path not in self.told:  # once, and not in every epoch
+                log.warning("Left out: %s: %s.", path, why)
+            self.told.add(path)
         if not self.trainer.training:
             self.left_out = [*self.left_out, *batch.left_out]
             return
@@ -227,26 +237,3 @@ class ImageNet(ImageData):
     def _say(self, text: str) -> None:
         if self.trainer is None or self.trainer.is_global_zero:
             print(f"Data: {text}", flush=True)
-
-
-def main(args: list[str] | None = None) -> None:
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m datamodules.imagenet", description=__doc__)
-    resize = parser.add_subparsers(required=True).add_parser("resize", help="copy a tree of images, made smaller")
-    resize.add_argument("source", type=Path, help="a folder of images at any depth")
-    resize.add_argument("target", type=Path, help="the copy; what it has already is left alone")
-    resize.add_argument("--shorter_side", type=int, default=256, help="in pixels (256)")
-    resize.add_argument("--quality", type=int, default=90, help="of the JPEGs (90)")
-    resize.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (one for each core)")
-    given = parser.parse_args(args)
-    try:
-        failed = resize_tree(given.source, given.target, given.shorter_side, given.quality, given.workers)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    if failed:
-        sys.exit("\n".join([f"error: {len(failed)} images could not be read and are not in the copy:", *failed[:10]]))
-    print(f"{given.target} is complete. Train on it with --data.root {shlex.quote(str(given.target))}.")
-
-
-if __name__ == "__main__":
-    main()
