@@ -1,0 +1,160 @@
+"""Ensembles as merges of prediction files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from callbacks.predictions import Predictions
+from reports import ensemble
+from reports.ensemble import best_prefix, curve, greedy, merge
+from tests.conftest import DIGITS, TINY
+
+rng = np.random.default_rng(0)
+LABELS = rng.integers(10, size=400)
+
+
+def voice(skill: float, seed: int, labels: np.ndarray = LABELS) -> Predictions:
+    """A member that is right more often the higher its skill is."""
+    scores = np.random.default_rng(seed).normal(size=(len(labels), 10))
+    scores[np.arange(len(labels)), labels] += skill
+    scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    return Predictions(
+        places=np.arange(len(labels)), files=np.array([], dtype=str), labels=labels,
+        log_probabilities=scores.astype(np.float16), class_names=np.array([str(k) for k in range(10)]),
+        protocol="center", views=1, checkpoint=f"{seed}.ckpt", checkpoint_hash=str(seed), data_hash="data", complete=True,
+    )  # fmt: skip
+
+
+MEMBERS = [voice(1.5, seed) for seed in range(7)]
+
+
+def error(scores: np.ndarray) -> float:
+    return float((scores.argmax(1) != LABELS).mean())
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_one_member_and_copies_of_it_are_the_member(mean):
+    alone = MEMBERS[0].normalised()
+    assert np.array_equal(merge(MEMBERS[:1], mean), alone)
+    assert np.allclose(merge(MEMBERS[:1] * 4, mean), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_order_does_not_matter(mean):
+    assert np.array_equal(merge(MEMBERS, mean), merge(MEMBERS[::-1], mean))
+    weights = [1.0, 2.0, 0.5, 0.0, 1.0, 3.0, 1.0]
+    assert np.array_equal(merge(MEMBERS, mean, weights), merge(MEMBERS[::-1], mean, weights[::-1]))
+
+
+def test_the_means_are_what_they_are_called():
+    probabilities = np.stack([np.exp(member.normalised().astype(np.float64)) for member in MEMBERS])
+    assert np.allclose(np.exp(merge(MEMBERS)), probabilities.mean(0), atol=1e-6)
+    geometric = np.exp(np.log(probabilities).mean(0))
+    assert np.allclose(np.exp(merge(MEMBERS, "geometric")), geometric / geometric.sum(1, keepdims=True), atol=1e-6)
+    weights = [3, 1, 0, 0, 0, 0, 0]
+    assert np.allclose(
+        np.exp(merge(MEMBERS, weights=weights)), (3 * probabilities[0] + probabilities[1]) / 4, atol=1e-6
+    )
+    assert error(merge(MEMBERS)) < min(error(member.normalised()) for member in MEMBERS)
+
+
+def test_the_curve_falls_and_ends_at_the_whole_ensemble():
+    rows = curve(MEMBERS, "arithmetic")
+    assert [row["members"] for row in rows] == list(range(1, 8))
+    assert rows[0]["top1_error"] == pytest.approx(np.mean([error(member.normalised()) for member in MEMBERS]))
+    assert rows[-1]["least"] == rows[-1]["most"] == pytest.approx(error(merge(MEMBERS)))
+    assert rows[0]["top1_error"] > rows[2]["top1_error"] > rows[-1]["top1_error"]
+
+
+def test_greedy_selection_takes_the_good_and_leaves_the_bad():
+    validation = [voice(2, 1), voice(-3, 2), voice(2, 3), voice(-3, 4)]
+    picks = greedy(validation, "arithmetic")
+    assert sorted(pick.member for pick in picks) == [0, 1, 2, 3] and {pick.member for pick in picks[:2]} == {0, 2}
+    assert best_prefix(picks) == [0, 2]
+    assert picks[1].error == pytest.approx(error(merge([validation[0], validation[2]])))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"class_names": np.array([*"0123456798"])}, "number 8 is 9 and 8, the same ones in another order"),
+        ({"data_hash": "other"}, "are of different data"),
+        ({"places": np.arange(1, 401)}, "are of other images"),
+    ],
+)
+def test_members_that_disagree_are_refused(other, message):
+    with pytest.raises(ValueError, match=message):
+        merge([MEMBERS[0], replace(MEMBERS[1], **other)])
+
+
+def test_weights_must_be_for_the_members():
+    for weights in ([1.0], [-1.0] * 7, [0.0] * 7):
+        with pytest.raises(ValueError, match="are not for 7 members"):
+            merge(MEMBERS, weights=weights)
+
+
+@pytest.fixture
+def families(run, here) -> list[Path]:
+    """A ResNet, a VGG and a GoogLeNet, trained for an epoch on the same noise."""
+    resnet = ["fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, "--trainer.callbacks", "[]"]
+    sgd = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", 0.01, "--data.size", 32]
+    run(*resnet, "--data.size", 32)
+    run(
+        *resnet,
+        "--model",
+        "lit_models.LitVGG",
+        "--model.variant",
+        "A",
+        "--model.head",
+        "cifar",
+        *sgd,
+        "--run_name",
+        "digits/vgg",
+    )
+    run(*resnet, "--model", "lit_models.LitGoogLeNet", "--model.stem", "cifar", *sgd, "--run_name", "digits/googlenet")
+    return [Path("runs/digits") / name for name in ("resnet20", "vgg", "googlenet")]
+
+
+def test_families_and_protocols_mix(families, capsys):
+    ensemble.main(["--members", *map(str, families), "--protocols", "center", "ten_crop", "dense"])
+    printed = capsys.readouterr().out
+    folder = Path("runs/digits/ensemble/version_0")
+    assert f"Wrote {folder}" in printed and "Test 3 of 3" in printed
+    content = json.loads((folder / "ensemble.json").read_text())
+    assert [row["protocol"] for row in content["members"]] == ["center", "ten_crop", "dense"]
+    assert content["ensemble"]["views"] == 1 + 10 + 2 and content["images"] == 11
+    kept = [
+        Predictions.read(path / f"version_0/predictions-best-{protocol}.npz")
+        for path, protocol in zip(families, ("center", "ten_crop", "dense"), strict=True)
+    ]
+    merged = Predictions.read(folder / "predictions-ensemble.npz")
+    assert np.allclose(merged.normalised(), merge(kept), atol=1e-2)
+    assert content["ensemble"]["top1_error"] == pytest.approx((merge(kept).argmax(1) != kept[0].labels).mean())
+    page = (folder / "ensemble.html").read_text()
+    assert "http" not in page and "GoogLeNet".lower() in page
+    ensemble.main(["--members", *map(str, families), "--protocols", "center", "ten_crop", "dense", "--greedy"])
+    printed = capsys.readouterr().out
+    assert "Test 1" not in printed and "Validation 3 of 3" in printed
+    content = json.loads(Path("runs/digits/ensemble/version_1/ensemble.json").read_text())
+    assert len(content["greedy"]) == 3 and sum(row["weight"] for row in content["members"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "No checkpoints are given"),
+        (["--members", "nowhere"], "There is no checkpoint nowhere"),
+        (["--members", "a", "b", "--protocols", "center", "dense", "dense"], "2 members and 3 protocols"),
+        (["--members", "a", "--greedy", "--weights", "1"], "--weights and --greedy both say"),
+        (["--members", "a", "--protocol", "dense"], "There is no argument --protocol"),
+        (["--members", "a", "--mean", "harmonic"], "invalid choice: 'harmonic'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(here, capsys, args, message):
+    with pytest.raises(SystemExit) as stop:
+        ensemble.main(args)
+    assert str(stop.value.code).startswith("error: ") and message in stop.value.code
+    assert not Path("runs").exists()
