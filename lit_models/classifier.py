@@ -287,9 +287,7 @@ class LitClassifier(pl.LightningModule):
         """A result over another number of images than the set has is no result."""
         seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
         if seen + left_out(self.trainer) != size and not limited(self.trainer):
-            raise RuntimeError(
-                f"The test counted {seen:,} images, but the set has {size:,}: the errors would be wrong."
-            )
+            raise RuntimeError(f"The test counted {seen:,} of the set's {size:,} images: the errors would be wrong.")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[RECORD] = self.record
