@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from callbacks.predictions import gather
 from callbacks.run_directory import free_name
+from datamodules.base import counted
 
 FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
@@ -46,11 +47,13 @@ class PhotoTable(BasePredictionWriter):
             )
         ]
         if not rows:
-            raise ValueError(f"None of the {len(photos.files)} files could be read as an image: nothing to predict on.")
+            given = counted(len(photos.files), "file")
+            raise ValueError(f"There is nothing to predict on: of {given} none could be read as an image.")
         write(rows, FILE)
         show(rows)
         left_out = len(photos.files) - len(rows)
-        print(f"Wrote {FILE}: {len(rows)} photos" + (f", {left_out} unreadable files left out." if left_out else "."))
+        missing = f", {counted(left_out, 'unreadable file')} left out" if left_out else ""
+        print(f"Wrote {FILE}: {counted(len(rows), 'photo')}{missing}.")
 
 
 Row = tuple[str, list[tuple[str, float]]]

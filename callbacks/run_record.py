@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.run_directory import beside, free_name, saved_step
 from callbacks.run_logger import RunLogger
+from datamodules.base import counted
 from lit_models.classifier import left_out, limited
 
 
@@ -112,7 +113,8 @@ class RunRecord(SaveConfigCallback):
         }
         part = " (a part of the set)" if result["partial"] else ""
         errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]
-        print(f"Tested {checkpoint} on {images:,} images{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
+        seen = counted(images, "image")
+        print(f"Tested {checkpoint} on {seen}{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
         path = beside(checkpoint) / f"test-{checkpoint.stem}-{protocol}.json"
         try:
             path.write_text(json.dumps(result, indent=2) + "\n")

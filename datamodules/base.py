@@ -372,7 +372,7 @@ class ImageData(pl.LightningDataModule):
                 )
             if dataset is not None and len(dataset) < world_size:
                 raise ValueError(
-                    f"The {name} set has {len(dataset)} images, fewer than the {world_size} devices: "
+                    f"The {name} set has {counted(len(dataset), 'image')}, fewer than the {world_size} devices: "
                     "each device needs one at least, so use fewer (--trainer.devices)."
                 )
         if "train" in sets and not self.drop_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -385,8 +385,9 @@ class ImageData(pl.LightningDataModule):
             isinstance(module, batch_norm) and module.training for module in self.trainer.lightning_module.modules()
         ):
             raise ValueError(
-                f"With {images} training images and batch_size {batch_size} per device the last batch holds one image, "
-                "of which BatchNorm cannot take statistics: choose another --data.batch_size, or --data.drop_last true."
+                f"With {counted(images, 'training image')} and batch_size {batch_size} per device the last batch holds "
+                "one image, of which BatchNorm cannot take statistics: choose another --data.batch_size, or "
+                "--data.drop_last true."
             )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.base import Draw, Loaded, stratified_split
+from datamodules.base import Draw, Loaded, counted, stratified_split
 from datamodules.decode import SUFFIXES, open_picture
 
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -97,7 +97,7 @@ def split(images: ImageFiles, held_back: float, seed: int) -> tuple[ImageFiles, 
     count = round(held_back * len(images)) if held_back < 1 else int(held_back)
     if not 0 <= count < len(images) or (held_back > 0 and count == 0):
         raise ValueError(
-            f"val_size {held_back} of {len(images):,} training images is {count:,}: hold back at least one, "
+            f"val_size {held_back} of {counted(len(images), 'training image')} is {count:,}: hold back at least one, "
             "and leave some."
         )
     rest, chosen = stratified_split(images.labels, count, seed)

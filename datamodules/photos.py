@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.augment import normalise
-from datamodules.base import ExactSampler
+from datamodules.base import ExactSampler, counted
 from datamodules.crops import CentreCrop
 from datamodules.decode import SUFFIXES, open_picture
 
@@ -44,7 +44,8 @@ class Photos(pl.LightningDataModule):
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if len(self.files) < world_size:
             raise ValueError(
-                f"There are {len(self.files)} photos for {world_size} devices: use fewer (--trainer.devices)."
+                f"{counted(len(self.files), 'photo')} cannot be shared out among {world_size} devices: use fewer "
+                "(--trainer.devices)."
             )
         return DataLoader(
             PhotoFiles(self.files, self.preprocessing),

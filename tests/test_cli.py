@@ -102,7 +102,7 @@ def test_a_part_of_the_set_is_called_partial(run, tiny_run):
 
 def test_a_test_that_lost_images_fails(fails, tiny_run, monkeypatch):
     monkeypatch.setattr("datamodules.base.ExactSampler.__iter__", lambda self: iter(range(10)))
-    assert "counted 10 images, but the set has 11" in fails("test", "--ckpt_path", tiny_run)
+    assert "counted 10 of the set's 11 images" in fails("test", "--ckpt_path", tiny_run)
     assert not list(tiny_run.glob("test-*.json"))
 
 
@@ -129,12 +129,13 @@ def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, cap
     with pytest.warns(UserWarning, match=r"broken\.jpg is left out"):
         run("predict", "--ckpt_path", tiny_run, "--data.paths", f'["{here}/my photos"]')
     printed = capsys.readouterr().out
-    assert "2.png" in printed and "1 unreadable files left out" in printed
+    assert "2.png" in printed and "Wrote predictions.csv: 3 photos, 1 unreadable file left out.\n" in printed
     rows = list(csv.DictReader((here / "predictions.csv").open()))
     assert [Path(row["file"]).name for row in rows] == ["0.png", "1.png", "2.png"]
     probabilities = [float(rows[0][f"probability_{k}"]) for k in range(1, 6)]
     assert probabilities == sorted(probabilities, reverse=True) and rows[0]["class_1"].startswith("class ")
     run("predict", "--ckpt_path", tiny_run, "--data.paths", here / "my photos" / "1.png")
+    assert "Wrote predictions.csv: 1 photo.\n" in capsys.readouterr().out
     assert (here / "predictions-1.csv").is_file() and len(list(csv.DictReader((here / "predictions.csv").open()))) == 1
 
 

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 import datamodules
 from datamodules import CIFAR10, Digits, Photos, Synthetic
 from datamodules.augment import normalise, random_crop, random_flip
-from datamodules.base import ExactSampler, TensorImages, mix_seed, stratified_split
+from datamodules.base import ExactSampler, TensorImages, counted, mix_seed, stratified_split
 from datamodules.photos import PhotoFiles
 
 
@@ -228,6 +228,11 @@ def test_photos_are_found_in_folders_and_missing_ones_named(tmp_path):
         Photos([tmp_path / "empty"], **settings)
 
 
+@pytest.mark.parametrize(("number", "said"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (2000, "2,000 images")])
+def test_one_thing_is_no_things(number, said):
+    assert counted(number, "image") == said
+
+
 def test_an_unreadable_photo_is_left_out_with_a_warning(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
@@ -242,7 +247,7 @@ def test_fewer_photos_than_devices_are_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(path)
     photos = Photos([path], {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}, ["a", "b"])
     photos.trainer = SimpleNamespace(global_rank=1, world_size=2)
-    with pytest.raises(ValueError, match=r"There are 1 photos for 2 devices: use fewer \(--trainer.devices\)"):
+    with pytest.raises(ValueError, match=r"1 photo cannot be shared out among 2 devices: use fewer"):
         photos.predict_dataloader()
 
 

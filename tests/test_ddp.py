@@ -46,7 +46,7 @@ def test_two_processes_share_one_run_and_count_each_image_once(here):
 
 UNSHAREABLE = [
     (["--data.batch_size", 9], "batch_size 9 is for all devices together and cannot be divided among 2"),
-    pytest.param(["--data.val_size", 1], "The val set has 1 images, fewer than the 2 devices", marks=pytest.mark.slow),
+    pytest.param(["--data.val_size", 1], "The val set has 1 image, fewer than the 2 devices", marks=pytest.mark.slow),
 ]
 
 

@@ -805,7 +805,7 @@ def test_a_batch_of_nothing_but_unreadable_images_stops_the_run(fails, photos):
     for path in (photos / "val").rglob("*.jpg"):
         path.write_bytes(b"")
     said = fails(*fit(photos, "--data.on_bad_image", "skip"))
-    assert "None of the 8 images of a batch can be read" in said and str(photos / "val") in said
+    assert "A batch of 8 images has none that can be read" in said and str(photos / "val") in said
 
 
 class Thief(pl.Callback):
@@ -947,7 +947,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_copied(source, tmp_path):
         resize(source, tmp_path / "copy", "--shorter_side", 32)
     assert isinstance(stop.value.code, str)  # which Python prints on stderr, and exits with 1
     first, *lines = stop.value.code.splitlines()
-    assert first == "error: 3 images could not be read and are not in the copy:"
+    assert first == "error: 3 images could not be read and stayed out of the copy:"
     assert lines[0] == f"{source / 'train' / 'ape' / '0.jpg'}: the file is empty" and "no format" in lines[1]
     assert lines[2].startswith(f"{small}: ") and "truncated" in lines[2]
     files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]

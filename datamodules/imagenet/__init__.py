@@ -117,7 +117,7 @@ class ImageNet(ImageData):
         val, test = self._folder("val"), self._folder("test")
         if stage == "test" and (test or val):
             self.test_set = self._listed(test or val)
-            self._say(f"test: {len(self.test_set):,} images in {test or val}")
+            self._say(f"test: {counted(len(self.test_set), 'image')} in {test or val}")
             return
         everything = self._listed(self.train_folder)
         held_back = 0.1 if self.val_size is None and val is None else self.val_size or 0
@@ -130,13 +130,13 @@ class ImageNet(ImageData):
                     f"There are no images to test on: {self.root} has no test/ and no val/ folder, and val_size is 0."
                 )
             self.test_set = self.val_set
-            self._say(f"test: the {len(rest):,} images of {self.train_folder} that were held back for validation")
+            self._say(f"test: {counted(len(rest), 'image')} of {self.train_folder}, held back for validation")
             return
         self.can_test = test is not None or self.val_set is not None
         where = "" if self.val_set is None else f"{len(rest):,} of them held back" if held_back else f"those in {val}"
         same = "" if test or (held_back and val) or not where else ", which a test would read too"
         self._say(
-            f"{len(train):,} training images of {self.num_classes:,} classes in {self.train_folder}; "
+            f"{counted(len(train), 'training image')} of {self.num_classes:,} classes in {self.train_folder}; "
             + (f"validation: {where}{same}" if where else "no validation")
         )
 
@@ -211,7 +211,7 @@ class ImageNet(ImageData):
         if self.on_bad_image == "stop":
             found, complete = unreadable(self._sets(), self.look)
             lines = [f"{path} ({why})" for path, why in dict([*batch.unreadable, *found]).items()][:10]
-            count = f"{len(lines)}{'' if complete else ' or more'} file{'s' * (len(lines) > 1)}"
+            count = counted(len(lines), "file") if complete else f"{len(lines)} or more files"
             raise ValueError(
                 f"{count} cannot be read: {', '.join(lines)}. Mend or "
                 "remove them, or go on without them: --data.on_bad_image skip."
@@ -227,8 +227,8 @@ class ImageNet(ImageData):
         world_size = self.trainer.world_size
         if not len(batch.labels) and (world_size > 1 or len(batch.unreadable) == self.batch_size // world_size):
             raise ValueError(
-                f"None of the {len(batch.unreadable)} images of a batch can be read, {batch.unreadable[0][0]} is one "
-                "of them: remove such files."
+                f"A batch of {counted(len(batch.unreadable), 'image')} has none that can be read, such as "
+                f"{batch.unreadable[0][0]}: remove such files."
             )
 
     def _sets(self) -> list["ImageFiles"]:

@@ -9,6 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from datamodules.base import counted
 from datamodules.resize import resize_tree
 
 
@@ -27,7 +28,8 @@ def main(args: list[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     if failed:
-        sys.exit("\n".join([f"error: {len(failed)} images could not be read and are not in the copy:", *failed[:10]]))
+        what = counted(len(failed), "image")
+        sys.exit("\n".join([f"error: {what} could not be read and stayed out of the copy:", *failed[:10]]))
     print(f"{given.target} is complete. Train on it with --data.root {shlex.quote(str(given.target))}.")
 
 
