@@ -272,6 +272,8 @@ class LitClassifier(pl.LightningModule):
         self.logged.clear()
 
     def on_train_start(self) -> None:
+        for optimizer in self.trainer.optimizers:
+            match_strides(optimizer)
         for config in self.trainer.lr_scheduler_configs:
             planned, steps = getattr(config.scheduler, "total_steps", None), self.trainer.estimated_stepping_batches
             if planned is not None and self.lr_interval == "step" and planned < steps:
@@ -377,6 +379,18 @@ def operate(
         swap_activation(net, activation)
     if dropout is not None:
         swap_dropout(net, dropout)
+
+
+def match_strides(optimizer: torch.optim.Optimizer) -> None:
+    """Lay the optimizer's memory of each parameter out as the parameter is.
+
+    Fused optimizers walk through both in the order of memory. A run that is resumed with another `channels_last` brings
+    the old order along: momentum would go to other weights of the same layer.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def max_difference(first: dict[str, list[float]], second: dict[str, list[float]]) -> float:
