@@ -168,8 +168,13 @@ class ImageNet(ImageData):
         return super().on_before_batch_transfer((batch.images, batch.labels), dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        mixing = self.mixes and self.trainer is not None and self.trainer.training and len(batch[1]) > 1
+        if mixing and self.augmentation.repeats > 1:
+            # Neighbours are mixed, and without this they would be crops of one file
+            order = torch.randperm(len(batch[1]), device=batch[1].device)
+            batch = batch[0][order], batch[1][order]
         images, labels = super().on_after_batch_transfer(batch, dataloader_idx)
-        if self.mixes and self.trainer is not None and self.trainer.training and len(labels) > 1:
+        if mixing:
             images, labels = self.mixes[int(torch.randint(len(self.mixes), ()))](images, labels)
         return images, labels
 

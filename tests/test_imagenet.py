@@ -529,6 +529,16 @@ def test_mixed_targets_are_shares_of_two_classes(photos, how):
     assert kinds == set(how)
 
 
+def test_repeated_images_are_not_mixed_with_their_own_copies(tmp_path):
+    """An image of each class: a partner that is another file is of another class."""
+    for k in range(24):
+        write(tmp_path / f"{k:02}", 1, k)
+    how = Augmentation(mixup=1.0, repeats=4)
+    mixed = batches(ImageNet(tmp_path, size=16, batch_size=24, num_workers=0, val_size=0, augmentation=how), epochs=4)
+    alone = torch.cat([(targets == 1).any(1) for _, targets in mixed]).float().mean()
+    assert len(mixed) == 4 and alone < 0.25  # 3 of 23 partners are copies; in the sampler's order 3 of 4 were
+
+
 def test_validation_images_are_not_varied(photos):
     data = ImageNet(
         photos, size=16, batch_size=9, num_workers=0, augmentation=Augmentation(**EVERYTHING | {"growing": None})
