@@ -318,11 +318,18 @@ class ImageData(pl.LightningDataModule):
                     f"The {name} set has {len(dataset)} images, fewer than the {world_size} devices: "
                     "each device needs one at least, so use fewer (--trainer.devices)."
                 )
-        if "train" in sets and not self.drop_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if "train" in sets:
             self._check_last_batch(len(self.train_set) // world_size, self.batch_size // world_size)  # type: ignore[arg-type]
 
     def _check_last_batch(self, images: int, batch_size: int) -> None:
+        if self.drop_last and images < batch_size:
+            raise ValueError(
+                f"With {images} training images and batch_size {batch_size} per device there is no full batch, and "
+                "drop_last leaves out all others: choose a smaller --data.batch_size, or --data.drop_last false."
+            )
         assert self.trainer is not None
+        if self.drop_last or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         batch_norm = nn.modules.batchnorm._BatchNorm
         if (images % batch_size or batch_size) == 1 and any(
             isinstance(module, batch_norm) and module.training for module in self.trainer.lightning_module.modules()

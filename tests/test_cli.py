@@ -249,6 +249,7 @@ WRONG_FLAGS = [
     ([*FIT, "--model.label_smoothing", "2"], "label_smoothing is 2.0: it must be in [0, 1)"),
     ([*FIT, "--model.num_classes", "7"], "num_classes is given as 7: leave it out"),
     ([*FIT, "--data.batch_size", "8"], "the last batch holds one image"),
+    ([*FIT, "--data.batch_size", "1258", "--data.drop_last", "true"], "there is no full batch, and drop_last"),
     ([*FIT, "--model.optimizer.lr", "abc"], "lr is abc: it must be a number."),
     ([*FIT, "--data.batch_size", "8", "two"], "There is no argument two here: a value with spaces wants quotes."),
     ([], "Give a command: fit, validate, test or predict."),
