@@ -61,7 +61,11 @@ class TensorImages(Dataset):
         return self.images[index], self.labels[index]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        return self.images[indices], self.labels[indices]
+        places = torch.tensor(indices)
+        if self.images.is_cuda:
+            # Out of pinned memory they come when they come; lists would be waited for, one for images, one for labels
+            places = places.pin_memory().to(self.images.device, non_blocking=True)
+        return self.images[places], self.labels[places]
 
     def to(self, device: torch.device) -> "TensorImages":
         """The same images in the memory of a device, where batches are cut without a transfer."""
