@@ -120,8 +120,12 @@ class ImageNet(ImageData):
             self.test_set = self._listed(test or val)
             self._say(f"test: {len(self.test_set):,} images in {test or val}")
             return
-        everything = self._listed(self.train_folder)
         held_back = 0.1 if self.val_size is None and val is None else self.val_size or 0
+        if stage == "validate" and val and not held_back:
+            self.val_set = self._listed(val)
+            self._say(f"validation: {len(self.val_set):,} images in {val}")
+            return
+        everything = self._listed(self.train_folder)
         train, rest = split(everything, held_back, self.split_seed)
         self.train_set = train.look_through(TrainCrop(self.augmentation, self.look.interpolation))
         self.val_set = rest if held_back else self._listed(val) if val else None

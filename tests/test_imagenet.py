@@ -24,6 +24,7 @@ from datamodules.augment import Augmentation, random_colour, random_erasing, ran
 from datamodules.base import DrawSampler
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Picture
+from datamodules.folders import tree
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet import main as imagenet
 from tests.test_decode import encoded, gap, photo, turned
@@ -128,6 +129,26 @@ def test_train_and_val_folders(photos, capsys):
     data.setup("test")
     assert names(data.test_set) == names(data.val_set)
     assert f"test: 9 images in {photos / 'val'}" in capsys.readouterr().out
+
+
+def test_to_validate_on_val_the_training_images_are_not_listed(photos, capsys, run):
+    data = ImageNet(photos)
+    data.setup("validate")
+    assert len(data.val_set) == 9 and not hasattr(data, "train_set")
+    assert f"validation: 9 images in {photos / 'val'}" in capsys.readouterr().out
+    held_back = ImageNet(photos, val_size=5)
+    held_back.setup("validate")
+    assert len(held_back.val_set) == 5
+    run(*fit(photos))
+    run("validate", "--ckpt_path", "runs/photos/net")
+    assert "val/top1_error" in capsys.readouterr().out
+
+
+def test_names_start_below_the_folder_however_it_is_written(photos, monkeypatch):
+    monkeypatch.chdir(photos / "val")
+    for folder in (".", "../train", "../val/../train/", photos / "train"):
+        names, _ = tree(Path(folder), ["ape", "bear", "cat"])
+        assert names[0] == b"ape/0.jpg" and names[-1].startswith(b"cat/")
 
 
 def test_a_test_folder_with_classes_is_what_is_tested(photos, capsys):
