@@ -82,7 +82,8 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
     Args:
         labels: [N] class of each image.
         size: how many images the second part gets. Shares that are no whole numbers are rounded so that the sizes
-            are exact (largest remainders first).
+            are exact (largest remainders first), and so that the first part keeps an image of each class as long as
+            other classes have more than one left there.
         seed: the same seed gives the same split on every machine.
 
     Returns:
@@ -92,6 +93,11 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
     shares = counts * size / len(labels)
     quota = np.floor(shares).astype(int)
     quota[np.argsort(quota - shares, kind="stable")[: size - quota.sum()]] += 1
+    for emptied in np.flatnonzero(quota == counts):
+        rich = np.flatnonzero(counts - quota > 1)
+        if len(rich):
+            quota[emptied] -= 1
+            quota[rich[np.argmax((shares - quota)[rich])]] += 1
     rng = np.random.default_rng(seed)
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, quota, strict=True)]
     second = np.sort(np.concatenate(chosen))

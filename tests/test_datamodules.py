@@ -59,6 +59,22 @@ def test_split_is_stratified_exact_and_a_function_of_the_seed():
     assert len(stratified_split(labels, 0, seed=0)[1]) == 0
 
 
+@pytest.mark.parametrize(
+    ("counts", "size", "held"),
+    [
+        ([10, 10, *[1] * 10], 6, [3, 3, *[0] * 10]),  # each class keeps its only image
+        ([12, 4, 1], 12, [9, 3, 0]),
+        ([5, 2, 2], 7, [4, 2, 1]),  # two images cannot be left of three classes
+        ([1, 1, 1, 1], 2, [1, 1, 0, 0]),
+    ],
+)
+def test_no_class_loses_its_only_image_to_the_second_part_if_another_can_give_one(counts, size, held):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rest, second = stratified_split(labels, size, seed=0)
+    assert np.bincount(labels[second], minlength=len(counts)).tolist() == held
+    assert sorted([*rest, *second]) == list(range(sum(counts)))
+
+
 @pytest.mark.parametrize(("size", "world"), [(5, 2), (37, 4), (8, 8), (10, 3)])
 def test_evaluation_ranks_see_every_image_once(size, world):
     parts = [list(ExactSampler(size, shuffle=False, rank=r, world_size=world)) for r in range(world)]
