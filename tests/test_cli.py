@@ -220,6 +220,12 @@ def test_precision_auto_comes_to_something_that_the_record_names(run, here):
     assert config["trainer"]["precision"] == main.resolve_precision("auto") != "auto"
 
 
+def test_precision_auto_on_a_processor_that_torch_cannot_ask_about(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert main.resolve_precision("auto") == "32-true"
+
+
 def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, monkeypatch):
     write_cifar(here / "my data")
     config = HOME / "configs/cifar10/resnet20.yaml"
