@@ -268,7 +268,12 @@ def resolve_precision(precision: Any) -> Any:
         return precision
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if torch.cpu.get_capabilities().get("avx512_bf16") else "32-true"
+    return "bf16-mixed" if cpu_has_bf16() else "32-true"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor computes in bfloat16; where torch is too old to be asked, it is taken not to."""
+    return hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def make_absolute(data: Namespace) -> None:

@@ -6,6 +6,7 @@ Each function draws from torch's global generator, which the data module seeds a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +97,16 @@ class Augmentation:
         return min(size, max(smallest, GROWTH * round(grown / GROWTH)))
 
 
+@lru_cache
+def constant(values: tuple, device: torch.device) -> Tensor:
+    """float32 numbers that lie on a device, made once: to bring them there in every step would make the step wait.
+
+    They are not to be written to.
+    """
+    with torch.inference_mode(False):  # what a validation makes first is used in training too
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
 def random_crop(images: Tensor, padding: int) -> Tensor:
     """Pad every side with zeros and cut a window of the old size, at its own place for each image.
 
@@ -132,7 +143,7 @@ def random_colour(images: Tensor, strength: float) -> Tensor:
         if kind == 0:
             anchor: Tensor | float = 0.0
         else:
-            grey = (images * images.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+            grey = (images * constant(LUMINANCE, images.device)[:, None, None]).sum(1, keepdim=True)
             anchor = grey.mean((2, 3), keepdim=True) if kind == 1 else grey
         images = (anchor + factors[kind] * (images - anchor)).clamp_(0, 255)
     return images
@@ -149,8 +160,8 @@ def random_lighting(images: Tensor, std: float) -> Tensor:
         float32, not clamped.
     """
     factors = torch.randn(len(images), 3, device=images.device) * std
-    shifts = factors * images.new_tensor(EIGENVALUES, dtype=torch.float32)
-    shifts = 255 * shifts @ images.new_tensor(EIGENVECTORS, dtype=torch.float32).T  # columns are components
+    shifts = factors * constant(EIGENVALUES, images.device)
+    shifts = 255 * shifts @ constant(EIGENVECTORS, images.device).T  # columns are components
     return images + shifts[:, :, None, None]
 
 
@@ -176,7 +187,7 @@ def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) ->
     chosen = fits.any(1, keepdim=True) & (torch.rand(b, 1, device=images.device) < probability)
     y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     rows, columns = (y >= top) & (y < top + tall) & chosen, (x >= left) & (x < left + wide)
-    colour = torch.tensor(fill, device=images.device)[:, None, None].to(images.dtype)
+    colour = constant(tuple(fill), images.device)[:, None, None].to(images.dtype)
     return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], colour, images)
 
 
@@ -187,7 +198,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
         images: pixels in 0..255, any dtype.
         mean, std: per channel, in units of [0, 1].
     """
-    scale = torch.tensor([mean, std], device=images.device)[..., None, None] * 255
+    scale = constant((tuple(mean), tuple(std)), images.device)[..., None, None] * 255
     # channels_last is what the nets compute in (it needs exactly four dimensions)
     layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
     return images.to(torch.float32, memory_format=layout, copy=True).sub_(scale[0]).div_(scale[1])

@@ -68,7 +68,11 @@ class TensorImages(Dataset):
         return self.images[index], self.labels[index]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        return self.images[indices], self.labels[indices]
+        places = torch.tensor(indices)
+        if self.images.is_cuda:
+            # Out of pinned memory they come when they come; lists would be waited for, one for images, one for labels
+            places = places.pin_memory().to(self.images.device, non_blocking=True)
+        return self.images[places], self.labels[places]
 
     def to(self, device: torch.device) -> "TensorImages":
         """The same images in the memory of a device, where batches are cut without a transfer."""
@@ -96,7 +100,8 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
     Args:
         labels: [N] class of each image.
         size: how many images the second part gets. Shares that are no whole numbers are rounded so that the sizes
-            are exact (largest remainders first).
+            are exact (largest remainders first), and so that the first part keeps an image of each class as long as
+            other classes have more than one left there.
         seed: the same seed gives the same split on every machine.
 
     Returns:
@@ -106,6 +111,11 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
     shares = counts * size / len(labels)
     quota = np.floor(shares).astype(int)
     quota[np.argsort(quota - shares, kind="stable")[: size - quota.sum()]] += 1
+    for emptied in np.flatnonzero(quota == counts):
+        rich = np.flatnonzero(counts - quota > 1)
+        if len(rich):
+            quota[emptied] -= 1
+            quota[rich[np.argmax((shares - quota)[rich])]] += 1
     rng = np.random.default_rng(seed)
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, quota, strict=True)]
     second = np.sort(np.concatenate(chosen))
@@ -375,11 +385,18 @@ class ImageData(pl.LightningDataModule):
                     f"The {name} set has {counted(len(dataset), 'image')}, fewer than the {world_size} devices: "
                     "each device needs one at least, so use fewer (--trainer.devices)."
                 )
-        if "train" in sets and not self.drop_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if "train" in sets:
             self._check_last_batch(len(self.train_set) // world_size, self.batch_size // world_size)  # type: ignore[arg-type]
 
     def _check_last_batch(self, images: int, batch_size: int) -> None:
+        if self.drop_last and images < batch_size:
+            raise ValueError(
+                f"With {images} training images and batch_size {batch_size} per device there is no full batch, and "
+                "drop_last leaves out all others: choose a smaller --data.batch_size, or --data.drop_last false."
+            )
         assert self.trainer is not None
+        if self.drop_last or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         batch_norm = nn.modules.batchnorm._BatchNorm
         if (images % batch_size or batch_size) == 1 and any(
             isinstance(module, batch_norm) and module.training for module in self.trainer.lightning_module.modules()

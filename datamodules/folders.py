@@ -162,6 +162,7 @@ def tree(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     names: list[bytes] = []
     labels: list[int] = []
     numbers, empty = {name: number for number, name in enumerate(classes)}, []
+    start = len(os.path.join(folder, ""))  # os.path.relpath would do, in 9 s for ImageNet
     for entry in scan(folder):
         if not entry.is_dir():
             continue
@@ -170,7 +171,7 @@ def tree(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
                 f"{folder} has a class {entry.name} and the training images do not: remove it, or add training images."
             )
         below = sorted(
-            os.path.relpath(os.path.join(path, name), folder)
+            os.path.join(path[start:], name)
             for path, _, files in os.walk(entry.path, onerror=refuse, followlinks=True)
             for name in files
             if is_image(name)

@@ -285,6 +285,8 @@ class LitClassifier(pl.LightningModule):
         self.logged.clear()
 
     def on_train_start(self) -> None:
+        for optimizer in self.trainer.optimizers:
+            match_strides(optimizer)
         if any(isinstance(each, StochasticWeightAveraging) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
             return  # the epoch that it adds takes no step
         for config in self.trainer.lr_scheduler_configs:
@@ -423,6 +425,18 @@ def steps_of_run(trainer: pl.Trainer) -> int | float:
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     steps = math.ceil(batches / trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+
+
+def match_strides(optimizer: torch.optim.Optimizer) -> None:
+    """Lay the optimizer's memory of each parameter out as the parameter is.
+
+    Fused optimizers walk through both in the order of memory. A run that is resumed with another `channels_last` brings
+    the old order along: momentum would go to other weights of the same layer.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def max_difference(first: dict[str, list[float]], second: dict[str, list[float]]) -> float:

@@ -337,7 +337,7 @@ def device_name() -> str:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    bf16 = ", AVX512-BF16" if torch.cpu.get_capabilities().get("avx512_bf16") else ""
+    bf16 = ", AVX512-BF16" if command_line.cpu_has_bf16() else ""
     return f"{model}, {torch.get_num_threads()} threads{bf16}"
 
 

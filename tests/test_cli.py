@@ -221,6 +221,12 @@ def test_precision_auto_comes_to_something_that_the_record_names(run, here):
     assert config["trainer"]["precision"] == main.resolve_precision("auto") != "auto"
 
 
+def test_precision_auto_on_a_processor_that_torch_cannot_ask_about(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert main.resolve_precision("auto") == "32-true"
+
+
 def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, monkeypatch):
     write_cifar(here / "my data")
     config = HOME / "configs/cifar10/resnet20.yaml"
@@ -250,6 +256,7 @@ WRONG_FLAGS = [
     ([*FIT, "--model.label_smoothing", "2"], "label_smoothing is 2.0: it must be in [0, 1)"),
     ([*FIT, "--model.num_classes", "7"], "num_classes is given as 7: leave it out"),
     ([*FIT, "--data.batch_size", "8"], "the last batch holds one image"),
+    ([*FIT, "--data.batch_size", "1258", "--data.drop_last", "true"], "there is no full batch, and drop_last"),
     ([*FIT, "--model.optimizer.lr", "abc"], "lr is abc: it must be a number."),
     ([*FIT, "--data.batch_size", "8", "two"], "There is no argument two here: a value with spaces wants quotes."),
     ([], "Give a command: fit, validate, test or predict."),

@@ -10,7 +10,15 @@ from torchvision.transforms import v2
 
 import datamodules
 from datamodules import CIFAR10, Digits, Photos, Synthetic
-from datamodules.augment import normalise, random_crop, random_flip
+from datamodules.augment import (
+    constant,
+    normalise,
+    random_colour,
+    random_crop,
+    random_erasing,
+    random_flip,
+    random_lighting,
+)
 from datamodules.base import ExactSampler, TensorImages, counted, mix_seed, stratified_split
 from datamodules.photos import PhotoFiles
 
@@ -49,6 +57,22 @@ def test_split_is_stratified_exact_and_a_function_of_the_seed():
     assert np.array_equal(held, stratified_split(labels, 10, seed=3)[1])
     assert not np.array_equal(held, stratified_split(labels, 10, seed=4)[1])
     assert len(stratified_split(labels, 0, seed=0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "held"),
+    [
+        ([10, 10, *[1] * 10], 6, [3, 3, *[0] * 10]),  # each class keeps its only image
+        ([12, 4, 1], 12, [9, 3, 0]),
+        ([5, 2, 2], 7, [4, 2, 1]),  # two images cannot be left of three classes
+        ([1, 1, 1, 1], 2, [1, 1, 0, 0]),
+    ],
+)
+def test_no_class_loses_its_only_image_to_the_second_part_if_another_can_give_one(counts, size, held):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rest, second = stratified_split(labels, size, seed=0)
+    assert np.bincount(labels[second], minlength=len(counts)).tolist() == held
+    assert sorted([*rest, *second]) == list(range(sum(counts)))
 
 
 @pytest.mark.parametrize(("size", "world"), [(5, 2), (37, 4), (8, 8), (10, 3)])
@@ -125,6 +149,40 @@ def test_normalise_is_torchvisions():
     torch.testing.assert_close(normalise(images, mean, std), expected)
     assert normalise(images, mean, std).is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(normalise(images[:, None], mean, std)[:, 0], expected)
+
+
+def vary(images: torch.Tensor) -> torch.Tensor:
+    images = random_erasing(random_flip(random_crop(images, 2)), 0.5, [124, 116, 104])
+    return normalise(random_lighting(random_colour(images, 0.4), 0.1), [0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
+
+
+def test_what_is_kept_from_a_validation_can_be_differentiated_through():
+    constant.cache_clear()
+    with torch.inference_mode():
+        vary(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    images = torch.full((2, 3, 8, 8), 100.0, requires_grad=True)
+    vary(images).sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_no_step_makes_a_tensor_out_of_python_numbers_again(monkeypatch):
+    """On a GPU each would be a copy that the step waits for."""
+    vary(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    monkeypatch.setattr(torch, "tensor", None)
+    vary(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
+def test_a_gpu_is_never_waited_for():
+    resident = TensorImages(torch.zeros(9, 3, 8, 8, dtype=torch.uint8), torch.arange(9)).to(torch.device("cuda"))
+    vary(resident.images)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        images, labels = resident.__getitems__([3, 1, 2])
+        vary(images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert labels.tolist() == [3, 1, 2]
 
 
 def test_cifar10_reads_the_official_layout(cifar):

@@ -26,6 +26,7 @@ from datamodules.augment import Augmentation, random_colour, random_erasing, ran
 from datamodules.base import DrawSampler
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Picture
+from datamodules.folders import tree
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
 from tests.conftest import HOME
@@ -131,6 +132,26 @@ def test_train_and_val_folders(photos, capsys):
     data.setup("test")
     assert names(data.test_set) == names(data.val_set)
     assert f"test: 9 images in {photos / 'val'}" in capsys.readouterr().out
+
+
+def test_to_validate_on_val_the_training_images_are_not_listed(photos, capsys, run):
+    data = ImageNet(photos)
+    data.setup("validate")
+    assert len(data.val_set) == 9 and not hasattr(data, "train_set")
+    assert f"validation: 9 images in {photos / 'val'}" in capsys.readouterr().out
+    held_back = ImageNet(photos, val_size=5)
+    held_back.setup("validate")
+    assert len(held_back.val_set) == 5
+    run(*fit(photos))
+    run("validate", "--ckpt_path", "runs/photos/net")
+    assert "val/top1_error" in capsys.readouterr().out
+
+
+def test_names_start_below_the_folder_however_it_is_written(photos, monkeypatch):
+    monkeypatch.chdir(photos / "val")
+    for folder in (".", "../train", "../val/../train/", photos / "train"):
+        names, _ = tree(Path(folder), ["ape", "bear", "cat"])
+        assert names[0] == b"ape/0.jpg" and names[-1].startswith(b"cat/")
 
 
 def test_a_test_folder_with_classes_is_what_is_tested(photos, capsys):
@@ -533,6 +554,16 @@ def test_mixed_targets_are_shares_of_two_classes(photos, how):
             torch.testing.assert_close(kept, torch.full_like(kept, part), atol=0.02, rtol=0)
             kinds.add("cutmix")
     assert kinds == set(how)
+
+
+def test_repeated_images_are_not_mixed_with_their_own_copies(tmp_path):
+    """An image of each class: a partner that is another file is of another class."""
+    for k in range(24):
+        write(tmp_path / f"{k:02}", 1, k)
+    how = Augmentation(mixup=1.0, repeats=4)
+    mixed = batches(ImageNet(tmp_path, size=16, batch_size=24, num_workers=0, val_size=0, augmentation=how), epochs=4)
+    alone = torch.cat([(targets == 1).any(1) for _, targets in mixed]).float().mean()
+    assert len(mixed) == 4 and alone < 0.25  # 3 of 23 partners are copies; in the sampler's order 3 of 4 were
 
 
 def test_validation_images_are_not_varied(photos):

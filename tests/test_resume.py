@@ -223,6 +223,18 @@ def test_another_optimizer_on_resuming_is_refused(fails, tiny_run, flag, value, 
     assert f"optimizer's {name} is {value} here" in message and "begun with" in message
 
 
+def test_another_memory_format_on_resuming_changes_no_number(run, tiny_run):
+    """Momentum saved as NHWC belongs to the same weights once they lie as NCHW."""
+    other = tiny_run.with_name("version_1")
+    shutil.copytree(tiny_run, other)
+    run("fit", "--ckpt_path", tiny_run, "--trainer.max_epochs", 4)
+    run("fit", "--ckpt_path", other, "--trainer.max_epochs", 4, "--model.channels_last", "false")
+    first, second = (weights(folder / "checkpoints" / "last.ckpt") for folder in (tiny_run, other))
+    assert second["net.conv1.weight"].is_contiguous() and not first["net.conv1.weight"].is_contiguous()
+    for name in ("net.conv1.weight", "net.fc.weight"):
+        torch.testing.assert_close(first[name], second[name], atol=1e-3, rtol=0)
+
+
 def test_weights_differ_between_seeds(run, here):
     for seed in (0, 1):
         run("fit", "--config", DIGITS, *TINY, "--seed_everything", seed, "--trainer.max_epochs", 1)

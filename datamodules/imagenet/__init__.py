@@ -119,8 +119,12 @@ class ImageNet(ImageData):
             self.test_set = self._listed(test or val)
             self._say(f"test: {counted(len(self.test_set), 'image')} in {test or val}")
             return
-        everything = self._listed(self.train_folder)
         held_back = 0.1 if self.val_size is None and val is None else self.val_size or 0
+        if stage == "validate" and val and not held_back:
+            self.val_set = self._listed(val)
+            self._say(f"validation: {len(self.val_set):,} images in {val}")
+            return
+        everything = self._listed(self.train_folder)
         train, rest = split(everything, held_back, self.split_seed)
         self.train_set = train.look_through(TrainCrop(self.augmentation, self.look.interpolation))
         self.val_set = rest if held_back else self._listed(val) if val else None
@@ -183,8 +187,13 @@ class ImageNet(ImageData):
         return super().on_before_batch_transfer((batch.images, batch.labels), dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        mixing = self.mixes and self.trainer is not None and self.trainer.training and len(batch[1]) > 1
+        if mixing and self.augmentation.repeats > 1:
+            # Neighbours are mixed, and without this they would be crops of one file
+            order = torch.randperm(len(batch[1]), device=batch[1].device)
+            batch = batch[0][order], batch[1][order]
         images, labels = super().on_after_batch_transfer(batch, dataloader_idx)
-        if self.mixes and self.trainer is not None and self.trainer.training and len(labels) > 1:
+        if mixing:
             images, labels = self.mixes[int(torch.randint(len(self.mixes), ()))](images, labels)
         return images, labels
 
