@@ -158,11 +158,15 @@ class DenseBlock(nn.Module):
             self.add_module(f"denselayer{i + 1}", layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = [x]
-        run = recomputed if self.memory_efficient and torch.is_grad_enabled() else concatenated
+        if self.memory_efficient and torch.is_grad_enabled():
+            maps = [x]
+            for layer in self.children():
+                maps.append(recomputed(layer, *maps))  # [B, k, H, W]
+            return torch.cat(maps, 1)  # [B, C + layers * k, H, W]
+        # Two tensors at a time: many thin ones, side by side in each pixel, made a step on a CPU 1.4 times as long
         for layer in self.children():
-            maps.append(run(layer, *maps))  # [B, k, H, W]
-        return torch.cat(maps, 1)  # [B, C + layers * k, H, W]
+            x = torch.cat([x, layer(x)], 1)
+        return x
 
 
 def dense_layer(channels: int, growth_rate: int, bottleneck: bool, dropout: float) -> nn.Sequential:
