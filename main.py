@@ -36,7 +36,7 @@ from datamodules import Photos
 from datamodules.base import counted
 from lit_models import LitClassifier
 from lit_models.classifier import RECORD
-from sentences import is_for_user, known_names, sentence
+from sentences import is_for_user, known_names, sentence, sentence_of_class
 
 HOME = Path(__file__).resolve().parent
 VERBS = ("fit", "validate", "test", "predict")
@@ -99,6 +99,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the reason, with the nearest name that exists, and exit with status 2."""
+        if not self.exit_on_error:  # the parser of a class's arguments
+            raise argparse.ArgumentError(None, sentence_of_class(message, known_names(self))) from ex
         sys.stderr.write(f"error: {sentence(message, known_names(self))}\n")
         sys.exit(2)
 

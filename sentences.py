@@ -1,10 +1,11 @@
 """The sentences of the command line: what went wrong, in the user's words and not jsonargparse's.
 
-Lightning's parser tells of every type that a value might have had; the user wants the one that was meant.
+Lightning's parser tells of every type that a value might have had; the user wants the one that was meant. The arguments
+of a class are parsed by a parser of their own, which does not know under which flag the class was given: its sentence
+is marked, and each parser around it puts the beginning of the flag in front.
 """
 
 import difflib
-import inspect
 import re
 import traceback
 from pathlib import Path
@@ -22,6 +23,8 @@ LINK = "Call to compute_fn of link"
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 SEE_HELP = " See --help, and --model.help CLASS or --data.help CLASS for those of a class."
 UNION = "Does not validate against any of the Union subtypes"
+FLAG = "\1"  # stands for "--" and all that belongs between it and a name
+START, END = "\2", "\3"  # of the sentence of a class's parser
 
 
 def is_for_user(error: BaseException) -> bool:
@@ -40,21 +43,36 @@ def sentence(message: str, names: list[str] | None = None) -> str:
         message: jsonargparse's, or any other, which is returned as it is.
         names: what exists, to guess what was meant.
     """
+    return meaning(message, names or []).replace(FLAG, "--")
+
+
+def sentence_of_class(message: str, names: list[str]) -> str:
+    """The same of the parser of a class's arguments, for the parser around it."""
+    return START + meaning(message, names) + END
+
+
+def meaning(message: str, names: list[str]) -> str:
+    """The sentence with FLAG where a flag begins."""
     if LINK in message:
         return message.rpartition(" failed: ")[2]
-    names = names or []
     classes = [name for name in names if "." in name and not name.startswith("-")]
-    key = match[1] if (match := re.search(r'Parser key "([^"]+)"', message)) else "it"
+    key = FLAG + match[1] if (match := re.search(r'Parser key "([^"]+)"', message)) else "it"
+    if match := re.search(f"{START}(.*?){END}", message, re.DOTALL):
+        return match[1].replace(FLAG, f"{key}.") if key != "it" else match[1]
     value = match[1] if (match := re.search(r"(?:Given|Got) value: (.*)", message)) else ""
     if match := re.search(
-        r"Option '([^']+)' is not accepted|[Uu]nrecognized arguments: (\S+)|Key '([^']+)' is not", message
+        r"[Uu]nrecognized arguments: (\S+)|Option '([^']+)' is not|not accept option '([^']+)'|Key '([^']+)' is not",
+        message,
     ):
         name = next(group for group in match.groups() if group)
-        if match[2] and name.endswith((".yaml", ".yml")):
+        if match[1] and name.endswith((".yaml", ".yml")):
             return f"There is no argument {name} here. Did you mean --config {name}?"
-        if match[2] and not name.startswith("-"):
+        if match[1] and not name.startswith("-"):
             return f"There is no argument {name} here: a value with spaces wants quotes."
-        return f"There is no argument {name} here.{guess(name, names) or SEE_HELP}"
+        name = name.removeprefix("--").partition("=")[0]
+        options = [option.removeprefix("--") for option in names if option.startswith("--")]
+        meant = guess(name, options, FLAG)
+        return f"There is no argument {name if name.startswith('-') else FLAG + name} here.{meant or SEE_HELP}"
     if match := re.search(
         r"Problem with given class_path '([^']+)':\s+(module|No module|unexpected|Class|Expected)", message
     ):
@@ -67,14 +85,19 @@ def sentence(message: str, names: list[str] | None = None) -> str:
         return "Give a command: fit, validate, test or predict. See --help."
     if "Expected a dot import path string" in message and "<class 'float'>" in message:
         return f"{key} is {value}: it must be a number."
-    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+    if match := re.search(r"(?:Expected a dot import path string:|has no attribute '\w+'. Got value:) (\S+)", message):
         return f"{key}: there is no class {match[1]}.{guess(match[1], classes)}"
+    if match := re.search(r"does not correspond to a subclass of (\w+)", message):
+        return f"{key} is {value}: it must be a {match[1]}."
     if match := re.search(r"Expected a typing.Literal\[([^]]*)\]|Literal\[(.*)\]. Got", message):
         choices = (match[1] or match[2]).replace("'", "").split(", ")
         return f"{key} is {value}: it must be one of {', '.join(choices)}.{guess(value, choices)}"
     if match := re.search(r"arguments are required: (.*)", message):
-        missing = " and ".join(name.split(".", 1)[-1] for name in match[1].split(", "))
-        return f"Not given: {missing}. Name an experiment, such as --config configs/digits/resnet20.yaml."
+        missing = [name.removeprefix("fit.") for name in match[1].split(", ")]
+        flags = " and ".join(FLAG + name for name in missing)
+        if set(missing) <= {"data", "model"}:
+            return f"Not given: {flags}. Name an experiment, such as --config configs/digits/resnet20.yaml."
+        return f"Not given: {flags}, which {'has' if len(missing) == 1 else 'have'} no default."
     if match := re.search(r"invalid choice: '([^']+)' \(choose from (.*)\)", message):
         verbs = re.findall(r"\w+", match[2])
         return f"There is no command {match[1]}: choose from {', '.join(verbs)}.{guess(match[1], verbs)}"
@@ -98,13 +121,13 @@ def sentence(message: str, names: list[str] | None = None) -> str:
     return message
 
 
-def guess(name: str, names: list[str]) -> str:
-    """ " Did you mean ...?", or nothing where no name comes near."""
+def guess(name: str, names: list[str], before: str = "") -> str:
+    """ " Did you mean ...?", with `before` in front of the name, or nothing where none comes near."""
     bare = {n.lower(): n for n in names} | {n.rsplit(".", 1)[-1].lower(): n for n in names}
     near = difflib.get_close_matches(name.lower(), bare, n=1, cutoff=0.6) or difflib.get_close_matches(
         name.rsplit(".", 1)[-1].lower(), bare, n=1, cutoff=0.6
     )
-    return f" Did you mean {bare[near[0]]}?" if near and bare[near[0]] != name else ""
+    return f" Did you mean {before}{bare[near[0]]}?" if near and bare[near[0]] != name else ""
 
 
 def config_files() -> list[str]:
@@ -113,21 +136,11 @@ def config_files() -> list[str]:
 
 
 def known_names(parser: LightningArgumentParser) -> list[str]:
-    """The flags of every verb, the classes of this repository and torch's optimizers, and all their arguments."""
+    """The flags of a parser and of its verbs, the classes of this repository and torch's optimizers."""
     choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
     parsers = [sub for verbs in choices for sub in verbs.values()] or [parser]
     flags = [option for sub in parsers for action in sub._actions for option in action.option_strings]
-    optimizers = [
-        getattr(torch.optim, name) for name in torch.optim.__all__ if inspect.isclass(getattr(torch.optim, name))
-    ]
     classes = [getattr(module, name) for module in (lit_models, datamodules, callbacks) for name in module.__all__]
     paths = [f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in classes]
-    paths += [f"torch.optim.{cls.__name__}" for cls in optimizers]
-    arguments = {
-        name
-        for cls in [*classes, *optimizers]
-        for base in cls.__mro__[:-1]
-        if "__init__" in vars(base)
-        for name in inspect.signature(base.__init__).parameters
-    }
-    return [*flags, *paths, *sorted(arguments - {"self", "args", "kwargs"})]
+    paths += [f"torch.optim.{name}" for name in torch.optim.__all__ if isinstance(getattr(torch.optim, name), type)]
+    return [*flags, *paths]

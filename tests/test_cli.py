@@ -241,29 +241,45 @@ def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, m
 
 
 WRONG_FLAGS = [
-    ([*FIT, "--model.dept", "3"], "no argument dept here. Did you mean depth?"),
-    ([*FIT, "--model.depth", "21"], "depth is 21: it must be one of 18, 34"),
+    ([*FIT, "--model.dept", "3"], "There is no argument --model.dept here. Did you mean --model.depth?"),
+    ([*FIT, "--model.depth", "21"], "error: --model.depth is 21: it must be one of 18, 34"),
     ([*FIT, "--model.norm", "bach"], "Did you mean batch?"),
     ([*FIT, "--model", "lit_models.LitResnet"], "Did you mean lit_models.LitResNet?"),
     ([*FIT, "--data", "datamodules.Cifar10"], "Did you mean datamodules.CIFAR10?"),
-    ([*FIT, "--model.optimizer", "SDG"], "Did you mean torch.optim.SGD?"),
+    (
+        [*FIT, "--model.optimizer", "SDG"],
+        "error: --model.optimizer: there is no class SDG. Did you mean torch.optim.SGD?",
+    ),
+    ([*FIT, "--model.optimizer", "torch.optim.SDG"], "no class torch.optim.SDG. Did you mean torch.optim.SGD?"),
+    ([*FIT, "--model", "torch.nn.Linear"], "error: --model is torch.nn.Linear: it must be a LitClassifier."),
+    ([*FIT, "--max_epochs", "3"], "There is no argument --max_epochs here. Did you mean --trainer.max_epochs?"),
     ([*FIT, "--trainer.precisio", "16-true"], "Did you mean --trainer.precision?"),
-    ([*FIT, "--trainer.max_epochs", "abc"], "trainer.max_epochs is abc: it must be a whole number"),
+    ([*FIT, "--trainer.max_epochs", "abc"], "error: --trainer.max_epochs is abc: it must be a whole number"),
     ([*FIT, "--trainer.callbacks+=callbacks.StepDecay"], "Did you mean callbacks.StepLRDecay?"),
-    ([*FIT, "--data.batch_size", "x"], "batch_size is x: it must be a whole number"),
+    ([*FIT, "--data.batch_size", "x"], "error: --data.batch_size is x: it must be a whole number"),
     ([*FIT, "--data.batch_size", "0"], "batch_size is 0"),
-    ([*FIT, "--data", "datamodules.Synthetic", "--data.shift", "3"], "no argument shift here"),
+    ([*FIT, "--data", "datamodules.Synthetic", "--data.shift", "3"], "no argument --data.shift here. See --help"),
     ([*FIT, "--model.label_smoothing", "2"], "label_smoothing is 2.0: it must be in [0, 1)"),
     ([*FIT, "--model.num_classes", "7"], "num_classes is given as 7: leave it out"),
     ([*FIT, "--data.batch_size", "8"], "the last batch holds one image"),
     ([*FIT, "--data.batch_size", "1258", "--data.drop_last", "true"], "there is no full batch, and drop_last"),
-    ([*FIT, "--model.optimizer.lr", "abc"], "lr is abc: it must be a number."),
+    ([*FIT, "--model.optimizer.lr", "abc"], "error: --model.optimizer.lr is abc: it must be a number."),
     ([*FIT, "--data.batch_size", "8", "two"], "There is no argument two here: a value with spaces wants quotes."),
     ([], "Give a command: fit, validate, test or predict."),
     (["fit", "configs/digits/resnet20.yaml"], "Did you mean --config configs/digits/resnet20.yaml?"),
     (["fit", "--config", "nowhere.yaml"], "nowhere.yaml."),
     (["fit", "--config", "configs/digits/resnet21.yaml"], "Did you mean configs/digits/resnet20?"),
-    (["fit"], "--config configs/digits/resnet20.yaml"),
+    ([*FIT, "--model.optimizer.nestrov", "true"], "Did you mean --model.optimizer.nesterov?"),
+    ([*FIT, "--trainer.callbacks.step_siz", "3"], "Did you mean --trainer.callbacks.step_size?"),
+    ([*FIT, "--data", "datamodules.ImageNet"], "error: Not given: --data.root, which has no default."),
+    (
+        ["fit", "--data", "datamodules.Digits", "--model", "lit_models.LitVGG"],
+        "error: Not given: --model.optimizer, which has no default.",
+    ),
+    (
+        ["fit"],
+        "error: Not given: --data and --model. Name an experiment, such as --config configs/digits/resnet20.yaml.",
+    ),
     (["fti"], "Did you mean fit?"),
     (["test"], "give --ckpt_path"),
     (["test", "--ckpt_path", "nowhere"], "There is no checkpoint nowhere"),
@@ -275,6 +291,23 @@ WRONG_FLAGS = [
 def test_wrong_flags_get_one_sentence_and_leave_nothing(fails, here, command, message):
     assert message in fails(*command)
     assert not list(here.rglob("version_*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: {init_args: {depht: 20}}", "There is no argument --model.depht here. Did you mean --model.depth?"),
+        ("model: {init_args: {optimizer: {init_args: {lr: x}}}}", "--model.optimizer.lr is x: it must be a number."),
+        (
+            "trainer: {max_epoch: 3}",
+            "There is no argument --trainer.max_epoch here. Did you mean --trainer.max_epochs?",
+        ),
+        ("data: {init_args: {batch_size: x}}", "--data.batch_size is x: it must be a whole number."),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_as_a_flag_would_be(fails, here, text, said):
+    (here / "x.yaml").write_text(text)
+    assert f"error: {said}" == fails(*FIT, "--config", "x.yaml")
 
 
 def test_num_classes_in_yaml_is_refused(fails, here):

@@ -895,7 +895,11 @@ def test_sizes_that_the_net_cannot_take_are_refused_before_a_run_is_made(fails, 
         ("augmentation.growing", "[0,0,5]", "augmentation.growing is [0, 0, 5]"),
         ("augmentation.flip", "sometimes", "flip is sometimes: it must be true or false"),
         ("augmentation.colour", "much", "colour is much: it must be a number"),
-        ("augmentation.mixupp", 1, "Did you mean --augmentation.mixup"),
+        (
+            "augmentation.mixupp",
+            1,
+            "There is no argument --data.augmentation.mixupp here. Did you mean --data.augmentation.mixup?",
+        ),
     ],
 )
 def test_arguments_out_of_their_range_are_refused(fails, photos, name, value, said):
