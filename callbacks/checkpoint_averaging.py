@@ -85,7 +85,13 @@ class CheckpointAveraging(pl.Callback):
             self._average(trainer, pl_module, Path(trainer.ckpt_path).parent)
 
     def _check_choice(self, trainer: pl.Trainer) -> None:
-        if self.choice == "best" and trainer.datamodule.val_set is None:  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.state.fn == "validate" and data.views.dense:
+            raise ValueError(
+                "CheckpointAveraging cannot load checkpoints into a net that has been made dense: leave out the "
+                f"protocol {data.protocol}, and test the average with it later."
+            )
+        if self.choice == "best" and data.val_set is None:
             raise ValueError(
                 "CheckpointAveraging cannot tell which checkpoints are best without validation images: take the last "
                 "ones (configs/overlays/average_last.yaml), or hold some back with --data.val_size."

@@ -139,6 +139,11 @@ def test_too_few_checkpoints(run, fails, tiny_run):
     )
 
 
+def test_a_dense_net_takes_no_checkpoints(fails, averaged):
+    dense = ["--data.protocol", "dense"]
+    assert "leave out the protocol dense" in fails("validate", "--ckpt_path", averaged, "--config", LAST, *FEW, *dense)
+
+
 def test_a_short_run_is_not_averaged_and_not_lost(run, here, capsys):
     run("fit", "--config", DIGITS, "--config", LAST, *TINY, "--trainer.max_epochs", 2)
     assert "Not averaged:" in capsys.readouterr().out

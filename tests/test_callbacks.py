@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from torch import nn
 
-from callbacks import RunLogger, StepLRDecay, Throughput
+from callbacks import BatchNormReestimation, RunLogger, StepLRDecay, Throughput
 from callbacks.batch_norm import reestimate
 from callbacks.run_directory import claim_version, find_checkpoint, release_version, version_folder
 from callbacks.run_record import rebase
@@ -264,3 +264,27 @@ def test_averaged_weights_get_statistics_of_their_own(run, here):
     torch.testing.assert_close(averaged["net.bn1.running_var"], seen.var(1))
     with pytest.raises(SystemExit, match="stands before the averaging of weights"):
         run("fit", "--config", DIGITS, *TINY, *again, *average)
+
+
+class Drawing(Synthetic):
+    """Noise that keeps what was drawn for each training batch."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 8, train_size=12, val_size=4, test_size=4, batch_size=4)
+        self.draws: list[float] = []
+
+    def augment(self, images: torch.Tensor) -> torch.Tensor:
+        self.draws.append(float(torch.rand(())))
+        return images
+
+
+def test_statistics_are_taken_from_the_images_of_the_epoch_each_augmented_on_its_own():
+    data, model = Drawing(), LitResNet(4, depth=20, optimizer=partial(torch.optim.SGD, lr=0.1))
+    trainer = pl.Trainer(
+        max_epochs=2, callbacks=[BatchNormReestimation()], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    first, again, second, once_more = (data.draws[place : place + 3] for place in (0, 3, 6, 9))
+    assert len(data.draws) == 12 and len(set(data.draws)) == 6
+    assert first == again and second == once_more
