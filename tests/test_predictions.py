@@ -1,6 +1,9 @@
 """What a test keeps of every image."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning
@@ -11,7 +14,7 @@ from PIL import Image
 
 import datamodules
 from callbacks.predictions import Predictions, file_hash, predictions_path
-from tests.conftest import DIGITS, TINY
+from tests.conftest import DIGITS, HOME, TINY
 from tests.test_ddp import TWO, type_it
 
 
@@ -127,3 +130,26 @@ def test_tiny_has_no_protocol_in_training(run, here):
     run("fit", "--config", DIGITS, *TINY, "--data.protocol", "ten_crop", "--trainer.max_epochs", 1)
     run("validate", "--ckpt_path", "runs/digits/resnet20")
     assert Path("runs/digits/resnet20/version_0/val_predictions-best-ten_crop.npz").is_file()
+
+
+PEAK = "import resource, sys, main; main.main(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+
+
+@pytest.mark.slow
+def test_144_crops_of_more_images_take_no_more_memory(run, here, tmp_path):
+    """A ResNet-18 at 224 px: what is held is the views of one image, 22 MB of bytes and 87 MB of numbers."""
+    noise = np.random.default_rng(0)
+    for place in range(12):
+        path = tmp_path / "photos" / ("a", "b")[place % 2] / f"{place}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(256, size=(375, 500, 3), dtype=np.uint8)).save(path)
+    flags = ["--data.root", tmp_path / "photos", "--data.batch_size", 2, "--data.num_workers", 0, "--data.val_size", 6]
+    run("fit", "--config", HOME / "configs/imagenet/resnet18.yaml", *flags, "--trainer.max_steps", 1)
+    peaks = []
+    for limit in (2, 6):
+        command = [sys.executable, "-c", PEAK, "test", "--ckpt_path", "runs/imagenet/resnet18"]
+        command += ["--data.protocol", "crops_144", "--trainer.limit_test_batches", str(limit)]
+        environment = {**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "2"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+    assert peaks[1] < peaks[0] + 60, peaks  # MB
