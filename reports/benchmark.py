@@ -42,8 +42,12 @@ from reports import rounds
 from reports.zoo import count_multiply_adds
 
 HOME = Path(__file__).resolve().parent.parent
-# Multiply-adds of NVIDIA's tensor cores in bfloat16 per second, without sparsity: half their floating-point operations
-PEAKS = {"H200": 989e12 / 2, "H100": 989e12 / 2, "A100": 312e12 / 2, "L40S": 362e12 / 2, "RTX 4090": 165e12 / 2}
+# Floating-point operations of NVIDIA's tensor cores in bfloat16 per second, without sparsity. Cards for PCIe are slower
+# than those on a board of their own (SXM), whose names have no addition.
+PEAKS = {
+    "H200 NVL": 835e12, "H200": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12,
+    "L40S": 362e12, "RTX 4090": 165e12,
+}  # fmt: skip
 
 
 @dataclass
@@ -230,10 +234,13 @@ def type_in(command: list[str]) -> None:
 @contextlib.contextmanager
 def quiet(printed: io.StringIO) -> Iterator[None]:
     """Keep what is printed, and what Lightning logs to the terminal itself."""
+    before = logging.root.manager.disable
     logging.disable(logging.INFO)
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        yield
-    logging.disable(logging.NOTSET)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def row(name: str, turns: list[dict[str, float]]) -> dict[str, Any]:
@@ -324,9 +331,15 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
 
 def utilisation(net: torch.nn.Module, images_per_s: float, size: int) -> float | None:
     """Share of the GPU's bfloat16 multiply-adds: forward, and twice as many backward."""
-    peak = next((peak for name, peak in PEAKS.items() if name in torch.cuda.get_device_name()), None)
+    peak = gpu_peak(torch.cuda.get_device_name())
     counted = rounds.fresh(net, torch.contiguous_format).to("meta").eval()
     return None if peak is None else 3 * count_multiply_adds(counted, size) * images_per_s / peak
+
+
+def gpu_peak(device: str) -> float | None:
+    """Multiply-adds per second of a GPU, of two operations each; of several names that fit, the longest is its own."""
+    names = sorted((name for name in PEAKS if name in device), key=len)
+    return PEAKS[names[-1]] / 2 if names else None
 
 
 def device_name() -> str:

@@ -1,6 +1,8 @@
 """The benchmark runs and adds up; what it measures is asserted nowhere, for machines are noisy."""
 
+import io
 import json
+import logging
 import math
 
 import pytest
@@ -76,3 +78,20 @@ def test_wrong_arguments(capsys, arguments, message):
 def test_every_case_names_an_experiment():
     for case in benchmark.CASES.values():
         assert (HOME / "configs" / f"{case.experiment}.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H200", 989e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA T4", None),
+    ],
+)  # fmt: skip
+def test_the_peak_is_that_of_the_very_card(device, peak):
+    assert benchmark.gpu_peak(device) == (peak and peak / 2)
+
+
+def test_logging_goes_on_after_a_failure():
+    with pytest.raises(KeyError), benchmark.quiet(io.StringIO()):
+        raise KeyError
+    assert logging.root.manager.disable == logging.NOTSET
