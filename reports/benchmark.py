@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import pickle
 import statistics
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,22 @@ import main as command_line
 from datamodules.augment import normalise, random_flip
 from datamodules.base import Draw, TensorImages, worker_count
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES, read_batch
+from datamodules.folders import class_folders, is_image
 from reports import rounds
 from reports.zoo import count_multiply_adds
 
 HOME = Path(__file__).resolve().parent.parent
-# Multiply-adds of NVIDIA's tensor cores in bfloat16 per second, without sparsity: half their floating-point operations
-PEAKS = {"H200": 989e12 / 2, "H100": 989e12 / 2, "A100": 312e12 / 2, "L40S": 362e12 / 2, "RTX 4090": 165e12 / 2}
+# Floating-point operations of NVIDIA's tensor cores in bfloat16 per second, without sparsity. Cards for PCIe are slower
+# than those on a board of their own (SXM), whose names have no addition.
+PEAKS = {
+    "H200 NVL": 835e12, "H200": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12,
+    "L40S": 362e12, "RTX 4090": 165e12,
+}  # fmt: skip
+
+
+# Images that an epoch has at least, 50 batches of the largest: where epochs are short, their ends are what is measured.
+# On the device they take 1.9 GB.
+EPOCH = 50 * 256
 
 
 @dataclass
@@ -52,7 +64,7 @@ class Case:
 
     Args:
         experiment: the YAML file, from configs/ on.
-        data: cifar, images, or resident (a batch that lies on the device; then there is no loader to compare with).
+        data: cifar, images, or resident (noise that lies on the device; then there is no loader to compare with).
         size: pixels per side of the images.
         steps: of each turn.
         flags: more of the command line.
@@ -67,14 +79,15 @@ class Case:
     cuda: bool = False
 
 
+COMPILED = ["--model.compile=true", "--data.drop_last=true"]  # a ragged batch would be compiled for itself
 CASES = {
     "cifar_resnet20": Case("cifar10/resnet20", "cifar", 32, 20),
     "cifar_resnet18": Case("cifar10/resnet18_fast", "cifar", 32, 6, ["--data.batch_size=64"]),
     "cifar_densenet_bc_100_12": Case("cifar10/densenet_bc_100_12", "cifar", 32, 6),
     "imagenet_resnet18": Case("imagenet/resnet18", "images", 224, 4, ["--data.batch_size=32"]),
-    "imagenet_resnet50": Case("imagenet/resnet50", "images", 224, 40, ["--model.compile=true"], cuda=True),
+    "imagenet_resnet50": Case("imagenet/resnet50", "images", 224, 40, COMPILED, cuda=True),
     "resident_resnet50": Case(
-        "imagenet/resnet50", "resident", 224, 40, ["--model.compile=true", "--model.stride_in_1x1=false"], cuda=True
+        "imagenet/resnet50", "resident", 224, 40, [*COMPILED, "--model.stride_in_1x1=false"], cuda=True
     ),
 }
 OVERHEAD = "trainer_overhead"
@@ -160,28 +173,49 @@ def write_images(root: Path) -> Path:
     return root
 
 
-def measure(name: str, case: Case, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One case: our `fit` through its command line, and the others in its pauses."""
-    root = {"cifar": given.cifar, "images": given.images}.get(case.data)
-    if root is None and case.data != "resident":
-        root = folder / case.data
-        if not root.exists():
-            (write_cifar if case.data == "cifar" else write_images)(root)
-    flags = ["--config", HOME / "configs" / f"{case.experiment}.yaml", "--trainer.precision=auto", *case.flags]
+def repeat(root: Path, copy: Path) -> Path:
+    """A tree of links in which the photos of a tree occur often enough for an epoch; the tree itself if it has none."""
+    walk = os.walk(root / "train", followlinks=True)
+    count = sum(1 for _ in islice((name for _, _, names in walk for name in names if is_image(name)), EPOCH))
+    if not count:
+        return root
+    for folder in class_folders(root / "train"):
+        (copy / "train" / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(math.ceil(EPOCH / count)):
+            (copy / "train" / folder / str(number)).symlink_to(root / "train" / folder)
+    return copy
+
+
+def data_root(case: Case, given: argparse.Namespace, folder: Path) -> Path | None:
+    """Where the images of a case are: those that were given, or made-up ones."""
     if case.data == "resident":
-        noise = [f"--data.size={case.size}", "--data.classes=1000", "--data.train_size=1024", "--data.batch_size=256"]
+        return None
+    if (root := getattr(given, case.data)) is None and not (root := folder / case.data).exists():
+        (write_cifar if case.data == "cifar" else write_images)(root)
+    if case.data == "cifar":
+        return root
+    repeated = folder / "repeated"
+    return repeated if repeated.exists() else repeat(root, repeated)
+
+
+def measure(name: str, case: Case, root: Path | None, turns: int) -> dict[str, Any]:
+    """One case: our `fit` through its command line, and the others in its pauses."""
+    flags = ["--config", HOME / "configs" / f"{case.experiment}.yaml", "--trainer.precision=auto", *case.flags]
+    if root is None:
+        noise = [f"--data.size={case.size}", "--data.classes=1000", f"--data.train_size={EPOCH}"]
+        noise += ["--data.batch_size=256"]
         flags += ["--data=datamodules.Synthetic", *noise]
         others = {"limit": rounds.bare_step}
     else:
         plain = plain_cifar(root) if case.data == "cifar" else plain_images(root, case.size)
         others = {"plain": partial(plain_later, plain), "limit": rounds.bare_step}
-        flags += [f"--data.root={root}"]
-    fit(name, flags, case.steps, given.rounds, others)
+        flags += [f"--data.root={root}", "--data.val_size=0"]
+    fit(name, flags, case.steps, turns, others)
     result = row(name, [{**turn, "plain": turn.get("plain", float("nan"))} for turn in rounds.Rounds.results])
     data, module = rounds.Rounds.data, rounds.Rounds.module
     device = rounds.Rounds.on
     result |= {"peak_memory_bytes": rounds.peak_memory(device), "first_step_s": rounds.Rounds.first_step}
-    if case.data != "resident":
+    if root is not None:
         plain = plain_cifar(root) if case.data == "cifar" else plain_images(root, case.size, uint8=True)
         result |= loaders(data, plain)
     if device.type == "cuda":
@@ -230,10 +264,13 @@ def type_in(command: list[str]) -> None:
 @contextlib.contextmanager
 def quiet(printed: io.StringIO) -> Iterator[None]:
     """Keep what is printed, and what Lightning logs to the terminal itself."""
+    before = logging.root.manager.disable
     logging.disable(logging.INFO)
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        yield
-    logging.disable(logging.NOTSET)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def row(name: str, turns: list[dict[str, float]]) -> dict[str, Any]:
@@ -324,9 +361,15 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
 
 def utilisation(net: torch.nn.Module, images_per_s: float, size: int) -> float | None:
     """Share of the GPU's bfloat16 multiply-adds: forward, and twice as many backward."""
-    peak = next((peak for name, peak in PEAKS.items() if name in torch.cuda.get_device_name()), None)
+    peak = gpu_peak(torch.cuda.get_device_name())
     counted = rounds.fresh(net, torch.contiguous_format).to("meta").eval()
     return None if peak is None else 3 * count_multiply_adds(counted, size) * images_per_s / peak
+
+
+def gpu_peak(device: str) -> float | None:
+    """Multiply-adds per second of a GPU, of two operations each; of several names that fit, the longest is its own."""
+    names = sorted((name for name in PEAKS if name in device), key=len)
+    return PEAKS[names[-1]] / 2 if names else None
 
 
 def device_name() -> str:
@@ -437,6 +480,8 @@ def main(args: list[str] | None = None) -> None:
         if (path := getattr(given, name)) is not None:
             if not path.is_dir():
                 parser.error(f"there is no folder {path} for --{name}")
+            if name == "images" and not (path / "train").is_dir():
+                parser.error(f"{path} has no folder train: --images wants a tree with train/<class>/")
             setattr(given, name, path.absolute())
     console = Console()
     results, home = [], Path.cwd()
@@ -447,7 +492,8 @@ def main(args: list[str] | None = None) -> None:
             for name in given.cases or here:
                 console.print(f"{name} ...", highlight=False)
                 case = CASES.get(name)
-                results.append(measure(name, case, given, Path(folder)) if case else overhead(given.rounds))
+                root = data_root(case, given, Path(folder)) if case else None
+                results.append(measure(name, case, root, given.rounds) if case else overhead(given.rounds))
                 if "json" in files:  # whatever befalls the next case
                     files["json"].write_text(json.dumps(results, indent=2) + "\n")
         finally:

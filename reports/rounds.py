@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lit_models import LitClassifier
 
@@ -77,10 +78,15 @@ def step_rate(step: Callable[[Any], int], batches: Iterator[Any], steps: int, de
     return images / (time.perf_counter() - start)
 
 
-def plain_loop(loader: Iterable[Any]) -> Callable[[pl.Trainer, pl.LightningModule, int], Round]:
+def plain_loop(loader: DataLoader) -> Callable[[pl.Trainer, pl.LightningModule, int], Round]:
     """(a) The loop of a tutorial: float32, the layout torch starts from, and this loader."""
 
     def make(trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int) -> Round:
+        if not len(loader):
+            raise ValueError(
+                f"The plain loop has fewer images than a batch of {loader.batch_size}, and leaves out what is no whole "
+                "batch: give more with --cifar or --images."
+            )
         net = fresh(pl_module.net, torch.contiguous_format)
         optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
         batches = forever(loader)

@@ -1,11 +1,14 @@
 """The benchmark runs and adds up; what it measures is asserted nowhere, for machines are noisy."""
 
+import io
 import json
+import logging
 import math
 
 import pytest
 from PIL import Image
 
+from datamodules import folders
 from reports import benchmark
 from reports.benchmark import Case
 from tests.conftest import HOME
@@ -53,6 +56,27 @@ def test_three_take_turns(small, cifar, tree):
     assert {path.name for path in small.iterdir()} == {"b.json", "b.png", "b.md"}  # runs are gone
 
 
+def test_fewer_images_than_a_batch_are_refused(monkeypatch, here, cifar):
+    """The plain loop drops a last batch that is not full, and would look for another one for ever."""
+    monkeypatch.setitem(benchmark.CASES, "cifar", Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=256"]))
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main(["cifar", "--cifar", str(cifar)])
+    assert "The plain loop has fewer images than a batch of 256" in str(stop.value.code)
+
+
+@pytest.mark.parametrize("count", [8, 250])
+def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_wants(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(benchmark, "EPOCH", 100)
+    for number in range(count):
+        path = tmp_path / "photos" / "train" / f"class_{number % 2}" / "deep" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    root = benchmark.repeat(tmp_path / "photos", tmp_path / "links")
+    names, labels = folders.tree(root / "train", ["class_0", "class_1"])
+    assert len(names) == {8: 104, 250: 250}[count] and list(labels).count(0) == len(names) / 2
+    assert len(set(names)) == len(names) and len(benchmark.plain_images(root, 8)) == len(names)
+
+
 @pytest.mark.slow
 def test_a_tiny_net_in_two_trainers(here):
     row = benchmark.overhead(turns=1, steps=20)
@@ -65,6 +89,7 @@ def test_a_tiny_net_in_two_trainers(here):
         (["resnet9"], "there is no case resnet9: choose from cifar_resnet20"),
         (["--rounds", "0"], "rounds is 0: it must be at least 1"),
         (["--images", "nowhere"], "there is no folder nowhere for --images"),
+        (["--images", str(HOME)], "has no folder train: --images wants a tree with train/<class>/"),
     ],
 )
 def test_wrong_arguments(capsys, arguments, message):
@@ -76,3 +101,20 @@ def test_wrong_arguments(capsys, arguments, message):
 def test_every_case_names_an_experiment():
     for case in benchmark.CASES.values():
         assert (HOME / "configs" / f"{case.experiment}.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H200", 989e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA T4", None),
+    ],
+)  # fmt: skip
+def test_the_peak_is_that_of_the_very_card(device, peak):
+    assert benchmark.gpu_peak(device) == (peak and peak / 2)
+
+
+def test_logging_goes_on_after_a_failure():
+    with pytest.raises(KeyError), benchmark.quiet(io.StringIO()):
+        raise KeyError
+    assert logging.root.manager.disable == logging.NOTSET
