@@ -107,8 +107,7 @@ def check_same_set(members: Sequence[Predictions]) -> None:
     first = members[0]
     for other in members[1:]:
         names = f"{who(other)} and {who(first)}"
-        if difference := class_difference(first, other):
-            raise ValueError(f"{names} disagree on the classes ({difference}): take runs that were trained on one set.")
+        check_same_classes(names, first.class_names.tolist(), other.class_names.tolist())
         if not np.array_equal(first.places, other.places):
             raise ValueError(
                 f"{names} are of other images ({len(other.places):,} and {len(first.places):,}, some of them at other "
@@ -121,16 +120,21 @@ def check_same_set(members: Sequence[Predictions]) -> None:
             )
 
 
-def class_difference(first: Predictions, other: Predictions) -> str:
-    """The first class that is not the same in both; empty where all are."""
-    ours, theirs = first.class_names.tolist(), other.class_names.tolist()
+def check_same_classes(names: str, ours: list[str], theirs: list[str]) -> None:
+    """Raise ValueError where two lists of classes are not the same.
+
+    Args:
+        names: of what has the second list, and what the first, for the sentence.
+    """
+    if ours == theirs:
+        return
     if len(ours) != len(theirs):
-        return f"{len(theirs)} and {len(ours)} of them"
-    number = next((k for k, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), None)
-    if number is None:
-        return ""
-    order = ", the same ones in another order" if sorted(ours) == sorted(theirs) else ""
-    return f"number {number} is {theirs[number]} and {ours[number]}{order}"
+        difference = f"{len(theirs)} and {len(ours)} of them"
+    else:
+        number = next(k for k, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+        order = ", the same ones in another order" if sorted(ours) == sorted(theirs) else ""
+        difference = f"number {number} is {theirs[number]} and {ours[number]}{order}"
+    raise ValueError(f"{names} disagree on the classes ({difference}): take runs that were trained on one set.")
 
 
 def who(predictions: Predictions) -> str:

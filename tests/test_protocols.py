@@ -1,0 +1,421 @@
+"""The table of models x ways of testing, what the papers say beside it, and the drawing of views."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from callbacks.predictions import file_hash, predictions_path
+from datamodules.views import Views
+from lit_models.classifier import RECORD
+from reports import drawing, protocols, published, statistics
+from reports.architectures import ROWS
+from reports.published import PUBLISHED, beside, is_imagenet
+from tests.conftest import DIGITS, HOME
+from tests.test_evaluation import predictions
+
+LABELS = np.random.default_rng(0).integers(7, size=200)
+
+
+def config(family="LitResNet", data="datamodules.Digits", side=None, **arguments):
+    """What a checkpoint holds of its run."""
+    augmentation = {"augmentation": {"shorter_side": side}} if side else {}
+    return {
+        "model": {"class_path": f"lit_models.{family}", "init_args": arguments},
+        "data": {"class_path": data, "init_args": augmentation},
+    }
+
+
+def logits(seed, sharpness=1.5):
+    """Of a mediocre net, [200, 7]; all of them find the same images hard."""
+    noise = sum(np.random.default_rng(each).normal(size=(200, 7)) for each in (99, seed))
+    return 0.8 * noise + sharpness * np.eye(7)[LABELS]
+
+
+@pytest.fixture
+def runs(here):
+    """Three runs that were tested by two protocols, and validated by one."""
+    paths = []
+    for number in range(3):
+        path = here / "runs" / "digits" / "net" / f"version_{number}" / "checkpoints" / "best.ckpt"
+        path.parent.mkdir(parents=True)
+        names = [f"class {k}" for k in range(7)]
+        record = {"config": config("LitGoogLeNet", stem="cifar", seed=number), "class_names": names}
+        torch.save({RECORD: record}, path)
+        for protocol, views in (("center", 1), ("ten_crop", 10)):
+            content = {"protocol": protocol, "views": views, "checkpoint_hash": file_hash(path)}
+            scores = logits(10 * number, sharpness=1.5 + (views > 1))
+            predictions(scores, LABELS, **content).write(predictions_path(path, protocol))
+            validation = predictions(4 * scores, LABELS, **content, data_hash="validation")
+            validation.write(predictions_path(path, protocol, "validate"))
+        paths.append(str(path.parents[1]))
+    return paths
+
+
+def report(*arguments):
+    """Run the report and return what it wrote."""
+    protocols.main([*map(str, arguments), "--json", "r.json", "--html", "r.html", "--markdown", "r.md"])
+    return json.loads(open("r.json").read()), open("r.html").read(), open("r.md").read()
+
+
+# The table
+
+
+def test_models_times_views(runs, capsys):
+    result, html, markdown = report("--checkpoints", *runs, "--protocols", "center", "ten_crop")
+    rows = result["rows"]
+    assert [(row["models"], row["protocol"], row["views"], row["cost"]) for row in rows] == [
+        (1, "center", 1, 1), (1, "ten_crop", 10, 10), (3, "center", 1, 3), (3, "ten_crop", 10, 30)
+    ]  # fmt: skip
+    each = [(logits(seed).argmax(1) != LABELS).mean() for seed in (0, 10, 20)]
+    assert rows[0]["top1_error"] == pytest.approx(np.mean(each), abs=0.004)  # float16
+    assert rows[0]["top1_range"] == pytest.approx([min(each), max(each)], abs=0.006)
+    assert [result["top1_error"] for result in rows[0]["each"]] == pytest.approx(each, abs=0.006)
+    scores = [logits(seed) for seed in (0, 10, 20)]
+    ranks = [(s > s[np.arange(200), LABELS][:, None]).sum(1) for s in scores]
+    assert (
+        rows[0]["top5_error"] == pytest.approx(np.mean([rank >= 5 for rank in ranks]), abs=0.004)
+        and max(map(max, ranks)) > 4
+    )
+    together = np.mean([np.exp(s) / np.exp(s).sum(1, keepdims=True) for s in scores], axis=0)
+    assert rows[2]["top1_error"] == pytest.approx((together.argmax(1) != LABELS).mean(), abs=0.006)
+    assert rows[2]["top1_error"] < rows[0]["top1_error"] and len(rows[2]["each"]) == 1
+    for row in rows:
+        low, high = row["top1_interval"]
+        assert low < row["top1_error"] < high and row["top5_error"] < row["top1_error"]
+        assert row["top1_difference"] == pytest.approx(row["top1_error"] - rows[0]["top1_error"])
+        low, high = row["top1_difference_interval"]
+        assert low <= row["top1_difference"] <= high
+    assert rows[0]["top1_difference_interval"] == [0, 0] and rows[3]["top1_difference_interval"][1] < 0
+    assert result["closer_look"]["protocol"] == "ten_crop" and result["images"] == 200
+    printed = capsys.readouterr().out
+    assert "Test 1" not in printed and "Wrote r.html" in printed
+    percents = f"{100 * rows[0]['top1_range'][0]:.2f} to {100 * rows[0]['top1_range'][1]:.2f}"
+    for text in (printed, html, markdown):
+        assert percents in text and "digits/net/version_2" in text and "base" in text
+    assert "http" not in html and html.count("<svg") == 3
+
+
+def test_a_difference_is_paired(runs):
+    """On the same images: two models that are wrong on the same ones differ by less than chance on either."""
+    rows = report("--checkpoints", runs[0], "--protocols", "center", "ten_crop")[0]["rows"]
+    wide = np.diff(rows[0]["top1_interval"])[0] + np.diff(rows[1]["top1_interval"])[0]
+    assert 0 < np.diff(rows[1]["top1_difference_interval"])[0] < wide
+    assert [row["models"] for row in rows] == [1, 1] and rows[0]["checkpoints"][0].endswith(
+        "version_0/checkpoints/best.ckpt"
+    )
+
+
+def test_the_same_model_several_times_is_that_model(runs):
+    rows = report("--checkpoints", *[runs[0]] * 3)[0]["rows"]
+    for key in ("top1_error", "top5_error", "nll", "brier", "ece"):
+        assert rows[1][key] == pytest.approx(rows[0][key], abs=1e-6)
+    assert rows[1]["top1_difference_interval"] == [0, 0] and rows[1]["cost"] == 3
+
+
+def test_the_order_of_models_does_not_matter(runs):
+    first = report("--checkpoints", *runs)[0]["rows"][1]
+    second = report("--checkpoints", *runs[::-1])[0]["rows"][1]
+    assert {k: v for k, v in first.items() if k != "checkpoints"} == {
+        k: v for k, v in second.items() if k != "checkpoints"
+    }
+
+
+def test_a_temperature_from_the_validation_images(runs):
+    result, html, _ = report("--checkpoints", runs[0], "--protocols", "ten_crop", "--calibrate")
+    look, row = result["closer_look"], result["rows"][0]
+    validation = predictions(4 * logits(0, 2.5), LABELS).normalised()
+    assert (
+        look["temperature"] == pytest.approx(statistics.fit_temperature(validation, LABELS))
+        and not look["fitted_on_test_images"]
+    )
+    assert look["at_temperature"]["nll"] > row["nll"]  # the net was made to be four times as sure there
+    assert f"at T = {look['temperature']:.3f}" in html and "divides the log-probabilities" in html
+    assert "temperature" not in report("--checkpoints", runs[0])[0]["closer_look"]
+
+
+def test_a_temperature_that_was_fitted_on_the_test_images_says_so(runs, here):
+    for path in map(str, runs):
+        best = here / path / "checkpoints" / "best.ckpt"
+        predictions_path(best, "center", "validate").write_bytes(predictions_path(best, "center").read_bytes())
+    result, html, _ = report("--checkpoints", *runs, "--calibrate")
+    assert (
+        result["closer_look"]["fitted_on_test_images"] and "are those of the test: what the temperature gains" in html
+    )
+
+
+def test_a_closer_look(runs):
+    result, html, markdown = report("--checkpoints", runs[0])
+    look = result["closer_look"]
+    matrix = np.array(look["confusion"])
+    assert matrix.shape == (7, 7) and matrix.sum() == 200
+    assert 1 - matrix.trace() / 200 == pytest.approx(result["rows"][0]["top1_error"])
+    assert look["class_errors"] == pytest.approx(1 - matrix.diagonal() / matrix.sum(1))
+    surest = look["confident_mistakes"]
+    assert len(surest) == 10 and all(m["class"] != m["guess"] for m in surest)
+    chances = [m["probability"] for m in surest]
+    assert chances == sorted(chances, reverse=True) and all(m["of_the_class"] < m["probability"] for m in surest)
+    assert LABELS[surest[0]["image"]] == int(surest[0]["class"].split()[1])
+    row = f"| {surest[0]['image']} | {surest[0]['class']} | {surest[0]['guess']} | {chances[0]:.4f} |"
+    assert row in markdown and "Confusion matrix" in html
+
+
+def many(runs, classes=40, **changes):
+    """Replace the first run's test by one of many classes."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes - 1), 5)  # of the last class no image
+    scores = rng.normal(size=(len(labels), classes)) + 2 * np.eye(classes)[labels]
+    path = predictions_path(protocols.Path(runs[0]) / "checkpoints" / "best.ckpt", "center")
+    digest = file_hash(path.parent / "checkpoints" / "best.ckpt")
+    predictions(scores, labels, checkpoint_hash=digest, **changes).write(path)
+
+
+def test_of_many_classes_the_worst_are_shown(runs):
+    files = np.array([f"class/{number}.jpg" for number in range(195)])
+    many(runs, files=files, complete=False)
+    result, html, markdown = report("--checkpoints", runs[0])
+    look = result["closer_look"]
+    assert "confusion" not in look and "Confusion matrix" not in html and len(look["confused_pairs"]) == 15
+    assert look["class_errors"][-1] is None and "The 10 classes with the highest error" in markdown
+    assert re.fullmatch(r"class/\d+\.jpg", look["confident_mistakes"][0]["image"]) and "| file | class |" in markdown
+    assert "could not be read are left out" in markdown
+
+
+def test_without_a_mistake_the_bootstrap_says_that_it_knows_nothing(runs):
+    path = protocols.Path(runs[0]) / "checkpoints" / "best.ckpt"
+    right = predictions(9 * np.eye(4)[LABELS % 4], LABELS % 4, checkpoint_hash=file_hash(path))
+    right.write(predictions_path(path, "center"))
+    result, _, markdown = report("--checkpoints", runs[0])
+    assert "top5_error" not in result["rows"][0] and result["rows"][0]["top1_interval"] == [0, 0]
+    assert "no mistake in 200 images agrees with an error of up to 1.50 %" in markdown
+    assert "No image is taken for another class." in markdown
+
+
+# What is wrong is said in one sentence
+
+
+@pytest.fixture
+def fails(capsys):
+    def type_it(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            protocols.main([str(argument) for argument in arguments])
+        assert isinstance(stop.value.code, str) and "\n" not in stop.value.code  # printed on stderr, with status 1
+        return stop.value.code
+
+    return type_it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "error: No checkpoints are given: name runs or files"),
+        (["--checkpoints", "nowhere"], "error: There is no checkpoint nowhere"),
+        (["--checkpoints", "RUN", "text.jpg"], "text.jpg is no whole checkpoint"),
+        (["--checkpoints", "RUN", "--protocols", "ten_crops"], "error: There is no protocol ten_crops: choose one of"),
+        (["--checkpoints", "RUN", "--html", "no/where.html"], "no/where.html cannot be written: there is no folder"),
+        (["--checkpoints", "RUN", "--htm", "x"], "error: There is no argument --htm here: see --help."),
+        (["RUN"], "error: There is no argument "),
+        (["--checkpoints", "RUN", "--trainer.devices", "2"], "A report tests on one device and takes no --trainer.dev"),
+        (["--draw", "nowhere.jpg"], "nowhere.jpg cannot be drawn on (it cannot be opened: No such file"),
+        (["--draw", "text.jpg"], "text.jpg cannot be drawn on (it cannot be read as an image"),
+        (["--draw", "photo.png", "--size", "0"], "--size is 0: it must be at least 1 pixel."),
+        (["--draw", "photo.png", "--output", "views.gif"], "views.gif cannot be drawn: name a .png, .svg, .pdf file"),
+        (["--draw", "photo.png", "--output", "no/v.png"], "no/v.png cannot be drawn: name a .png, .svg, .pdf file"),
+        (["--draw", "photo.png", "--protocols", "all"], "There is no protocol all: choose one of"),
+        (["--draw", "photo.png", "--protocols", "center@8"], "would cut views of 224 px out of images whose shorter"),
+        (["--draw", "long.png"], "long.png has 2 x 900 pixels, too long to be drawn on: crop it."),
+    ],
+)  # fmt: skip
+def test_sentences(runs, here, fails, arguments, sentence):
+    (here / "text.jpg").write_text("no image")
+    Image.new("RGB", (30, 20)).save(here / "photo.png")
+    Image.new("RGB", (900, 2)).save(here / "long.png")
+    said = fails(*[runs[0] if argument == "RUN" else argument for argument in arguments])
+    assert said.startswith("error: ") and sentence in said
+
+
+def test_members_of_different_classes(runs, fails):
+    many(runs)
+    assert "(center) disagree on the classes (7 and 40 of them): take runs" in fails("--checkpoints", *runs)
+
+
+def test_models_of_different_classes_are_refused_before_a_test(runs, fails):
+    record = {"config": config(), "class_names": [*"abcdefg"]}
+    torch.save({RECORD: record}, protocols.Path(runs[1]) / "checkpoints" / "best.ckpt")  # has not been tested either
+    said = fails("--checkpoints", *runs)
+    assert "best.ckpt disagree on the classes (number 0 is a and class 0): take runs" in said
+
+
+@pytest.mark.slow
+def test_an_error_ends_the_program_with_status_1_and_no_traceback():
+    command = [sys.executable, "-m", "reports.protocols", "--checkpoints", "nowhere"]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: There is no checkpoint nowhere") and done.stderr.count("\n") == 1
+
+
+# What the papers say
+
+
+def imagenet(family, **more):
+    return config(family, "datamodules.ImageNet", **more)
+
+
+def test_every_published_row_is_of_a_net_and_a_protocol_there_are():
+    names = {row.name for row in ROWS}
+    for row in PUBLISHED:
+        assert names.issuperset(row.nets), row
+        Views(row.protocol, 224)
+        assert row.top1 or row.top5, row
+        for printed in filter(None, (row.top1, row.top5)):
+            assert 3 <= float(printed) < 30 and re.fullmatch(r"\d+\.\d\d?", printed), row
+        assert not (row.top1 and row.top5) or float(row.top5) < float(row.top1), row
+    assert len({(row.nets, row.protocol, row.paper, row.shorter_side) for row in PUBLISHED}) == len(PUBLISHED) == 75
+
+
+def test_googlenets_table_3():
+    one, errors = [imagenet("LitGoogLeNet")], []
+    for models in (1, 7):
+        for protocol in ("center", "ten_crop", "crops_144"):
+            found = beside([one * models], protocol, [one], "center", imagenet=True)
+            assert found.top1 is None and found.source.startswith("GoogLeNet, Table 3")
+            errors.append(found.printed)
+    assert errors == ["- / 10.07", "- / 9.15", "- / 7.89", "- / 8.09", "- / 7.62", "- / 6.67"]
+    assert beside([one * 3], "center", [one], "center", imagenet=True) is None
+
+
+@pytest.mark.parametrize(
+    ("configs", "protocol", "printed"),
+    [
+        ([imagenet("LitVGG", variant="D", side=[256, 256])], "dense", "27.0 / 8.8"),
+        ([imagenet("LitVGG", side=[384, 384])], "dense@384", "26.8 / 8.7"),
+        ([imagenet("LitVGG", side=[256, 512])], "dense@384", "25.6 / 8.1"),
+        ([imagenet("LitVGG", side=[256, 512])], "dense_multi_scale@256-384-512", "24.8 / 7.5"),
+        ([imagenet("LitVGG", side=[256, 512])], "dense@256", None),
+        ([imagenet("LitVGG")], "dense", None),  # trained in another way
+        ([imagenet("LitVGG", batch_norm=True, side=[256, 256])], "dense", None),
+        ([imagenet("LitVGG", activation="selu", side=[256, 256])], "dense", None),
+        ([imagenet("LitVGG", dropout=0.3, side=[256, 256])], "dense", "27.0 / 8.8"),
+        ([imagenet("LitVGG", variant="E", side=[256, 512]), imagenet("LitVGG", side=[256, 512])],
+         "dense+multi_crop", "23.7 / 6.8"),
+        ([imagenet("LitResNet", depth=34)], "ten_crop", "24.52 / 7.46"),  # unset is option B
+        ([imagenet("LitResNet", depth=34, shortcut="C")], "ten_crop", "24.19 / 7.40"),
+        ([imagenet("LitResNet", depth=50, stride_in_1x1=True)], "ten_crop", "22.85 / 6.71"),
+        ([imagenet("LitResNet", depth=50)], "ten_crop", None),  # v1.5 is another net
+        ([imagenet("LitResNet", depth=152, stride_in_1x1=True)], "dense_multi_scale@224-256-384-480-640",
+         "19.38 / 4.49"),
+        ([imagenet("LitInceptionV3", transform_input=True)], "inception_12", "19.8 / 4.6"),
+        ([imagenet("LitInceptionResNetV2")] * 3 + [imagenet("LitInceptionV4")], "inception_144", "16.4 / 3.1"),
+        ([imagenet("LitInceptionResNetV2")] * 2 + [imagenet("LitInceptionV4")] * 2, "inception_144", None),
+        ([imagenet("LitNASNet", variant="large")], "center", None),
+    ],
+)  # fmt: skip
+def test_the_papers_row_is_that_of_the_net_the_protocol_and_the_models(configs, protocol, printed):
+    found = beside([configs], protocol, [configs[:1]], protocol, imagenet=True)
+    assert (found and found.printed) == printed
+    assert found is None or not found.is_difference
+
+
+def test_beside_other_images_a_paper_says_what_its_protocol_is_worth():
+    net = [config("LitGoogLeNet", stem="cifar")]
+    found = beside([net] * 3, "ten_crop", [net] * 3, "center", imagenet=False)
+    assert (found.printed, found.top5, found.is_difference) == ("- / -0.92", -0.92, True)
+    assert beside([net * 7], "center", [net] * 7, "center", imagenet=False).printed == "- / -1.98"
+    assert beside([net], "center", [net], "center", imagenet=False) is None  # the base itself
+    vgg = [config("LitVGG", head="cifar")]
+    found = beside([vgg], "dense+multi_crop", [vgg], "dense_multi_scale", imagenet=False)
+    assert found.printed == "-0.40 / -0.30" and found.source == "VGG, Table 5, S = 256-512"
+    assert beside([net], "ten_crop", [net, vgg], "center", imagenet=False) is None  # the base is no single net
+
+
+def test_on_other_images_no_error_of_a_paper_is_shown(runs):
+    _, _, markdown = report("--checkpoints", *runs, "--protocols", "center", "ten_crop")
+    assert "the paper: to its base" in markdown and "- / -0.92 (GoogLeNet, Table 3)" in markdown
+    assert "9.15" not in markdown and "10.07" not in markdown
+
+
+def test_imagenet_is_known_by_its_classes():
+    names = ["tench, Tinca tinca", *map(str, range(999))]
+    assert is_imagenet(imagenet("LitVGG"), names) and is_imagenet(imagenet("LitVGG"), ["n01440764", *names[1:]])
+    assert not is_imagenet(imagenet("LitVGG"), names[:100]) and not is_imagenet(config(), names)
+    assert not is_imagenet(imagenet("LitVGG"), ["cat", *names[1:]])
+
+
+def test_a_net_of_the_users_own_has_no_paper():
+    assert not published.PUBLISHED[0].is_for([config("LitOwn")], "center")
+
+
+# The drawing
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected", "scales"),
+    [
+        ("center", (500, 375), "center: 1 view", 1),
+        ("ten_crop", (500, 375), "ten_crop: 10 views, half of them mirrored", 1),
+        ("crops_144", (500, 375), "crops_144: 144 views, half of them mirrored", 4),
+        ("crops_144", (300, 300), "crops_144: 144 views, half of them mirrored, 48 distinct on this picture", 4),
+        ("dense+multi_crop", (375, 500), "dense+multi_crop: 156 views, half of them mirrored", 3),
+    ],
+)
+def test_a_row_for_each_protocol_and_a_panel_for_each_scale(here, name, size, expected, scales):
+    Image.new("RGB", size, "teal").save("photo.png")
+    views, picture = Views(name, 224, 256), drawing.open_picture("photo.png")
+    assert drawing.title(views, picture) == expected
+    panels = drawing.panels(views, picture)
+    assert len(panels) == scales and not any(view.mirror for panel in panels for view in panel)
+    drawn = sum(map(len, panels)) * (2 if "mirrored" in expected else 1)
+    assert drawn == views.count  # every view, or its mirror image, is drawn
+    assert all(len(drawing.colours(panel)) == len(panel) for panel in panels)
+
+
+def test_each_whole_square_has_a_colour_for_itself_and_its_crops(here):
+    Image.new("RGB", (500, 375), "teal").save("photo.png")
+    panel = drawing.panels(Views("crops_144", 224), drawing.open_picture("photo.png"))[0]
+    colours = drawing.colours(panel)
+    assert [len(set(colours[k : k + 6])) for k in (0, 6, 12)] == [1, 1, 1] and len(set(colours)) == 3
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_the_drawing_is_a_picture(here, size, capsys):
+    grey = np.full((375, 500, 3), 200, np.uint8)
+    Image.fromarray(grey).save("photo.png")
+    protocols.main(["--draw", "photo.png", "--size", str(size), "--protocols", "center", "crops_144"])
+    assert capsys.readouterr().out == "Wrote views.png\n"
+    pixels = np.asarray(Image.open("views.png").convert("L"))
+    assert pixels.shape[1] > 1500 and pixels.shape[0] > 600
+    assert {200, round(200 * drawing.DIM)} <= set(np.unique(pixels))  # what center shows is bright, the rest is dim
+    red = np.asarray(Image.open("views.png").convert("RGB")) == [0xFF, 0x5A, 0x5F]
+    assert red.all(2).sum() > 500
+
+
+# For real
+
+
+@pytest.mark.slow
+def test_two_nets_on_digits_from_the_command_line(run, here, capsys):
+    for seed in (1, 2):
+        run("fit", "--config", DIGITS, "--trainer.max_epochs", 1, "--seed_everything", seed)
+    runs = ["runs/digits/resnet20/version_0", "runs/digits/resnet20/version_1/checkpoints/last.ckpt"]
+    command = ["--checkpoints", *runs, "--protocols", "center", "ten_crop", "--calibrate"]
+    capsys.readouterr()
+    result = report(*command, "--data.batch_size", "90")[0]
+    printed = capsys.readouterr().out
+    assert (
+        printed.count("Test ") == 4 and "Test 4 of 4: runs/digits/resnet20/version_1/checkpoints/last.ckpt" in printed
+    )
+    assert "Validation 2 of 2" in printed and "digits/resnet20/version_1 (last)" in printed
+    for number, (path, stem) in enumerate(((here / runs[0], "best"), ((here / runs[1]).parents[1], "last"))):
+        for row, protocol in zip(result["rows"], ("center", "ten_crop"), strict=False):
+            tested = json.loads((path / f"test-{stem}-{protocol}.json").read_text())["metrics"]
+            for key in ("top1_error", "top5_error"):  # but for what float16 moves
+                assert row["each"][number][key] == pytest.approx(tested[f"test/{key}"], abs=1.1 / 360)
+            assert row["each"][number]["nll"] == pytest.approx(tested["test/loss"], rel=1e-3)
+    assert [row["cost"] for row in result["rows"]] == [1, 5, 2, 10]  # digits have no mirror images
+    again = report(*command)[0]
+    assert again == result and "Test 1 of" not in capsys.readouterr().out
