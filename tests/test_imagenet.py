@@ -186,7 +186,7 @@ def test_of_class_folders_alone_a_stratified_tenth_is_held_back(photos, capsys):
     capsys.readouterr()
     data.setup("test")
     assert names(data.test_set) == sets[1][0]
-    assert "test: the 4 images of" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"Data: test: 4 images of {root}, held back for validation\n"
 
 
 @pytest.mark.parametrize(("val_size", "held"), [(5, 5), (0.25, 6), (0.5, 11), (1, 1)])
