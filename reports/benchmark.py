@@ -10,10 +10,12 @@ the ratios of all turns.
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import logging
 import math
+import multiprocessing
 import os
 import pickle
 import statistics
@@ -21,8 +23,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,11 +37,11 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 import main as command_line
 from datamodules.augment import normalise, random_flip
-from datamodules.base import Draw, TensorImages, worker_count
+from datamodules.base import Draw, TensorImages, as_is, worker_count
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES, read_batch
 from datamodules.folders import class_folders, is_image
 from reports import rounds
@@ -129,21 +132,22 @@ def plain_cifar(root: Path) -> Dataset:
     )
 
 
-def plain_images(root: Path, size: int, uint8: bool = False) -> Dataset:
-    """torchvision's ImageFolder with the transforms of its ImageNet example, perhaps without those after uint8."""
+def plain_images(root: Path, size: int) -> Dataset:
+    """torchvision's ImageFolder with the transforms of its ImageNet example."""
     from torchvision import datasets, transforms
 
     end = [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
-    return datasets.ImageFolder(
-        root / "train",
-        transforms.Compose(
-            [
-                transforms.RandomResizedCrop(size),
-                transforms.RandomHorizontalFlip(),
-                *([transforms.PILToTensor()] if uint8 else end),
-            ]
-        ),
-    )
+    crop = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
+    return datasets.ImageFolder(root / "train", transforms.Compose([*crop, *end]))
+
+
+def as_bytes(photos: Any) -> Dataset:
+    """The same set without what comes after uint8, which ours does on the device."""
+    from torchvision import transforms
+
+    photos = copy.copy(photos)
+    photos.transform = transforms.Compose([*photos.transform.transforms[:2], transforms.PILToTensor()])
+    return photos
 
 
 def write_cifar(root: Path) -> Path:
@@ -173,17 +177,17 @@ def write_images(root: Path) -> Path:
     return root
 
 
-def repeat(root: Path, copy: Path) -> Path:
+def repeat(root: Path, to: Path) -> Path:
     """A tree of links in which the photos of a tree occur often enough for an epoch; the tree itself if it has none."""
     walk = os.walk(root / "train", followlinks=True)
     count = sum(1 for _ in islice((name for _, _, names in walk for name in names if is_image(name)), EPOCH))
     if not count:
         return root
     for folder in class_folders(root / "train"):
-        (copy / "train" / folder).mkdir(parents=True, exist_ok=True)
+        (to / "train" / folder).mkdir(parents=True, exist_ok=True)
         for number in range(math.ceil(EPOCH / count)):
-            (copy / "train" / folder / str(number)).symlink_to(root / "train" / folder)
-    return copy
+            (to / "train" / folder / str(number)).symlink_to(root / "train" / folder)
+    return to
 
 
 def data_root(case: Case, given: argparse.Namespace, folder: Path) -> Path | None:
@@ -200,34 +204,42 @@ def data_root(case: Case, given: argparse.Namespace, folder: Path) -> Path | Non
 
 def measure(name: str, case: Case, root: Path | None, turns: int) -> dict[str, Any]:
     """One case: our `fit` through its command line, and the others in its pauses."""
+    others: dict[str, Any] = {"limit": rounds.bare_step}
     flags = ["--config", HOME / "configs" / f"{case.experiment}.yaml", "--trainer.precision=auto", *case.flags]
     if root is None:
         noise = [f"--data.size={case.size}", "--data.classes=1000", f"--data.train_size={EPOCH}"]
         noise += ["--data.batch_size=256"]
         flags += ["--data=datamodules.Synthetic", *noise]
-        others = {"limit": rounds.bare_step}
     else:
-        plain = plain_cifar(root) if case.data == "cifar" else plain_images(root, case.size)
-        others = {"plain": partial(plain_later, plain), "limit": rounds.bare_step}
+        # Read once, and not before its turn: the memory of our `fit` is measured without it
+        plain = cache(partial(plain_cifar, root) if case.data == "cifar" else partial(plain_images, root, case.size))
+        others = {"plain": partial(plain_later, plain), **others}
         flags += [f"--data.root={root}", "--data.val_size=0"]
     fit(name, flags, case.steps, turns, others)
     result = row(name, [{**turn, "plain": turn.get("plain", float("nan"))} for turn in rounds.Rounds.results])
     data, module = rounds.Rounds.data, rounds.Rounds.module
     device = rounds.Rounds.on
-    result |= {"peak_memory_bytes": rounds.peak_memory(device), "first_step_s": rounds.Rounds.first_step}
+    result |= {"peak_memory_bytes": rounds.Rounds.peak, "first_step_s": rounds.Rounds.first_step}
     if root is not None:
-        plain = plain_cifar(root) if case.data == "cifar" else plain_images(root, case.size, uint8=True)
-        result |= loaders(data, plain)
+        result |= loaders(data, plain() if case.data == "cifar" else as_bytes(plain()))
     if device.type == "cuda":
         result["utilisation"] = utilisation(module.net, result["fit_images_per_s"], case.size)
     return result
 
 
-def plain_later(dataset: Dataset, trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int) -> rounds.Round:
+def alone(measured: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """Measure in a process of its own, so that no case meets what another has left: memory, imports, compiled nets."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measured, *args).result()
+
+
+def plain_later(
+    dataset: Callable[[], Dataset], trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int
+) -> rounds.Round:
     """The plain loop with the batch size of our `fit` and two loader processes, or what a GPU wants."""
     workers = worker_count(trainer) if pl_module.device.type == "cuda" else 2
     loader = DataLoader(
-        dataset,
+        dataset(),
         trainer.datamodule.batch_size,  # type: ignore[attr-defined]
         shuffle=True,
         num_workers=workers,
@@ -246,14 +258,21 @@ def fit(name: str, flags: list[Any], steps: int, turns: int, others: dict[str, A
         f"--trainer.callbacks.rounds={turns}", "--trainer.max_epochs=1000", "--trainer.max_steps=-1",
         "--trainer.limit_val_batches=0", "--trainer.devices=1", f"--run_name=benchmark/{name}",
         # Some schedules want a validation; and an epoch of a small tree is so short that checkpoints would weigh
-        "--model.lr_scheduler=null", "--trainer.enable_checkpointing=false",
+        "--model.lr_scheduler=null",
     ]  # fmt: skip
-    type_in(["fit", *map(str, flags)])
+    type_in(["fit", "--trainer.enable_checkpointing=false", *map(str, flags)])
+
+
+class Terminal(io.StringIO):
+    """What is printed, by those who draw a bar in a terminal and nowhere else."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def type_in(command: list[str]) -> None:
     """Run a command of main.py quietly; what it printed is shown if it fails."""
-    printed = io.StringIO()
+    printed = Terminal()
     try:
         with quiet(printed):
             command_line.main(command)
@@ -337,9 +356,8 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
             if trainer.global_step == warm_up + steps:
                 self.rate = steps * batch / (time.perf_counter() - self.start)
 
-    noise = TensorDataset(
-        torch.randn(batch * (steps + warm_up + 10), 3, 16, 16), torch.randint(10, (batch * (steps + warm_up + 10),))
-    )
+    size = batch * (steps + warm_up + 10)
+    noise = TensorImages(torch.randn(size, 3, 16, 16), torch.randint(10, (size,)))  # whole batches, as ours
     flags = [
         "--config", HOME / "configs/digits/resnet20.yaml", "--model=reports.rounds.TinyNet",
         "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.001", "--model.optimizer.momentum=0.9",
@@ -349,12 +367,12 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
     results = []
     for _ in range(turns):
         clock = Clock()
-        with quiet(io.StringIO()):
+        with quiet(Terminal()):
             trainer = pl.Trainer(
                 max_epochs=1, logger=CSVLogger("bare"), callbacks=[clock], accelerator="cpu", enable_model_summary=False
             )
-            trainer.fit(rounds.BareModule(), DataLoader(noise, batch, shuffle=True))
-        fit(OVERHEAD, [*flags, "--trainer.accelerator=cpu"], steps, 1, {})
+            trainer.fit(rounds.BareModule(), DataLoader(noise, batch, shuffle=True, collate_fn=as_is))
+        fit(OVERHEAD, [*flags, "--trainer.accelerator=cpu", "--trainer.enable_checkpointing=true"], steps, 1, {})
         results.append({"plain": clock.rate, "fit": rounds.Rounds.results[0]["fit"]})
     return row(OVERHEAD, results)
 
@@ -493,7 +511,9 @@ def main(args: list[str] | None = None) -> None:
                 console.print(f"{name} ...", highlight=False)
                 case = CASES.get(name)
                 root = data_root(case, given, Path(folder)) if case else None
-                results.append(measure(name, case, root, given.rounds) if case else overhead(given.rounds))
+                results.append(
+                    alone(measure, name, case, root, given.rounds) if case else alone(overhead, given.rounds)
+                )
                 if "json" in files:  # whatever befalls the next case
                     files["json"].write_text(json.dumps(results, indent=2) + "\n")
         finally:

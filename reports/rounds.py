@@ -34,13 +34,14 @@ class Rounds(pl.Callback):
     on = torch.device("cpu")  # where
     started = 0.0  # when the command began
     first_step = 0.0  # seconds until the first step was over
+    peak = 0  # bytes of memory at most, until others joined in
 
     def __init__(self, steps: int, rounds: int) -> None:
         self.steps, self.rounds, self.taken, self.images = steps, rounds, 0, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         Rounds.results = []
-        Rounds.first_step = 0.0
+        Rounds.first_step, Rounds.peak = 0.0, 0
         Rounds.data, Rounds.module = trainer.datamodule, pl_module  # type: ignore[attr-defined]
         Rounds.on = pl_module.device
         self.measure: dict[str, Round] = {}
@@ -51,7 +52,6 @@ class Rounds(pl.Callback):
         if not self.first_step:
             synchronise(pl_module.device)
             Rounds.first_step = time.perf_counter() - self.started
-            self.measure = {name: make(trainer, pl_module, self.steps) for name, make in self.others.items()}
         self.taken += 1
         if self.taken == WARM_UP:
             synchronise(pl_module.device)
@@ -61,6 +61,9 @@ class Rounds(pl.Callback):
         if self.taken == WARM_UP + self.steps:
             synchronise(pl_module.device)
             fit = self.images / (time.perf_counter() - self.mark)
+            if not self.results:
+                Rounds.peak = peak_memory(pl_module.device)
+                self.measure = {name: make(trainer, pl_module, self.steps) for name, make in self.others.items()}
             Rounds.results.append({"fit": fit, **{name: measure() for name, measure in self.measure.items()}})
             self.taken = 0
             trainer.should_stop = len(self.results) == self.rounds

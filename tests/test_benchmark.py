@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from datamodules import folders
-from reports import benchmark
+from reports import benchmark, rounds
 from reports.benchmark import Case
 from tests.conftest import HOME
 
@@ -40,7 +40,8 @@ def tree(tmp_path):
     return root
 
 
-def test_three_take_turns(small, cifar, tree):
+def test_three_take_turns(small, cifar, tree, monkeypatch):
+    monkeypatch.setattr(benchmark, "alone", lambda measured, *args: measured(*args))  # others test that; it takes time
     files = ["--json", "b.json", "--plot", "b.png", "--markdown", "b.md"]
     benchmark.main(["cifar", "images", "--cifar", str(cifar), "--images", str(tree), "--rounds", "2", *files])
     rows = json.loads((small / "b.json").read_text())
@@ -62,6 +63,16 @@ def test_fewer_images_than_a_batch_are_refused(monkeypatch, here, cifar):
     with pytest.raises(SystemExit) as stop:
         benchmark.main(["cifar", "--cifar", str(cifar)])
     assert "The plain loop has fewer images than a batch of 256" in str(stop.value.code)
+
+
+def test_memory_is_read_before_others_join_in_and_the_images_of_the_plain_loop_once(monkeypatch, here, cifar):
+    reads, peaks = [], []
+    read = benchmark.plain_cifar
+    monkeypatch.setattr(benchmark, "plain_cifar", lambda root: reads.append(rounds.Rounds.peak) or read(root))
+    monkeypatch.setattr(rounds, "bare_step", lambda *_: peaks.append(rounds.Rounds.peak) or (lambda: 1.0))
+    case = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
+    row = benchmark.measure("cifar", case, cifar, 2)
+    assert reads == peaks == [row["peak_memory_bytes"]] and reads[0] > 0
 
 
 @pytest.mark.parametrize("count", [8, 250])
