@@ -335,6 +335,14 @@ class ImageData(pl.LightningDataModule):
             return normalise(images, mean, std), labels
         return [normalise(views.flatten(0, 1), mean, std).unflatten(0, views.shape[:2]) for views in images], labels
 
+    def images_per_batch(self, training: bool) -> int:
+        """Images in a batch of one device."""
+        images = self.batch_size // (self.trainer.world_size if self.trainer else 1)
+        if training or not self.by_views:
+            return images
+        # Whole pictures have sizes of their own, and only equal ones make a batch
+        return 1 if self.views.dense and not self.framed else max(1, images // self.views.count)
+
     def sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
         """Who decides which images come when, of a set of this size."""
         return ExactSampler(size, shuffle, run_seed(), rank, world_size)
@@ -347,13 +355,9 @@ class ImageData(pl.LightningDataModule):
         if on_cuda and workers == 0 and isinstance(dataset, TensorImages):
             dataset = dataset.to(trainer.strategy.root_device)  # type: ignore[union-attr]
             on_cuda = False  # what is there needs no pinned memory to go there
-        batch_size = self.batch_size // world_size
-        if not shuffle and self.by_views:
-            # Whole pictures have sizes of their own, and only equal ones make a batch
-            batch_size = 1 if self.views.dense and not self.framed else max(1, batch_size // self.views.count)
         return ResumableLoader(
             dataset,
-            batch_size=batch_size,
+            batch_size=self.images_per_batch(training=shuffle),
             sampler=self.sampler(len(dataset), shuffle, rank, world_size),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=as_is,

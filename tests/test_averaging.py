@@ -150,6 +150,7 @@ def test_a_short_run_is_not_averaged_and_not_lost(run, here, capsys):
     assert Path("runs/digits/resnet20/version_0/checkpoints/last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_two_processes_average_alike(here, averaged):
     done = type_it("validate", "--ckpt_path", averaged, "--config", LAST, *FEW, *TWO)
     assert done.returncode == 0, done.stderr

@@ -204,7 +204,7 @@ def test_held_back_images_are_looked_at_as_in_evaluation(photos):
     data = ImageNet(photos / "train", size=16, eval_size=24, resize=30, val_size=4)
     data.setup("fit")
     assert loaded(data)[0].images.shape[2:] == (16, 16)
-    images, labels, _ = next(iter(data.val_dataloader()))
+    images, labels, *_ = next(iter(data.val_dataloader()))
     place = (photos / "train" / names(data.val_set)[2]).read_bytes()
     assert torch.equal(images[2], CentreCrop(30, 24)(Picture(place))) and labels.tolist() == [0, 0, 1, 2]
 

@@ -229,12 +229,12 @@ class ImageNet(ImageData):
             if path not in self.told:  # once, and not in every epoch
                 log.warning("Left out: %s: %s.", path, why)
             self.told.add(path)
-        if not self.trainer.training:
+        training, size = self.trainer.training, self.images_per_batch(self.trainer.training)
+        if not training:
             self.left_out = [*self.left_out, *batch.left_out]
-            return
-        # A step without images is left out, unless other devices wait for it, or a whole batch is bad
-        world_size = self.trainer.world_size
-        if not len(batch.labels) and (world_size > 1 or len(batch.unreadable) == self.batch_size // world_size):
+        # A batch without images is left out, unless other devices wait for its step, or it is a whole one of several
+        waited_for = training and self.trainer.world_size > 1
+        if not len(batch.labels) and (waited_for or 1 < len(batch.unreadable) == size):
             raise ValueError(
                 f"A batch of {counted(len(batch.unreadable), 'image')} has none that can be read, such as "
                 f"{batch.unreadable[0][0]}: remove such files."
