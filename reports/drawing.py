@@ -54,7 +54,10 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
     figure = Figure(figsize=(max(width, 400) / 100, (sum(heights) + GAP) / 100), facecolor="white")
     for number, (name, row) in enumerate(rows):
         draw_row(figure, picture, name, row, GAP + sum(heights[:number]), zoom)
-    figure.savefig(output, dpi=150)
+    try:
+        figure.savefig(output, dpi=150)
+    except OSError as error:
+        raise ValueError(f"{output} cannot be written ({error.strerror}): name another file.") from error
     print(f"Wrote {output}")
 
 

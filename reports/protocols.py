@@ -181,7 +181,10 @@ def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
     }
     show(sections)
     for name, path in outputs.items():
-        path.write_text(written[name]())
+        try:
+            path.write_text(written[name]())
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written ({error.strerror}): name another file.") from error
         print(f"Wrote {path}")
 
 

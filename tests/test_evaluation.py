@@ -395,7 +395,7 @@ def test_a_page_needs_nothing_beside_it(sections):
     assert "<td>a&lt;b&gt;</td><td class=r>1.0</td>" in text and "Errors &amp; costs" in text
     assert "<title>A &lt;report&gt;</title>" in text and "color-scheme: light dark" in text
     svg = sections[0].parts[2].svg
-    assert "xmlns" not in svg and page.INK not in svg and svg.count("currentColor") > 3
+    assert "xmlns" not in svg and "xlink" not in svg and page.INK not in svg and svg.count("currentColor") > 3
     assert re.findall(r'href="(?!#)', svg) == []
 
 
