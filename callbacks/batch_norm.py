@@ -121,7 +121,9 @@ def training_images(trainer: pl.Trainer, device: torch.device, epoch: int) -> It
         batch = data.on_before_batch_transfer(batch, 0)
         batch = data.transfer_batch_to_device(batch, device, 0)
         data.seed_batch(epoch, number)
-        yield data.on_after_batch_transfer(batch, 0)[0]
+        images, labels = data.on_after_batch_transfer(batch, 0)
+        if len(labels):  # else none of its images could be read
+            yield images
 
 
 def is_last_epoch(trainer: pl.Trainer) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from callbacks.batch_norm import reestimate, training_images
 from callbacks.run_directory import AVERAGED_FROM, beside, free_name, read_checkpoint, saved_step
 from callbacks.run_record import run_folder
+from datamodules.base import counted
 from lit_models.classifier import RECORD, batch_norms
 
 FILE = "averaged.ckpt"
@@ -79,10 +80,24 @@ class CheckpointAveraging(pl.Callback):
         if folder := run_folder(trainer):
             self._average(trainer, pl_module, folder / "checkpoints")
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "validate" and trainer.ckpt_path:
             self._check_choice(trainer)
+            folder = Path(trainer.ckpt_path).parent
+            if len(kept := kept_checkpoints(folder)) < self.count:
+                raise ValueError(self._too_few(kept, folder))
+            trainer.datamodule.setup("fit")  # type: ignore[attr-defined]  # training images are looked at too
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate" and trainer.ckpt_path:
             self._average(trainer, pl_module, Path(trainer.ckpt_path).parent)
+
+    def _too_few(self, kept: list[Path], folder: Path) -> str:
+        return (
+            f"{folder} has {counted(len(kept), 'checkpoint')} of different steps and CheckpointAveraging wants "
+            f"{self.count}: give it a smaller count, or train with configs/overlays/average_last.yaml, which keeps "
+            "more."
+        )
 
     def _check_choice(self, trainer: pl.Trainer) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -100,14 +115,8 @@ class CheckpointAveraging(pl.Callback):
     def _average(self, trainer: pl.Trainer, module: pl.LightningModule, folder: Path) -> None:
         kept = kept_checkpoints(folder)
         if len(kept) < self.count:
-            message = (
-                f"{folder} has {len(kept)} checkpoints of different steps and CheckpointAveraging wants {self.count}: "
-                "give it a smaller count, or train with configs/overlays/average_last.yaml, which keeps more."
-            )
-            if trainer.state.fn == "validate":
-                raise ValueError(message)
             if trainer.is_global_zero:  # a run that was stopped early: it has trained all the same
-                print(f"Not averaged: {message}", flush=True)
+                print(f"Not averaged: {self._too_few(kept, folder)}", flush=True)
             return
         with torch.inference_mode(False), torch.no_grad(), as_it_was(trainer, module):
             jury = Jury(trainer, module)
@@ -179,6 +188,8 @@ class Jury:
             batch = self.data.on_before_batch_transfer(batch, 0)
             batch = self.data.transfer_batch_to_device(batch, self.module.device, 0)
             images, labels = self.data.on_after_batch_transfer(batch, 0)
+            if not len(labels):  # none of its images could be read
+                continue
             with self.trainer.precision_plugin.forward_context():
                 parts.append((self.module.log_probabilities(images).cpu(), labels.cpu()))  # type: ignore[operator]
         return torch.cat([scores for scores, _ in parts]), torch.cat([labels for _, labels in parts])

@@ -89,6 +89,15 @@ class PredictionWriter(pl.Callback):
 
     def __init__(self) -> None:
         self.batches: list[dict[str, torch.Tensor]] = []
+        self.hash = ""  # of the checkpoint when the test began
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.ckpt_path and trainer.is_global_zero:
+            self.hash = file_hash(Path(trainer.ckpt_path))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self.on_test_start(trainer, pl_module)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         scores = outputs["log_probabilities"].clamp(min=LEAST).half()
@@ -117,10 +126,15 @@ class PredictionWriter(pl.Callback):
         everyone = gather(trainer, [mine])
         if not trainer.is_global_zero:
             return
+        checkpoint = Path(trainer.ckpt_path)
+        if file_hash(checkpoint) != self.hash:
+            print(
+                f"{checkpoint} has changed during the test: its predictions are not kept, test once more.", flush=True
+            )
+            return
         places = np.concatenate([part["places"] for part in everyone])
         order = places.argsort()
         scores, labels = (np.concatenate([part[name] for part in everyone])[order] for name in ("scores", "labels"))
-        checkpoint = Path(trainer.ckpt_path)
         dataset = loader.dataset
         names = [os.fsdecode(name) for name in getattr(dataset, "names", [])]
         predictions = Predictions(
@@ -132,7 +146,7 @@ class PredictionWriter(pl.Callback):
             protocol=data.protocol,
             views=data.views.count,
             checkpoint=str(checkpoint.absolute()),
-            checkpoint_hash=file_hash(checkpoint),
+            checkpoint_hash=self.hash,
             data_hash=hashlib.sha256("\n".join([dataset.fingerprint(), *data.class_names]).encode()).hexdigest(),
             complete=len(places) == len(dataset),
         )

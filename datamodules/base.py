@@ -333,7 +333,8 @@ class ImageData(pl.LightningDataModule):
         mean, std = self.preprocessing["mean"], self.preprocessing["std"]
         if isinstance(images, Tensor):
             return normalise(images, mean, std), labels
-        return [normalise(views.flatten(0, 1), mean, std).unflatten(0, views.shape[:2]) for views in images], labels
+        views = [normalise(each.flatten(0, 1), mean, std).unflatten(0, each.shape[:2]) for each in images]
+        return views[0] if len(views) == 1 else views, labels
 
     def images_per_batch(self, training: bool) -> int:
         """Images in a batch of one device."""

@@ -107,7 +107,7 @@ class LitClassifier(pl.LightningModule):
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.steps_planned: int | None = None  # of the cycle that a resumed run is in; the command line fills it in
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
-        self.whole_batch = 0  # images in the largest batch that was evaluated
+        self.whole_batch: dict[torch.Size, int] = {}  # images in the largest batch of each size that was evaluated
         self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
         if freeze_batch_norm:
             if not batch_norms(self):
@@ -375,8 +375,8 @@ class LitClassifier(pl.LightningModule):
         """Logits of a batch, [B, K]; a compiled net is given no batch smaller than the first, to be compiled once."""
         size = len(images)
         if self.compile_net:
-            self.whole_batch = max(self.whole_batch, size)
-            images = torch.cat([images, images[-1:].expand(self.whole_batch - size, -1, -1, -1)])
+            whole = self.whole_batch[images.shape[1:]] = max(self.whole_batch.get(images.shape[1:], 0), size)
+            images = torch.cat([images, images[-1:].expand(whole - size, -1, -1, -1)])
         return self(images)[:size]
 
     def _parameter_groups(self) -> Iterable[Any]:

@@ -33,6 +33,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from rich.console import Console
@@ -369,7 +370,11 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
         clock = Clock()
         with quiet(Terminal()):
             trainer = pl.Trainer(
-                max_epochs=1, logger=CSVLogger("bare"), callbacks=[clock], accelerator="cpu", enable_model_summary=False
+                max_epochs=1,
+                logger=CSVLogger("bare"),
+                callbacks=[clock, TQDMProgressBar()],
+                accelerator="cpu",
+                enable_model_summary=False,
             )
             trainer.fit(rounds.BareModule(), DataLoader(noise, batch, shuffle=True, collate_fn=as_is))
         fit(OVERHEAD, [*flags, "--trainer.accelerator=cpu", "--trainer.enable_checkpointing=true"], steps, 1, {})

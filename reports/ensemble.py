@@ -94,8 +94,8 @@ class Pick:
 def together(voices: np.ndarray, mean: Mean) -> np.ndarray:
     """Log-probabilities [N, K] of the mean of members [m, N, K]: quick, where `merge` is exact to the last bit."""
     if mean == "arithmetic":
-        with np.errstate(divide="ignore"):
-            return np.log(np.exp(voices).mean(axis=0))
+        # What no member thinks possible is as good as impossible, and has a logarithm all the same
+        return np.log(np.maximum(np.exp(voices).mean(axis=0), np.finfo(np.float32).tiny))
     scores = voices.mean(axis=0)
     return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
 
@@ -158,17 +158,20 @@ def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
     """Test what is missing, merge, print and write."""
     if given.weights and given.greedy:
         raise ValueError("--weights and --greedy both say which members count: give one of them.")
+    if given.weights and len(given.weights) != len(given.members):
+        raise ValueError(f"There are {len(given.members)} members and {len(given.weights)} weights: give one for each.")
     pairs = paired(given.members, given.protocols)
     members = all_predictions(pairs, flags=flags)
     check_same_set(members)
-    picks, chosen = [], list(range(len(members)))
+    picks, chosen, on_test = [], list(range(len(members))), False
     if given.greedy:
         validation = all_predictions(pairs, "validate", flags)
         check_same_set(validation)
+        on_test = validation[0].data_hash == members[0].data_hash
         picks = greedy(validation, given.mean)
         chosen = best_prefix(picks)
     scores = merge([members[place] for place in chosen], given.mean, given.weights)
-    content = measured(members, chosen, picks, scores, given)
+    content = measured(members, chosen, picks, scores, given) | {"picked_on_test_images": on_test}
     sections = [Section("Members and ensemble", tables(content, members))]
     folder = claim_version(given.runs / (given.run_name or f"{dataset_of(members)}/ensemble"))
     together_as(members, chosen, scores, content["name"]).write(folder / PREDICTIONS)
@@ -233,7 +236,9 @@ def tables(content: dict[str, Any], members: Sequence[Predictions]) -> list[str 
         ]
         parts += [
             Table(
-                "Of 1 to all members, over the choices of so many", ["members", "top-1 error", "least", "most"], lines
+                "Of 1 to all members, all counting alike, over the choices of so many",
+                ["members", "top-1 error", "least", "most"],
+                lines,
             )
         ]
         parts.append(curve_chart(content["curve"]))
@@ -253,6 +258,11 @@ def verdict(content: dict[str, Any]) -> str:
     own, mean = content["ensemble"]["top1_error"], content["mean_of_members"]
     best = min(row["top1_error"] for row in content["members"])
     part = " Images that could not be read are left out." if content["partial"] else ""
+    if content["picked_on_test_images"]:
+        part += (
+            " These members were picked on the very images of the test, which this data set has for validation too: "
+            "the error of the ensemble is too good."
+        )
     return (
         f"The ensemble has {own:.2%} top-1 error; its members have {mean:.2%} on average, and the best of them, which "
         f"only the test tells, {best:.2%}.{part}"

@@ -61,6 +61,14 @@ def all_predictions(
                 f"The {verb} left no predictions in {predictions_path(file, protocol, verb)}: test whole sets (no "
                 "limit_test_batches, no fast_dev_run), and runs that lie in a folder that can be written to."
             )
+    if flags and len(missing) < len(found):
+        print(f"Read, without {' '.join(flags)}: {len(found) - len(missing)} that had been tested before.", flush=True)
+    for predictions in found.values():
+        assert predictions is not None
+        if not np.isfinite(predictions.log_probabilities).all():
+            raise ValueError(
+                f"{who(predictions)} has predictions that are no numbers: its net has diverged, leave it out."
+            )
     return [found[pair] for pair in pairs]  # type: ignore[misc]
 
 

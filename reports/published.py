@@ -89,7 +89,8 @@ class Beside:
             return cls(number(row.top1), number(row.top5), printed, row.source, False)
         top1, top5 = minus(row.top1, first.top1), minus(row.top5, first.top5)
         printed = " / ".join("-" if value is None else f"{value:+.2f}" for value in (top1, top5))
-        note = f", its base {first.note}" if first.note and not row.note else ""
+        base = first.note or (first.table if first.table != row.table else "")
+        note = f", its base {base}" if base and not row.note else ""
         return cls(top1, top5, printed, row.source + note, True)
 
 

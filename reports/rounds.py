@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from callbacks import BatchNormReestimation
 from lit_models import LitClassifier
 
 Round = Callable[[], float]  # takes some steps, and returns images per second
@@ -67,6 +68,8 @@ class Rounds(pl.Callback):
             Rounds.results.append({"fit": fit, **{name: measure() for name, measure in self.measure.items()}})
             self.taken = 0
             trainer.should_stop = len(self.results) == self.rounds
+            if trainer.should_stop:  # a last look at 200 batches is not measured any more
+                trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, BatchNormReestimation)]  # type: ignore[attr-defined]
 
 
 def step_rate(step: Callable[[Any], int], batches: Iterator[Any], steps: int, device: torch.device) -> float:

@@ -13,10 +13,14 @@ COLDEST, HOTTEST = 0.05, 20.0  # where a temperature is looked for
 
 
 def misses(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> np.ndarray:
-    """Whether the class of each image, [N] bool, is not among the k likeliest; of equally likely ones the first is."""
+    """Whether the class of each image, [N] bool, is not among the k likeliest; of equally likely ones the first is.
+
+    Scores that are no numbers, of a net that has diverged, miss.
+    """
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
-    return ((scores > own) | ((scores == own) & earlier)).sum(axis=1) >= k
+    ahead = ~(scores <= own) | ((scores == own) & earlier)  # NaN is never "<="
+    return ahead.sum(axis=1) >= k
 
 
 def interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:

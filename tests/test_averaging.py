@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from callbacks.checkpoint_averaging import kept_checkpoints, mean_of, save
 from callbacks.run_directory import find_checkpoint
@@ -14,6 +15,7 @@ from tests.test_ddp import TWO, type_it
 
 LAST, BEST = (HOME / f"configs/overlays/average_{which}.yaml" for which in ("last", "best"))
 FEW = ["--trainer.callbacks.count", 3]
+EPOCHS = ["--trainer.max_epochs", 3, "--trainer.precision", "32-true"]
 
 
 def read(path: Path) -> dict:
@@ -137,6 +139,19 @@ def test_too_few_checkpoints(run, fails, tiny_run):
     assert "count is 1: it must be at least 2" in fails(
         "fit", "--config", DIGITS, *TINY, "--config", LAST, "--trainer.callbacks.count", 1
     )
+
+
+def test_averaging_goes_over_a_run_on_photos_with_a_val_folder(run, here):
+    """Whose training images `validate` does not list by itself."""
+    for place in range(12):
+        path = here / "photos" / ("train", "val")[place % 2] / ("cat", "dog")[place % 4 // 2] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((40, 50), 60).convert("RGB").save(path)
+    photos = ["--data", "datamodules.ImageNet", "--data.size", 16, "--data.batch_size", 2, "--data.num_workers", 0]
+    run("fit", "--config", DIGITS, "--config", LAST, *photos, "--data.root", here / "photos", *FEW, *EPOCHS)
+    folder = Path("runs/digits/resnet20/version_0")
+    run("validate", "--ckpt_path", folder, "--config", LAST, *FEW)
+    assert (folder / "checkpoints/averaged-1.ckpt").is_file() and (folder / "averaging.json").is_file()
 
 
 def test_a_dense_net_takes_no_checkpoints(fails, averaged):

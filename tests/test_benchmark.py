@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import math
+import os
+import sys
 
 import pytest
 from PIL import Image
@@ -21,7 +23,8 @@ KEYS = {
 
 @pytest.fixture
 def small(monkeypatch, here):
-    """Cases of one step a turn."""
+    """Cases of one step a turn, in this process."""
+    monkeypatch.setattr(benchmark, "alone", lambda measured, *args: measured(*args))
     cifar = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
     flags = ["--data.batch_size=4", "--data.size=64", "--data.num_workers=0", "--trainer.precision=32-true"]
     monkeypatch.setattr(
@@ -40,8 +43,7 @@ def tree(tmp_path):
     return root
 
 
-def test_three_take_turns(small, cifar, tree, monkeypatch):
-    monkeypatch.setattr(benchmark, "alone", lambda measured, *args: measured(*args))  # others test that; it takes time
+def test_three_take_turns(small, cifar, tree):
     files = ["--json", "b.json", "--plot", "b.png", "--markdown", "b.md"]
     benchmark.main(["cifar", "images", "--cifar", str(cifar), "--images", str(tree), "--rounds", "2", *files])
     rows = json.loads((small / "b.json").read_text())
@@ -57,7 +59,7 @@ def test_three_take_turns(small, cifar, tree, monkeypatch):
     assert {path.name for path in small.iterdir()} == {"b.json", "b.png", "b.md"}  # runs are gone
 
 
-def test_fewer_images_than_a_batch_are_refused(monkeypatch, here, cifar):
+def test_fewer_images_than_a_batch_are_refused(monkeypatch, small, cifar):
     """The plain loop drops a last batch that is not full, and would look for another one for ever."""
     monkeypatch.setitem(benchmark.CASES, "cifar", Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=256"]))
     with pytest.raises(SystemExit) as stop:
@@ -73,6 +75,12 @@ def test_memory_is_read_before_others_join_in_and_the_images_of_the_plain_loop_o
     case = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
     row = benchmark.measure("cifar", case, cifar, 2)
     assert reads == peaks == [row["peak_memory_bytes"]] and reads[0] > 0
+
+
+def test_each_case_is_measured_in_a_process_of_its_own():
+    assert benchmark.alone(os.getpid) != os.getpid()
+    with pytest.raises(SystemExit, match="one sentence"):
+        benchmark.alone(sys.exit, "one sentence")
 
 
 @pytest.mark.parametrize("count", [8, 250])

@@ -418,3 +418,8 @@ def test_a_terminal_shows_cells_as_they_are():
     console = Console(width=60, file=io.StringIO())
     console.print(page.terminal(Table("", ["<net", "error"], [["[bold]x[/bold]", "1 [0, 2]"]])))
     assert re.search(r"net +error *\n.*\n +\[bold\]x\[/bold\] +1 \[0, 2\]", console.file.getvalue())
+
+
+def test_scores_that_are_no_numbers_miss():
+    scores, labels = np.full((4, 10), np.nan, dtype=np.float32), np.arange(4)
+    assert statistics.misses(scores, labels).all() and statistics.misses(scores, labels, 5).all()

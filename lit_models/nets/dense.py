@@ -25,6 +25,8 @@ def make_dense(net: nn.Module, size: int) -> None:
     Raises:
         ValueError: if the net does not end in the pooling of a map and a classifier that can be moved over it.
     """
+    if any(isinstance(layer, WindowMean | PlaceMean) for layer in net.modules()):
+        return  # it is
     if isinstance(net, VGG):
         return make_vgg_dense(net, size)
     pools = [place for place in layers(net) if is_global_pool(place[2])]
