@@ -160,7 +160,13 @@ def test_a_head_for_other_classes_starts_anew_with_its_auxiliary_heads(name, arg
     assert all(logits.shape == (4, 3) for logits in output)
 
 
-@pytest.mark.parametrize(("name", "arguments"), FAMILIES)
+LONG = {"googlenet", "nasnet", "shake_shake"}  # a quarter of a minute each
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [pytest.param(*each.values, id=each.id, marks=SLOW if each.id in LONG else each.marks) for each in FAMILIES],
+)
 def test_two_epochs_through_the_command_line_lower_the_loss(run, here, name, arguments):
     flags = [f"--model.{key}={value}" for key, value in arguments.items()]
     # torchvision's initialisation of Inception-v3 is made for slow starts: at 0.05 its loss rises first

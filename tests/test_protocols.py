@@ -339,7 +339,7 @@ def test_beside_other_images_a_paper_says_what_its_protocol_is_worth():
     assert beside([net], "center", [net], "center", imagenet=False) is None  # the base itself
     vgg = [config("LitVGG", head="cifar")]
     found = beside([vgg], "dense+multi_crop", [vgg], "dense_multi_scale", imagenet=False)
-    assert found.printed == "-0.40 / -0.30" and found.source == "VGG, Table 5, S = 256-512"
+    assert found.printed == "-0.40 / -0.30" and found.source == "VGG, Table 5, S = 256-512, its base Table 4"
     assert beside([vgg], "ten_crop", [vgg], "center", imagenet=False).printed == "-0.43 / -0.57"  # the ResNet paper's
     assert beside([vgg], "multi_crop", [vgg], "center", imagenet=False) is None  # two papers, two trainings
     assert beside([vgg], "dense_multi_scale", [vgg], "dense", imagenet=False) is None
