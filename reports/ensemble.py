@@ -23,6 +23,7 @@ import numpy as np
 
 from callbacks.predictions import LEAST, Predictions
 from callbacks.run_directory import claim_version, version_folder
+from datamodules.base import counted
 from reports import page
 from reports.command import Parser, name_of, show
 from reports.evaluation import all_predictions, check_same_set
@@ -193,7 +194,7 @@ def measured(
         for member, weight in zip(members, weights, strict=True)
     ]
     return {
-        "name": f"{given.mean} mean of {len(chosen)} members",
+        "name": f"{given.mean} mean of {counted(len(chosen), 'member')}",
         "mean": given.mean,
         "images": len(labels),
         "partial": not all(member.complete for member in members),
