@@ -364,6 +364,7 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
         "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.001", "--model.optimizer.momentum=0.9",
         "--data=datamodules.Synthetic", "--data.size=16", "--data.classes=10", f"--data.train_size={len(noise)}",
         f"--data.batch_size={batch}", "--trainer.precision=32-true",
+        "--trainer.log_every_n_steps=50",  # the Trainer's default, as on the other side; digits log more often
     ]  # fmt: skip
     results = []
     for _ in range(turns):
