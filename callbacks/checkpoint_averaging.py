@@ -300,7 +300,7 @@ def report(rows: list[Result], choice: str, members: list[Path]) -> None:
     by_name = {row.weights: row for row in rows}
     single, mean = by_name.get("last", rows[0]), rows[-2]
     change = mean.top1_error - single.top1_error
-    how = "made no difference" if change == 0 else f"{'helped' if change < 0 else 'did not help'}"
+    how = "made no difference" if change == 0 else "helped" if change < 0 else "did not help"
     print(f"Averaging {how}: {mean.top1_error:.2%} top-1 error, {single.weights} has {single.top1_error:.2%}.")
     path = beside(members[0]) / "averaging.json"
     content = {"choice": choice, "members": [path.name for path in members], "results": [asdict(row) for row in rows]}

@@ -155,7 +155,7 @@ class Views:
         given = parse_lengths(protocol, lengths) if "@" in protocol else None
         if given and len(self.parts[0].scales) == 1 < len(given):
             raise ValueError(f"Protocol {name} looks at one scale and {protocol} names {len(given)}: give one of them.")
-        usual = size if name == "center" and framed else resize if name == "center" else None
+        usual = (size if framed else resize) if name == "center" else None
         scaled = [tuple(self._at_size(scale) for scale in part.scales) for part in self.parts]
         self.scales = [given or ((usual,) if usual else own) for own in scaled]
         if (least := min(min(scales) for scales in self.scales)) < size:
@@ -229,10 +229,8 @@ class Views:
         margin = round(scale / MARGIN) if self.framed and part.mirrored and not part.dense else 0
         boxes = part.boxes(frame[0] + 2 * margin, frame[1] + 2 * margin, self.size)
         sides = (False, True) if part.mirrored and self.mirrors else (False,)
-        sizes = [frame if part.dense else (self.size, self.size)] * len(boxes)
-        return [
-            View(frame, margin, box, size, mirror) for mirror in sides for box, size in zip(boxes, sizes, strict=True)
-        ]
+        size = frame if part.dense else (self.size, self.size)
+        return [View(frame, margin, box, size, mirror) for mirror in sides for box in boxes]
 
 
 def parse_lengths(protocol: str, lengths: str) -> tuple[int, ...]:
