@@ -36,7 +36,7 @@ zoo: setup ## count every architecture and lay it beside its paper
 	$(RUN) -m reports.zoo
 
 benchmark: setup ## images per second against a plain PyTorch loop, side by side
-	$(RUN) -m reports.benchmark
+	$(RUN) -m benchmarks
 
 lock: setup ## pin every dependency anew, for Linux, macOS and Windows
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml --output-file requirements.lock

@@ -1,9 +1,9 @@
 """Callbacks: one duty each."""
 
-from callbacks.batch_norm import BatchNormReestimation
 from callbacks.checkpoint_averaging import CheckpointAveraging
 from callbacks.lr_decay import StepLRDecay
-from callbacks.photo_table import PhotoTable
+from callbacks.precise_bn import BatchNormReestimation
+from callbacks.prediction_table import PhotoTable
 from callbacks.predictions import PredictionWriter
 from callbacks.progress import Progress
 from callbacks.run_logger import RunLogger

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from callbacks.batch_norm import reestimate, training_images
-from callbacks.run_directory import AVERAGED_FROM, beside, free_name, read_checkpoint, saved_step
+from callbacks.precise_bn import reestimate, training_images
 from callbacks.run_record import run_folder
-from datamodules.base import counted
-from lit_models.classifier import RECORD, batch_norms
+from checkpointing.record import AVERAGED_FROM, RECORD, read_checkpoint, saved_step
+from checkpointing.run_dir import beside, free_name
+from errors import UserError, pluralize
+from lit_models.classifier import batch_norms
 
 FILE = "averaged.ckpt"
 # What of a checkpoint is more than the state of its training
@@ -63,14 +64,14 @@ class CheckpointAveraging(pl.Callback):
     def __init__(self, count: int = 5, choice: Literal["last", "best"] = "last", batches: int = 200) -> None:
         for name, value, least in (("count", count, 2), ("batches", batches, 1)):
             if value < least:
-                raise ValueError(f"CheckpointAveraging's {name} is {value}: it must be at least {least}.")
+                raise UserError(f"CheckpointAveraging's {name} is {value}: it must be at least {least}.")
         self.count, self.choice, self.batches = count, choice, batches
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         savers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
         kept = [saver.save_top_k for saver in savers]
         if kept and not any(top_k == -1 or top_k >= self.count for top_k in kept):
-            raise ValueError(
+            raise UserError(
                 f"CheckpointAveraging would have fewer than {self.count} checkpoints to average: add a ModelCheckpoint "
                 f"with save_top_k {self.count}, as configs/overlays/average_last.yaml does."
             )
@@ -85,7 +86,7 @@ class CheckpointAveraging(pl.Callback):
             self._check_choice(trainer)
             folder = Path(trainer.ckpt_path).parent
             if len(kept := kept_checkpoints(folder)) < self.count:
-                raise ValueError(self._too_few(kept, folder))
+                raise UserError(self._too_few(kept, folder))
             trainer.datamodule.setup("fit")  # type: ignore[attr-defined]  # training images are looked at too
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -94,7 +95,7 @@ class CheckpointAveraging(pl.Callback):
 
     def _too_few(self, kept: list[Path], folder: Path) -> str:
         return (
-            f"{folder} has {counted(len(kept), 'checkpoint')} of different steps and CheckpointAveraging wants "
+            f"{folder} has {pluralize(len(kept), 'checkpoint')} of different steps and CheckpointAveraging wants "
             f"{self.count}: give it a smaller count, or train with configs/overlays/average_last.yaml, which keeps "
             "more."
         )
@@ -102,12 +103,12 @@ class CheckpointAveraging(pl.Callback):
     def _check_choice(self, trainer: pl.Trainer) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if trainer.state.fn == "validate" and data.views.dense:
-            raise ValueError(
+            raise UserError(
                 "CheckpointAveraging cannot load checkpoints into a net that has been made dense: leave out the "
                 f"protocol {data.protocol}, and test the average with it later."
             )
         if self.choice == "best" and data.val_set is None:
-            raise ValueError(
+            raise UserError(
                 "CheckpointAveraging cannot tell which checkpoints are best without validation images: take the last "
                 "ones (configs/overlays/average_last.yaml), or hold some back with --data.val_size."
             )

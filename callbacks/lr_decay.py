@@ -7,6 +7,8 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
+from errors import UserError
+
 
 class StepLRDecay(pl.Callback):
     """Multiply the learning rate by `gamma` every `step_size`, or at each of the `milestones`.
@@ -38,15 +40,15 @@ class StepLRDecay(pl.Callback):
         warmup_shape: Literal["linear", "constant"] = "linear",
     ) -> None:
         if (step_size is None) == (milestones is None):
-            raise ValueError(
+            raise UserError(
                 f"StepLRDecay wants either step_size or milestones (got {step_size} and {milestones}): give one."
             )
         if step_size is not None and step_size <= 0:
-            raise ValueError(f"StepLRDecay's step_size is {step_size}: it must be more than 0 {interval}s.")
+            raise UserError(f"StepLRDecay's step_size is {step_size}: it must be more than 0 {interval}s.")
         if milestones is not None and sorted(set(milestones)) != milestones:
-            raise ValueError(f"StepLRDecay's milestones {milestones} must ascend.")
+            raise UserError(f"StepLRDecay's milestones {milestones} must ascend.")
         if gamma <= 0 or warmup < 0 or warmup_factor <= 0:
-            raise ValueError(
+            raise UserError(
                 f"StepLRDecay's gamma {gamma} and warmup_factor {warmup_factor} must be positive, "
                 f"its warmup {warmup} not negative."
             )
@@ -67,13 +69,13 @@ class StepLRDecay(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.lr_scheduler_configs:
             name = type(trainer.lr_scheduler_configs[0].scheduler).__name__
-            raise ValueError(
+            raise UserError(
                 f"StepLRDecay and the model's lr_scheduler {name} would both set the learning rate: remove one of them."
             )
         if sum(isinstance(callback, StepLRDecay) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
-            raise ValueError("There are two StepLRDecay callbacks, of which the last would win: remove one of them.")
+            raise UserError("There are two StepLRDecay callbacks, of which the last would win: remove one of them.")
         if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            raise ValueError(
+            raise UserError(
                 "StepLRDecay and StochasticWeightAveraging would both set the learning rate: average with "
                 "configs/overlays/average_last.yaml instead, or take StepLRDecay out of the experiment."
             )

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from callbacks.run_directory import free_name
+from checkpointing.run_dir import free_name
 
 
 class RunLogger(CSVLogger):

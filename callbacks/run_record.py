@@ -1,9 +1,7 @@
 """The record of a run: its config, what its checkpoints carry, and what its tests find."""
 
-import copy
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,11 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks.run_directory import beside, free_name, saved_step
 from callbacks.run_logger import RunLogger
-from datamodules.base import counted
+from checkpointing.record import code_version, resolved
+from checkpointing.resume import enter_unfinished_epoch, rebase, set_later_aside
+from checkpointing.run_dir import beside
+from errors import pluralize
 from lit_models.classifier import left_out, limited
 
 
@@ -113,7 +113,7 @@ class RunRecord(SaveConfigCallback):
         }
         part = " (a part of the set)" if result["partial"] else ""
         errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]
-        seen = counted(images, "image")
+        seen = pluralize(images, "image")
         print(f"Tested {checkpoint} on {seen}{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
         path = beside(checkpoint) / f"test-{checkpoint.stem}-{protocol}.json"
         try:
@@ -135,13 +135,6 @@ class RunRecord(SaveConfigCallback):
         }
 
 
-def resolved(config: dict[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
-    """A copy of the config with what the link filled in."""
-    config = copy.deepcopy(config)
-    config["model"]["init_args"]["num_classes"] = trainer.datamodule.num_classes  # type: ignore[attr-defined]
-    return config
-
-
 def run_folder(trainer: pl.Trainer) -> Path | None:
     """The folder that this fit writes to; None where it writes nothing."""
     for logger in trainer.loggers:
@@ -153,49 +146,3 @@ def run_folder(trainer: pl.Trainer) -> Path | None:
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run has saved anything to resume from or to test."""
     return any((folder / "checkpoints").glob("*.ckpt"))
-
-
-def rebase(state: dict[str, Any], old: Path, new: Path) -> None:
-    """Move every path of a ModelCheckpoint's state from one folder to another."""
-
-    def moved(path: str) -> str:
-        return str(new / Path(path).relative_to(old)) if path and Path(path).is_relative_to(old) else path
-
-    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[name] = moved(state[name])
-    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
-    state["dirpath"] = str(new)
-
-
-def enter_unfinished_epoch(fit_loop: dict[str, Any]) -> None:
-    """Let a run that max_steps or max_time ended inside an epoch go on inside it.
-
-    Lightning counts that epoch as processed when it stops, and on resuming would look for its remaining batches in the
-    next one.
-    """
-    progress, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
-    if not batches["is_last_batch"] and progress["current"]["processed"] == progress["current"]["started"]:
-        for count in ("current", "total"):
-            progress[count]["processed"] -= 1
-
-
-def set_later_aside(folder: Path, step: int) -> None:
-    """Move checkpoints of later steps than the one resumed from into a folder of their own; the run overtakes them."""
-    later = [path for path in sorted(folder.glob("*.ckpt")) if saved_step(path)[0] > step]
-    if not later:
-        return
-    aside = free_name(folder / f"before_resuming_from_step_{step}")
-    aside.mkdir()
-    for path in later:
-        path.rename(aside / path.name)
-    print(f"Checkpoints of later steps are kept in {aside}: {', '.join(path.name for path in later)}", flush=True)
-
-
-def code_version() -> str:
-    """What git calls the checkout, with -dirty where it has changes; "unknown" outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"

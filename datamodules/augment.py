@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from errors import UserError
+
 GROWTH = 32  # pixels by which growing images grow
 LUMINANCE = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them
 # Of the covariance of ImageNet's RGB values in [0, 1], as in fb.resnet.torch; a row per channel, a column per component
@@ -70,23 +72,23 @@ class Augmentation:
         ):
             if not least <= value <= most:
                 limits = f"at least {least}" if most == math.inf else f"between {least} and {most}"
-                raise ValueError(f"augmentation.{name} is {value}: it must be {limits}.")
+                raise UserError(f"augmentation.{name} is {value}: it must be {limits}.")
         if self.shorter_side and (
             len(self.shorter_side) != 2 or not size <= self.shorter_side[0] <= self.shorter_side[1]
         ):
-            raise ValueError(
+            raise UserError(
                 f"augmentation.shorter_side is {list(self.shorter_side)}: give two lengths, the smaller one first, "
                 f"from which squares of {size} px can be cut."
             )
         if self.growing and (
             len(self.growing) != 3 or not (0 < self.growing[0] <= size and 0 <= self.growing[1] < self.growing[2])
         ):
-            raise ValueError(
+            raise UserError(
                 f"augmentation.growing is {list(self.growing)}: give a size of at most {size} px, an epoch, and a "
                 "later epoch."
             )
         if self.trivial and self.rand:
-            raise ValueError("augmentation.trivial and augmentation.rand are two ways to one end: give one of them.")
+            raise UserError("augmentation.trivial and augmentation.rand are two ways to one end: give one of them.")
 
     def size(self, epoch: int, size: int) -> int:
         """Pixels per side of the crops of an epoch, where the data's are `size`."""

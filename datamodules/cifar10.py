@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from datamodules.augment import random_crop, random_flip
-from datamodules.base import ImageData, TensorImages, stratified_split
+from datamodules.base import ImageData
+from datamodules.tensor_images import TensorImages, stratified_split
+from errors import UserError
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = [f"data_batch_{k}" for k in range(1, 6)]
@@ -50,7 +52,7 @@ class CIFAR10(ImageData):
         super().__init__(batch_size, num_workers, drop_last, protocol)
         self.root, self.val_size, self.split_seed = Path(root).expanduser(), val_size, split_seed
         if padding < 0:
-            raise ValueError(f"padding is {padding}: it must be at least 0.")
+            raise UserError(f"padding is {padding}: it must be at least 0.")
         self.padding, self.flip = padding, flip
         self.num_classes = 10
         self.class_names = CLASS_NAMES
@@ -67,7 +69,7 @@ class CIFAR10(ImageData):
         images = torch.cat([part.images for part in parts])
         train = TensorImages(images, torch.cat([part.labels for part in parts]))
         if not 0 <= self.val_size < len(train):
-            raise ValueError(
+            raise UserError(
                 f"val_size {self.val_size} must leave some of the {len(train):,} training images to train on."
             )
         rest, held_back = stratified_split(train.labels.numpy(), self.val_size, self.split_seed)
@@ -85,7 +87,7 @@ class CIFAR10(ImageData):
         if not missing:
             return folder
         if len(missing) < len(TRAIN_FILES) + 1:
-            raise FileNotFoundError(
+            raise UserError(
                 f"CIFAR-10 in {folder} is incomplete, {', '.join(missing)} missing: unpack "
                 "cifar-10-python.tar.gz there once more, or remove the folder to have it downloaded anew."
             )
@@ -97,7 +99,7 @@ class CIFAR10(ImageData):
         except (OSError, RuntimeError) as error:
             if fresh and self.root.is_dir() and not any(self.root.iterdir()):
                 self.root.rmdir()  # a mistyped path leaves nothing behind
-            raise FileNotFoundError(
+            raise UserError(
                 f"CIFAR-10 is not in {self.root} and could not be downloaded to there ({error}): unpack "
                 f"cifar-10-python.tar.gz by hand and name the folder that holds {FOLDER} with --data.root."
             ) from error
@@ -112,9 +114,9 @@ def read_batch(path: Path) -> TensorImages:
         images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
         labels = np.asarray(batch["labels"], dtype=np.int64)
         if len(images) != len(labels) or labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
-            raise ValueError(f"{len(images)} images and {len(labels)} labels")
+            raise UserError(f"{len(images)} images and {len(labels)} labels")
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is no whole CIFAR-10 batch file ({error}): unpack cifar-10-python.tar.gz there once more."
         ) from error
     return TensorImages(torch.from_numpy(images.copy()), torch.from_numpy(labels))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from errors import UserError
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -46,7 +48,7 @@ class Picture:
     def __init__(self, data: bytes) -> None:
         self.data = data
         if not data:
-            raise ValueError("the file is empty")
+            raise UserError("the file is empty")
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             self.is_jpeg = colours in ("RGB", "YCbCr", "Gray")  # CMYK is for Pillow
@@ -110,7 +112,7 @@ class Picture:
                     image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
                 return np.array(image.convert("RGB"))
         except Exception as error:  # Pillow's decoders raise whatever comes up in a broken file
-            raise ValueError(f"it cannot be read as an image: {reason(error)}") from error
+            raise UserError(f"it cannot be read as an image: {reason(error)}") from error
 
 
 def orientation(data: bytes) -> int:
@@ -142,4 +144,4 @@ def open_picture(path: Path | str | bytes) -> Picture:
         with open(path, "rb") as file:
             return Picture(file.read())
     except OSError as error:
-        raise ValueError(f"it cannot be opened: {error.strerror}") from error
+        raise UserError(f"it cannot be opened: {error.strerror}") from error

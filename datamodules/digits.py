@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.augment import random_crop
-from datamodules.base import ImageData, TensorImages, stratified_split
+from datamodules.base import ImageData
+from datamodules.tensor_images import TensorImages, stratified_split
 
 TEST_SIZE, VAL_SIZE = 360, 180
 

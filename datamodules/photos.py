@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.augment import normalise
-from datamodules.base import ExactSampler, counted
 from datamodules.crops import CentreCrop
 from datamodules.decode import SUFFIXES, open_picture
+from datamodules.samplers import ExactSampler
+from errors import UserError, pluralize
 
 
 class Photos(pl.LightningDataModule):
@@ -43,8 +44,8 @@ class Photos(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if len(self.files) < world_size:
-            raise ValueError(
-                f"{counted(len(self.files), 'photo')} cannot be shared out among {world_size} devices: use fewer "
+            raise UserError(
+                f"{pluralize(len(self.files), 'photo')} cannot be shared out among {world_size} devices: use fewer "
                 "(--trainer.devices)."
             )
         return DataLoader(
@@ -96,8 +97,8 @@ def image_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise FileNotFoundError(f"There is no file or folder {path}: --data.paths takes image files and folders.")
+        raise UserError(f"There is no file or folder {path}: --data.paths takes image files and folders.")
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise FileNotFoundError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
+        raise UserError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
     return files

@@ -10,7 +10,8 @@ import simplejpeg
 from tqdm import tqdm
 
 from datamodules.decode import open_picture
-from datamodules.folders import is_image, refuse
+from datamodules.image_files import is_image, refuse
+from errors import UserError
 
 
 def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, workers: int) -> list[str]:
@@ -26,13 +27,13 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
         FileNotFoundError, ValueError: if there is no source, the target lies inside it, or a number is out of range.
     """
     if not source.is_dir():
-        raise FileNotFoundError(f"There is no folder {source} to copy from.")
+        raise UserError(f"There is no folder {source} to copy from.")
     if target.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{target} lies in {source}: choose a folder outside it for the copy.")
+        raise UserError(f"{target} lies in {source}: choose a folder outside it for the copy.")
     if shorter_side < 1:
-        raise ValueError(f"shorter_side is {shorter_side}: it must be at least 1.")
+        raise UserError(f"shorter_side is {shorter_side}: it must be at least 1.")
     if not 1 <= quality <= 100:
-        raise ValueError(f"quality is {quality}: it must be between 1 and 100.")
+        raise UserError(f"quality is {quality}: it must be between 1 and 100.")
     walk = os.walk(source, onerror=refuse, followlinks=True)  # as ImageNet does
     files = sorted(Path(path, name) for path, _, names in walk for name in names)
     shrink = partial(shrink_file, source=source, target=target, shorter_side=shorter_side, quality=quality)

@@ -2,7 +2,9 @@
 
 import torch
 
-from datamodules.base import ImageData, TensorImages
+from datamodules.base import ImageData
+from datamodules.tensor_images import TensorImages
+from errors import UserError
 
 
 class Synthetic(ImageData):
@@ -30,7 +32,7 @@ class Synthetic(ImageData):
         super().__init__(batch_size, num_workers, drop_last, protocol)
         for name, value in {"classes": classes, "size": size, "train_size": train_size, "test_size": test_size}.items():
             if value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1.")
+                raise UserError(f"{name} is {value}: it must be at least 1.")
         self.num_classes = classes
         self.class_names = [f"class {k}" for k in range(classes)]
         self.preprocessing = {"resize": size, "crop": size, "mean": [0.5] * 3, "std": [0.289] * 3}

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.decode import Interpolation, Picture
+from errors import UserError
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 NATIVE = 224  # pixels per side of the crops in the papers; other inputs scale all lengths with them
@@ -148,18 +149,18 @@ class Views:
     ) -> None:
         name, _, lengths = protocol.partition("@")
         if name not in PROTOCOLS:
-            raise ValueError(f"There is no protocol {name}: choose one of {', '.join(PROTOCOLS)}.")
+            raise UserError(f"There is no protocol {name}: choose one of {', '.join(PROTOCOLS)}.")
         self.protocol, self.size, self.framed, self.mirrors = protocol, size, framed, mirrors
         self.interpolation = interpolation
         self.parts = PROTOCOLS[name]
         given = parse_lengths(protocol, lengths) if "@" in protocol else None
         if given and len(self.parts[0].scales) == 1 < len(given):
-            raise ValueError(f"Protocol {name} looks at one scale and {protocol} names {len(given)}: give one of them.")
+            raise UserError(f"Protocol {name} looks at one scale and {protocol} names {len(given)}: give one of them.")
         usual = (size if framed else resize) if name == "center" else None
         scaled = [tuple(self._at_size(scale) for scale in part.scales) for part in self.parts]
         self.scales = [given or ((usual,) if usual else own) for own in scaled]
         if (least := min(min(scales) for scales in self.scales)) < size:
-            raise ValueError(
+            raise UserError(
                 f"Protocol {protocol} would cut views of {size} px out of images whose shorter side is {least} px: "
                 f"give lengths of at least {size}."
             )
@@ -236,7 +237,7 @@ class Views:
 def parse_lengths(protocol: str, lengths: str) -> tuple[int, ...]:
     """The lengths of NAME@Q-Q-..., in pixels."""
     if not re.fullmatch(r"\d+(-\d+)*", lengths):
-        raise ValueError(
+        raise UserError(
             f"Protocol {protocol} wants whole numbers of pixels behind the @, such as dense_multi_scale@224-256-384."
         )
     return tuple(int(length) for length in lengths.split("-"))

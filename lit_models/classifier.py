@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric, SumMetric
 
+from checkpointing.record import RECORD
+from errors import UserError
 from lit_models.metrics import MeanLoss, TopKError
 from lit_models.nets.dense import make_dense
 from lit_models.nets.surgery import Activation, Norm, swap_activation, swap_dropout, swap_norm
+from lit_models.optimization import match_strides, steps_of_run
 from lit_models.weights import NORMALISATION, load_weights
 
 Images = Tensor | list[Tensor]
 MAX_SIZE = 1 << 16  # pixels per side: no limit
-RECORD = "lit_classics"  # the checkpoint's key for what it carries besides weights
 
 
 class LitClassifier(pl.LightningModule):
@@ -89,9 +91,9 @@ class LitClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
+            raise UserError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
         if images_per_forward < 1:
-            raise ValueError(f"images_per_forward is {images_per_forward}: it must be at least 1.")
+            raise UserError(f"images_per_forward is {images_per_forward}: it must be at least 1.")
         self.save_hyperparameters(logger=False, ignore="net")
         # Plain types only, so that checkpoints load with weights_only: the command line hands over its own plain
         # config; callables given from Python are left out, and load_from_checkpoint wants them once more.
@@ -111,7 +113,7 @@ class LitClassifier(pl.LightningModule):
         self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
         if freeze_batch_norm:
             if not batch_norms(self):
-                raise ValueError(f"freeze_batch_norm is true, but {type(net).__name__} has no BatchNorm: leave it out.")
+                raise UserError(f"freeze_batch_norm is true, but {type(net).__name__} has no BatchNorm: leave it out.")
             for module in batch_norms(self):
                 module.requires_grad_(False)
             self.train()
@@ -151,7 +153,7 @@ class LitClassifier(pl.LightningModule):
             ways = ["smaller images"]
         if training and size >= self.size_limits[False][0]:
             ways.append("no auxiliary heads (--model.aux_weight 0)")
-        raise ValueError(
+        raise UserError(
             f"{type(self).__name__} cannot take images of {size} px in {mode}: they must have {allowed} px a side. "
             f"Take {' or '.join(ways)}."
         )
@@ -307,7 +309,7 @@ class LitClassifier(pl.LightningModule):
         """A result over another number of images than the set has is no result."""
         seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
         if not seen:
-            raise ValueError(f"None of the {size:,} images of the test can be read: there is no error to tell.")
+            raise UserError(f"None of the {size:,} images of the test can be read: there is no error to tell.")
         if seen + left_out(self.trainer) != size and not limited(self.trainer):
             raise RuntimeError(f"The test counted {seen:,} of the set's {size:,} images: the errors would be wrong.")
 
@@ -317,7 +319,7 @@ class LitClassifier(pl.LightningModule):
     def _refuse_a_longer_cycle(self, planned: int | None) -> None:
         if planned is None or self.lr_interval != "step" or planned >= (steps := steps_of_run(self.trainer)):
             return
-        raise ValueError(
+        raise UserError(
             f"The cycle of the learning rate was laid out for {planned:,} steps and this run takes {steps:,}: it "
             "cannot be made longer once it has begun, so start a new run, from its weights with --model.weights FILE."
         )
@@ -400,7 +402,7 @@ def operate(
     """
     for name, value in (("norm", norm), ("activation", activation)):
         if value is not None and with_weights:
-            raise ValueError(
+            raise UserError(
                 f"{name} is {value} and weights are given, which were likely trained without it: leave one of them "
                 "out. If they were trained with it, or shall be adapted to it, add --model.strict false."
             )
@@ -410,33 +412,6 @@ def operate(
         swap_activation(net, activation)
     if dropout is not None:
         swap_dropout(net, dropout)
-
-
-def steps_of_run(trainer: pl.Trainer) -> int | float:
-    """The optimizer steps of a whole run.
-
-    For our data modules without `trainer.estimated_stepping_batches`, which waits for the other processes and builds
-    the loaders: a resumed run's would never get back the state by which they refuse other batches inside an epoch.
-    """
-    data: Any = getattr(trainer, "datamodule", None)
-    if not hasattr(data, "preprocessing") or trainer.max_epochs == -1:
-        return trainer.estimated_stepping_batches
-    batches, limit = len(data.train_dataloader()), trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
-    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
-
-
-def match_strides(optimizer: torch.optim.Optimizer) -> None:
-    """Lay the optimizer's memory of each parameter out as the parameter is.
-
-    Fused optimizers walk through both in the order of memory. A run that is resumed with another `channels_last` brings
-    the old order along: momentum would go to other weights of the same layer.
-    """
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                state[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def max_difference(first: dict[str, list[float]], second: dict[str, list[float]]) -> float:

@@ -4,6 +4,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.nets.googlenet import GoogLeNet, Stem
 
@@ -52,17 +53,17 @@ class LitGoogLeNet(LitClassifier):
         **kwargs: Any,
     ) -> None:
         if variant not in SMALLEST:
-            raise ValueError(f"variant {variant} is no GoogLeNet: choose one of {', '.join(get_args(Variant))}.")
+            raise UserError(f"variant {variant} is no GoogLeNet: choose one of {', '.join(get_args(Variant))}.")
         weights = aux_weight if isinstance(aux_weight, tuple | list) else (aux_weight, aux_weight)
         if min(weights) < 0:
-            raise ValueError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out auxiliary heads.")
+            raise UserError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out auxiliary heads.")
         auxiliary = max(weights) > 0
         if variant == "torchvision":
             from lit_models.nets.inception import TorchvisionGoogLeNet
 
             net: nn.Module = TorchvisionGoogLeNet(num_classes, auxiliary, stem, transform_input)
         elif transform_input:
-            raise ValueError(f"transform_input is for torchvision's weights, not for variant {variant}: leave it out.")
+            raise UserError(f"transform_input is for torchvision's weights, not for variant {variant}: leave it out.")
         else:
             net = GoogLeNet(num_classes, variant == "batch_norm", auxiliary, stem)
         super().__init__(net, num_classes, **kwargs)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from errors import UserError
 from lit_models.classifier import MAX_SIZE, LitClassifier
 from lit_models.nets.googlenet import Stem
 
@@ -40,7 +41,7 @@ class LitInceptionV3(LitClassifier):
         from lit_models.nets.inception import InceptionV3
 
         if aux_weight < 0:
-            raise ValueError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out the auxiliary head.")
+            raise UserError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out the auxiliary head.")
         auxiliary = aux_weight > 0
         net = InceptionV3(num_classes, auxiliary, stem, transform_input)
         super().__init__(net, num_classes, **kwargs)

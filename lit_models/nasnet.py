@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.nets.nasnet import CellTable, NASNet, Size
 
@@ -53,7 +54,7 @@ class LitNASNet(LitClassifier):
         **kwargs: Any,
     ) -> None:
         if aux_weight < 0:
-            raise ValueError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves the auxiliary head out.")
+            raise UserError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves the auxiliary head out.")
         net = NASNet(
             num_classes, variant, repeats, filters, normal_cell, reduction_cell, drop_path, bn_momentum, aux_weight > 0
         )

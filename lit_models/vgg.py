@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.nets.vgg import VGG, Head, Init, Variant, features, places
 from lit_models.weights import read_file
@@ -57,12 +58,12 @@ class LitVGG(LitClassifier):
     ) -> None:
         net = VGG(num_classes, variant, batch_norm, head, init)
         if init_from is not None and variant not in DEEPER:
-            raise ValueError(
+            raise UserError(
                 f"init_from starts a deeper net ({', '.join(DEEPER)}) from a trained A, and variant is {variant}: give "
                 "the file with --model.weights FILE."
             )
         if init_from is not None and kwargs.get("weights") is not None:
-            raise ValueError(
+            raise UserError(
                 f"init_from is {init_from}, but weights {kwargs['weights']} would replace all of it: leave one of them "
                 "out."
             )
@@ -101,7 +102,7 @@ def start_from_a(net: VGG, batch_norm: bool, num_classes: int, path: Path) -> No
             else:
                 wrong.append(source)
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"{path} does not hold a VGG A for this net ({', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}): "
             "give weights of an A that was trained with the same batch_norm, head and surgery."
         )

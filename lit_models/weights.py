@@ -10,6 +10,8 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from errors import UserError
+
 log = logging.getLogger(__name__)
 
 FILES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
@@ -63,7 +65,7 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
     )
     learned = [name for name in fitting if not name.endswith("num_batches_tracked")]
     if not learned or (report and strict):
-        raise ValueError(
+        raise UserError(
             f"The weights {weights} do not fit {type(net).__name__}: {report}. They are of another net, or of this "
             "one with other arguments: choose those"
             + (", or load what fits with --model.strict false." if learned else ".")
@@ -111,7 +113,7 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]
     except (URLError, OSError, RuntimeError) as error:
         # huggingface_hub's errors of a machine without network are OSErrors with a page of advice
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"The weights {weights} could not be downloaded ({reason}): fetch them where there is a network, and give "
             "their file with --model.weights FILE."
         ) from error
@@ -124,7 +126,7 @@ def torchvision_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[fl
     try:
         entry: Any = get_weight(name)
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"torchvision has no weights {name}: its documentation lists them, such as ResNet50_Weights.IMAGENET1K_V2."
         ) from error
     if name.startswith(TRANSFORMED):
@@ -142,7 +144,7 @@ def timm_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
 
     if not timm.list_pretrained(name):
         near = timm.list_pretrained(f"{name.split('.')[0]}*")[:3]
-        raise ValueError(
+        raise UserError(
             f"There are no weights {name}: give a file, a name of timm"
             f"{' (' + ', '.join(near) + ')' if near else ''}, or one of torchvision, such as "
             "ResNet50_Weights.IMAGENET1K_V2."
@@ -160,9 +162,9 @@ def read_file(path: Path) -> dict[str, Tensor]:
         FileNotFoundError, ValueError: if there is no such file, or it is cut off or holds anything else.
     """
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder: give a file in it, such as {path / 'checkpoints' / 'best.ckpt'}.")
+        raise UserError(f"{path} is a folder: give a file in it, such as {path / 'checkpoints' / 'best.ckpt'}.")
     if not path.is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"There is no weights file {path}: give the path of a .pth, .safetensors or .ckpt file (an address is to "
             "be downloaded first)."
         )
@@ -174,16 +176,16 @@ def read_file(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not loaded: it holds more than tensors, and code in it might run. Where it "
             "was written, save model.state_dict() and not the model."
         ) from error
     except Exception as error:  # safetensors has an error class of its own, which is an Exception and no more
-        raise ValueError(f"{path} is no whole weights file: it is cut off, or another kind of file.") from error
+        raise UserError(f"{path} is no whole weights file: it is cut off, or another kind of file.") from error
     for name in ("state_dict", "model"):  # where Lightning, timm and torchvision's scripts keep it
         content = content.get(name, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} holds no state dict: it should map the names of weights to tensors.")
+        raise UserError(f"{path} holds no state dict: it should map the names of weights to tensors.")
     if all(name.startswith("module.") for name in content):  # trained inside DataParallel
         content = {name.removeprefix("module."): value for name, value in content.items()}
     if any(name.startswith("net.") for name in content):  # a LightningModule of ours

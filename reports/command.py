@@ -8,10 +8,10 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from callbacks.run_directory import version_folder
-from reports import page
-from reports.page import Figure, Section, Table
-from sentences import is_for_user
+from checkpointing.run_dir import version_folder
+from errors import UserError
+from reports import html_page
+from reports.html_page import Figure, Section, Table
 
 PASSED_ON = ("--data", "--model", "--trainer", "--config", "--seed_everything")  # to main.py
 
@@ -38,9 +38,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"There is no argument {flags[0]} here: see --help.")
         try:
             report(given, flags)
-        except (ValueError, OSError) as error:
-            if not is_for_user(error):
-                raise
+        except UserError as error:
             sys.exit(f"error: {error}")
 
 
@@ -51,7 +49,7 @@ def show(sections: Sequence[Section]) -> None:
     for part in (part for section in sections for part in section.parts if not isinstance(part, Figure)):
         if isinstance(part, Table):
             console.print(part.title, style="bold", highlight=False, markup=False)
-        console.print(page.terminal(part) if isinstance(part, Table) else part, highlight=False, markup=False)
+        console.print(html_page.terminal(part) if isinstance(part, Table) else part, highlight=False, markup=False)
 
 
 def name_of(checkpoint: str) -> str:

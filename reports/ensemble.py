@@ -21,15 +21,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from callbacks.predictions import LEAST, Predictions
-from callbacks.run_directory import claim_version, version_folder
-from datamodules.base import counted
-from reports import page
+from checkpointing.predictions import LEAST, Predictions
+from checkpointing.run_dir import claim_version, version_folder
+from errors import UserError, pluralize
+from reports import html_page
 from reports.command import Parser, name_of, show
 from reports.evaluation import all_predictions, check_same_set
-from reports.figures import curve_chart
-from reports.page import Figure, Section, Table
-from reports.statistics import calibration, interval, misses, negative_log_likelihood
+from reports.html_page import Figure, Section, Table
+from reports.metrics import calibration, interval, misses, negative_log_likelihood
+from reports.plots import curve_chart
 
 Mean = Literal["arithmetic", "geometric"]
 IMAGES_AT_ONCE = 4096  # seven nets with 1,000 classes are then 230 MB in float64
@@ -55,7 +55,7 @@ def merge(
     check_same_set(members)
     given = [1.0] * len(members) if weights is None else list(weights)
     if len(given) != len(members) or not (min(given) >= 0 and 0 < sum(given) < np.inf):
-        raise ValueError(
+        raise UserError(
             f"The weights {given} are not for {len(members)} members: give a number of at least 0 for each, not all 0."
         )
     if len(members) == 1:
@@ -148,7 +148,7 @@ def best_prefix(picks: Sequence[Pick]) -> list[int]:
 def paired(members: Sequence[Path], protocols: Sequence[str]) -> list[tuple[Path, str]]:
     """Members with their protocols: one for all of them, or one for each."""
     if len(protocols) not in (1, len(members)):
-        raise ValueError(
+        raise UserError(
             f"There are {len(members)} members and {len(protocols)} protocols: give one for all, or one for each in "
             "the same order."
         )
@@ -158,9 +158,9 @@ def paired(members: Sequence[Path], protocols: Sequence[str]) -> list[tuple[Path
 def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
     """Test what is missing, merge, print and write."""
     if given.weights and given.greedy:
-        raise ValueError("--weights and --greedy both say which members count: give one of them.")
+        raise UserError("--weights and --greedy both say which members count: give one of them.")
     if given.weights and len(given.weights) != len(given.members):
-        raise ValueError(f"There are {len(given.members)} members and {len(given.weights)} weights: give one for each.")
+        raise UserError(f"There are {len(given.members)} members and {len(given.weights)} weights: give one for each.")
     pairs = paired(given.members, given.protocols)
     members = all_predictions(pairs, flags=flags)
     check_same_set(members)
@@ -177,7 +177,7 @@ def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
     folder = claim_version(given.runs / (given.run_name or f"{dataset_of(members)}/ensemble"))
     together_as(members, chosen, scores, content["name"]).write(folder / PREDICTIONS)
     (folder / "ensemble.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "ensemble.html").write_text(page.html("Ensemble", sections))
+    (folder / "ensemble.html").write_text(html_page.html("Ensemble", sections))
     show(sections)
     print(f"Wrote {folder}: ensemble.html, ensemble.json and {PREDICTIONS}", flush=True)
 
@@ -194,7 +194,7 @@ def measured(
         for member, weight in zip(members, weights, strict=True)
     ]
     return {
-        "name": f"{given.mean} mean of {counted(len(chosen), 'member')}",
+        "name": f"{given.mean} mean of {pluralize(len(chosen), 'member')}",
         "mean": given.mean,
         "images": len(labels),
         "partial": not all(member.complete for member in members),

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-import main as command_line
-from callbacks.predictions import Predictions, file_hash, predictions_path
-from callbacks.run_directory import find_checkpoint
+from checkpointing.predictions import Predictions, file_hash, predictions_path
+from checkpointing.run_dir import find_checkpoint
+from cli import command_line
 from datamodules.views import Views
+from errors import UserError
 
 NAMES = {"test": "Test", "validate": "Validation"}
 # A further process would start the report once more, not the test
@@ -48,7 +49,7 @@ def all_predictions(
         Views(protocol, size=1)  # no length is too small for that: only the name can be wrong
     pairs = [(find_checkpoint(Path(given).expanduser(), verb), protocol) for given, protocol in wanted]
     if not pairs:
-        raise ValueError("No checkpoints are given: name runs or files, such as runs/digits/resnet20.")
+        raise UserError("No checkpoints are given: name runs or files, such as runs/digits/resnet20.")
     hashes = {file: file_hash(file) for file, _ in pairs}
     found = {pair: stored(*pair, verb, hashes[pair[0]]) for pair in pairs}
     missing = [pair for pair, predictions in found.items() if predictions is None]
@@ -57,7 +58,7 @@ def all_predictions(
         evaluate(file, protocol, verb, flags)
         found[file, protocol] = stored(file, protocol, verb, hashes[file])
         if found[file, protocol] is None:
-            raise ValueError(
+            raise UserError(
                 f"The {verb} left no predictions in {predictions_path(file, protocol, verb)}: test whole sets (no "
                 "limit_test_batches, no fast_dev_run), and runs that lie in a folder that can be written to."
             )
@@ -66,7 +67,7 @@ def all_predictions(
     for predictions in found.values():
         assert predictions is not None
         if not np.isfinite(predictions.log_probabilities).all():
-            raise ValueError(
+            raise UserError(
                 f"{who(predictions)} has predictions that are no numbers: its net has diverged, leave it out."
             )
     return [found[pair] for pair in pairs]  # type: ignore[misc]
@@ -102,7 +103,7 @@ def refuse_many_devices(flags: Sequence[str]) -> None:
     """Raise ValueError for flags that would start further processes."""
     for flag in flags:
         if flag.startswith(OF_MANY_DEVICES):
-            raise ValueError(
+            raise UserError(
                 f"A report tests on one device and takes no {flag}: type `python main.py test --ckpt_path ... "
                 "--data.protocol ...` on several, and the report reads what it leaves behind."
             )
@@ -111,18 +112,18 @@ def refuse_many_devices(flags: Sequence[str]) -> None:
 def check_same_set(members: Sequence[Predictions]) -> None:
     """Raise ValueError unless all predictions are of the same images, and of the same classes in the same order."""
     if not members:
-        raise ValueError("No predictions are given: there is nothing to average.")
+        raise UserError("No predictions are given: there is nothing to average.")
     first = members[0]
     for other in members[1:]:
         names = f"{who(other)} and {who(first)}"
         check_same_classes(names, first.class_names.tolist(), other.class_names.tolist())
         if not np.array_equal(first.places, other.places):
-            raise ValueError(
+            raise UserError(
                 f"{names} are of other images ({len(other.places):,} and {len(first.places):,}, some of them at other "
                 "places of the set): mend the files that could not be read and test both once more, on the same data."
             )
         if not np.array_equal(first.labels, other.labels) or first.data_hash != other.data_hash:
-            raise ValueError(
+            raise UserError(
                 f"{names} are of different data, though of as many images: remove the file of predictions that is of "
                 "the wrong ones, and test once more."
             )
@@ -142,7 +143,7 @@ def check_same_classes(names: str, ours: list[str], theirs: list[str]) -> None:
         number = next(k for k, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
         order = ", the same ones in another order" if sorted(ours) == sorted(theirs) else ""
         difference = f"number {number} is {theirs[number]} and {ours[number]}{order}"
-    raise ValueError(f"{names} disagree on the classes ({difference}): take runs that were trained on one set.")
+    raise UserError(f"{names} disagree on the classes ({difference}): take runs that were trained on one set.")
 
 
 def who(predictions: Predictions) -> str:

@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.predictions import Predictions
-from callbacks.run_directory import find_checkpoint, read_checkpoint
+from checkpointing.predictions import Predictions
+from checkpointing.record import RECORD, read_checkpoint
+from checkpointing.run_dir import find_checkpoint
 from datamodules.views import PROTOCOLS
-from lit_models.classifier import RECORD
-from reports import page, statistics
-from reports.closer_look import Look, percent
+from errors import UserError
+from reports import html_page, metrics
 from reports.command import Parser, name_of, show
-from reports.drawing import draw
+from reports.draw_crops import draw
 from reports.ensemble import merge
+from reports.error_analysis import Look, percent
 from reports.evaluation import all_predictions, check_same_classes, check_same_set
-from reports.figures import cost_chart
-from reports.page import Figure, Section, Table
-from reports.published import beside, is_imagenet
+from reports.html_page import Figure, Section, Table
+from reports.papers.matching import beside, is_imagenet
+from reports.plots import cost_chart
 
 TITLE = "Models and ways of testing"
 
@@ -48,16 +49,16 @@ def measure(members: Sequence[Predictions], predictors: Iterable[np.ndarray], mo
     places = [k for k in (1, 5) if k < classes]
     each, missed = [], []
     for scores in predictors:
-        missed.append([statistics.misses(scores, labels, k) for k in places])
+        missed.append([metrics.misses(scores, labels, k) for k in places])
         errors = {f"top{k}_error": float(misses.mean()) for k, misses in zip(places, missed[-1], strict=True)}
-        each.append(errors | statistics.calibration(scores, labels))
+        each.append(errors | metrics.calibration(scores, labels))
     views = [member.views for member in members]
     row: dict[str, Any] = {"models": models, "protocol": members[0].protocol, "views": views[0]}
     row["cost"] = round(models * sum(views) / len(views))
     row |= {name: float(np.mean([result[name] for result in each])) for name in each[0]}
     row["misses"] = dict(zip(places, np.mean(missed, axis=0), strict=True))
     for k, misses in row["misses"].items():
-        row[f"top{k}_interval"] = statistics.interval(misses)
+        row[f"top{k}_interval"] = metrics.interval(misses)
         row[f"top{k}_range"] = [pick(result[f"top{k}_error"] for result in each) for pick in (min, max)]
     return row | {"checkpoints": [member.checkpoint for member in members], "each": each}
 
@@ -66,7 +67,7 @@ def compare(row: dict[str, Any], base: dict[int, np.ndarray]) -> None:
     """Add to a row its differences to another one's misses, image by image; its own are taken out."""
     for k, misses in row.pop("misses").items():
         row[f"top{k}_difference"] = float((misses - base[k]).mean())
-        row[f"top{k}_difference_interval"] = statistics.interval(misses - base[k])
+        row[f"top{k}_difference_interval"] = metrics.interval(misses - base[k])
 
 
 def all_rows(tests: dict[str, list[Predictions]], configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -160,7 +161,7 @@ def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
     outputs = {name: path for name in ("html", "markdown", "json") if (path := getattr(given, name))}
     for path in outputs.values():
         if not path.absolute().parent.is_dir():
-            raise ValueError(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
+            raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
     files = [find_checkpoint(path.expanduser(), "test") for path in given.checkpoints]
     records = [read_checkpoint(file)[RECORD] for file in files]
     for file, record in zip(files, records, strict=True):  # before hours of tests
@@ -175,8 +176,8 @@ def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
     sections = [Section("Models x views", overview(rows, look.test)), *look.sections(rows)]
     facts = {"images": len(look.test.labels), "data_hash": look.test.data_hash}
     written = {
-        "html": lambda: page.html(TITLE, sections),
-        "markdown": lambda: page.markdown(TITLE, sections),
+        "html": lambda: html_page.html(TITLE, sections),
+        "markdown": lambda: html_page.markdown(TITLE, sections),
         "json": lambda: json.dumps(facts | {"rows": rows, "closer_look": look.facts()}, indent=2) + "\n",
     }
     show(sections)
@@ -184,7 +185,7 @@ def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
         try:
             path.write_text(written[name]())
         except OSError as error:
-            raise ValueError(f"{path} cannot be written ({error.strerror}): name another file.") from error
+            raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
         print(f"Wrote {path}")
 
 

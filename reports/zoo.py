@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
-from reports.architectures import ROWS, Row
+from reports.papers.architectures import ROWS, Row
 
 HOME = Path(__file__).resolve().parent.parent
 # Arguments that change how a net is trained, and not what is counted

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from callbacks.checkpoint_averaging import kept_checkpoints, mean_of, save
-from callbacks.run_directory import find_checkpoint
+from checkpointing.run_dir import find_checkpoint
 from tests.conftest import DIGITS, HOME, TINY
 from tests.test_ddp import TWO, type_it
 

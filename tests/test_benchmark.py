@@ -10,9 +10,10 @@ import sys
 import pytest
 from PIL import Image
 
-from datamodules import folders
-from reports import benchmark, rounds
-from reports.benchmark import Case
+from benchmarks import __main__ as benchmark
+from benchmarks import timing
+from benchmarks.__main__ import Case
+from datamodules import image_files
 from tests.conftest import HOME
 
 KEYS = {
@@ -70,8 +71,8 @@ def test_fewer_images_than_a_batch_are_refused(monkeypatch, small, cifar):
 def test_memory_is_read_before_others_join_in_and_the_images_of_the_plain_loop_once(monkeypatch, here, cifar):
     reads, peaks = [], []
     read = benchmark.plain_cifar
-    monkeypatch.setattr(benchmark, "plain_cifar", lambda root: reads.append(rounds.Rounds.peak) or read(root))
-    monkeypatch.setattr(rounds, "bare_step", lambda *_: peaks.append(rounds.Rounds.peak) or (lambda: 1.0))
+    monkeypatch.setattr(benchmark, "plain_cifar", lambda root: reads.append(timing.Rounds.peak) or read(root))
+    monkeypatch.setattr(timing, "bare_step", lambda *_: peaks.append(timing.Rounds.peak) or (lambda: 1.0))
     case = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
     row = benchmark.measure("cifar", case, cifar, 2)
     assert reads == peaks == [row["peak_memory_bytes"]] and reads[0] > 0
@@ -91,7 +92,7 @@ def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_wants(tmp_path, mo
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     root = benchmark.repeat(tmp_path / "photos", tmp_path / "links")
-    names, labels = folders.tree(root / "train", ["class_0", "class_1"])
+    names, labels = image_files.tree(root / "train", ["class_0", "class_1"])
     assert len(names) == {8: 104, 250: 250}[count] and list(labels).count(0) == len(names) / 2
     assert len(set(names)) == len(names) and len(benchmark.plain_images(root, 8)) == len(names)
 

@@ -9,11 +9,12 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from torch import nn
 
 from callbacks import BatchNormReestimation, RunLogger, StepLRDecay, Throughput
-from callbacks.batch_norm import reestimate
-from callbacks.run_directory import claim_version, find_checkpoint, release_version, version_folder
-from callbacks.run_record import rebase
+from callbacks.precise_bn import reestimate
+from checkpointing.resume import rebase
+from checkpointing.run_dir import claim_version, find_checkpoint, release_version, version_folder
 from datamodules import Synthetic
 from datamodules.augment import normalise
+from errors import UserError
 from lit_models import LitResNet
 from tests.conftest import DIGITS, TINY
 
@@ -198,7 +199,7 @@ def test_checkpoints_are_found_by_file_version_and_experiment(tmp_path):
         (tmp_path / "version_11" / "checkpoints", "should be an experiment folder"),
         (tmp_path / "no", "There is no checkpoint"),
     ):
-        with pytest.raises(FileNotFoundError, match=message):
+        with pytest.raises(UserError, match=message):
             find_checkpoint(wrong, "test")
 
 

@@ -19,8 +19,10 @@ from datamodules.augment import (
     random_flip,
     random_lighting,
 )
-from datamodules.base import ExactSampler, TensorImages, counted, mix_seed, stratified_split
 from datamodules.photos import PhotoFiles
+from datamodules.samplers import ExactSampler, mix_seed
+from datamodules.tensor_images import TensorImages, stratified_split
+from errors import UserError, pluralize
 
 
 @pytest.mark.parametrize("data", [Digits(), CIFAR10(), Synthetic(classes=7)])
@@ -208,7 +210,7 @@ def test_cifar10_writes_nothing_to_its_folder(cifar):
 
 def test_half_a_cifar10_names_what_is_missing(cifar):
     (cifar / "cifar-10-batches-py" / "data_batch_3").unlink()
-    with pytest.raises(FileNotFoundError, match=r"incomplete, data_batch_3 missing"):
+    with pytest.raises(UserError, match=r"incomplete, data_batch_3 missing"):
         CIFAR10(root=cifar).setup("fit")
 
 
@@ -239,7 +241,7 @@ def test_a_missing_cifar10_that_cannot_be_downloaded_says_what_to_do(tmp_path, m
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", no_network)
-    with pytest.raises(FileNotFoundError, match=r"could not be downloaded .*no network.*--data.root"):
+    with pytest.raises(UserError, match=r"could not be downloaded .*no network.*--data.root"):
         CIFAR10(root=tmp_path).setup("fit")
 
 
@@ -279,16 +281,16 @@ def test_photos_are_found_in_folders_and_missing_ones_named(tmp_path):
     }
     photos = Photos([tmp_path], **settings)
     assert [file.name for file in photos.files] == ["x.JPG", "y.png"] and photos.num_classes == 2
-    with pytest.raises(FileNotFoundError, match="no file or folder"):
+    with pytest.raises(UserError, match="no file or folder"):
         Photos([tmp_path / "nothing.jpg"], **settings)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds no image"):
+    with pytest.raises(UserError, match="holds no image"):
         Photos([tmp_path / "empty"], **settings)
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (2000, "2,000 images")])
 def test_one_thing_is_no_things(number, said):
-    assert counted(number, "image") == said
+    assert pluralize(number, "image") == said
 
 
 def test_an_unreadable_photo_is_left_out_with_a_warning(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from callbacks.predictions import Predictions
+from checkpointing.predictions import Predictions
 from reports import ensemble
 from reports.ensemble import best_prefix, curve, greedy, merge
 from tests.conftest import DIGITS, TINY

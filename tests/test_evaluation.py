@@ -10,11 +10,12 @@ import sklearn.metrics
 from rich.console import Console
 
 import reports.ensemble
-from callbacks.predictions import Predictions, file_hash, predictions_path
-from reports import evaluation, page, statistics
+from checkpointing.predictions import Predictions, file_hash, predictions_path
+from errors import UserError
+from reports import evaluation, html_page, metrics
 from reports.ensemble import merge
 from reports.evaluation import all_predictions, check_same_set, predictions_of
-from reports.page import Figure, Section, Table
+from reports.html_page import Figure, Section, Table
 
 
 def predictions(scores, labels, **changes):
@@ -54,61 +55,61 @@ def test_misses_are_those_of_sklearn(noisy, k):
     scores, labels = noisy
     scores = scores + np.random.default_rng(1).normal(size=scores.shape) * 1e-6  # sklearn takes the last of equal ones
     share = 1 - sklearn.metrics.top_k_accuracy_score(labels, scores, k=k)
-    assert statistics.misses(scores, labels, k).mean() == pytest.approx(share) and share > 0.01
+    assert metrics.misses(scores, labels, k).mean() == pytest.approx(share) and share > 0.01
 
 
 def test_of_equal_scores_the_first_counts_as_it_does_for_argmax():
     scores = np.log(np.full((3, 3), 1 / 3, np.float32))
-    assert statistics.misses(scores, np.array([0, 1, 2]), 1).tolist() == [False, True, True]
-    assert statistics.misses(scores, np.array([0, 1, 2]), 2).tolist() == [False, False, True]
+    assert metrics.misses(scores, np.array([0, 1, 2]), 1).tolist() == [False, True, True]
+    assert metrics.misses(scores, np.array([0, 1, 2]), 2).tolist() == [False, False, True]
     assert scores.argmax(1).tolist() == [0, 0, 0]
 
 
 def test_confusion_and_errors_of_classes(noisy):
     scores, labels = noisy
-    matrix = statistics.confusion(scores.argmax(1), labels, 7)
+    matrix = metrics.confusion(scores.argmax(1), labels, 7)
     assert (matrix == sklearn.metrics.confusion_matrix(labels, scores.argmax(1))).all()
     recall = sklearn.metrics.recall_score(labels, scores.argmax(1), average=None)
-    assert statistics.class_errors(matrix) == pytest.approx(1 - recall)
-    assert np.isnan(statistics.class_errors(np.array([[2, 1], [0, 0]]))).tolist() == [False, True]
+    assert metrics.class_errors(matrix) == pytest.approx(1 - recall)
+    assert np.isnan(metrics.class_errors(np.array([[2, 1], [0, 0]]))).tolist() == [False, True]
 
 
 def test_pairs_that_are_confused_most():
     matrix = np.array([[9, 2, 0], [5, 8, 1], [0, 0, 7]])
-    assert statistics.confused_pairs(matrix, 10) == [(1, 0, 5), (0, 1, 2), (1, 2, 1)]
-    assert statistics.confused_pairs(matrix, 1) == [(1, 0, 5)]
+    assert metrics.confused_pairs(matrix, 10) == [(1, 0, 5), (0, 1, 2), (1, 2, 1)]
+    assert metrics.confused_pairs(matrix, 1) == [(1, 0, 5)]
 
 
 def test_the_surest_mistakes_come_first():
     chances = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]], np.float32)
     labels = np.array([0, 0, 0, 0])
-    assert statistics.confident_mistakes(np.log(chances), labels, 10).tolist() == [1, 3, 2]
-    assert statistics.confident_mistakes(np.log(chances), labels, 2).tolist() == [1, 3]
+    assert metrics.confident_mistakes(np.log(chances), labels, 10).tolist() == [1, 3, 2]
+    assert metrics.confident_mistakes(np.log(chances), labels, 2).tolist() == [1, 3]
 
 
 def test_likelihood_and_brier_score(noisy):
     scores, labels = noisy
     chances = np.exp(scores.astype(np.float64))
     loss = sklearn.metrics.log_loss(labels, chances / chances.sum(1, keepdims=True))
-    assert statistics.negative_log_likelihood(scores, labels) == pytest.approx(loss, rel=1e-5)
+    assert metrics.negative_log_likelihood(scores, labels) == pytest.approx(loss, rel=1e-5)
     by_hand = ((np.exp(scores) - np.eye(7)[labels]) ** 2).sum(1).mean()
-    assert statistics.brier_score(scores, labels) == pytest.approx(by_hand, rel=1e-5)
+    assert metrics.brier_score(scores, labels) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_closed_forms_of_calibration():
     labels = np.array([0, 0, 0, 1, 2])
     knows_nothing = np.log(np.full((5, 4), 0.25, np.float32))
-    assert statistics.calibration(knows_nothing, labels) == pytest.approx(
+    assert metrics.calibration(knows_nothing, labels) == pytest.approx(
         {"ece": 0.6 - 0.25, "nll": np.log(4), "brier": 0.75}, abs=1e-6
     )
     sure_and_wrong = np.log(np.eye(4, dtype=np.float32)[labels - 1] + 1e-30)
-    assert statistics.brier_score(sure_and_wrong, labels) == pytest.approx(2)
-    assert statistics.reliability(sure_and_wrong, labels).error == pytest.approx(1)
+    assert metrics.brier_score(sure_and_wrong, labels) == pytest.approx(2)
+    assert metrics.reliability(sure_and_wrong, labels).error == pytest.approx(1)
 
 
 def test_reliability_bin_by_bin(noisy):
     scores, labels = noisy
-    bins = statistics.reliability(scores, labels, 10)
+    bins = metrics.reliability(scores, labels, 10)
     assert bins.images.sum() == 500
     confidence, right = np.exp(scores).max(1), scores.argmax(1) == labels
     expected = 0.0
@@ -120,18 +121,18 @@ def test_reliability_bin_by_bin(noisy):
             assert bins.accuracy[k] == pytest.approx(right[inside].mean())
             expected += abs(confidence[inside].mean() - right[inside].mean()) * inside.mean()
     assert bins.error == pytest.approx(expected, rel=1e-4) and expected > 0.01
-    certain = statistics.reliability(np.array([[0.0, -50.0]], np.float32), np.array([0]))
+    certain = metrics.reliability(np.array([[0.0, -50.0]], np.float32), np.array([0]))
     assert certain.images[-1] == 1 and np.isnan(certain.accuracy[0])
 
 
 def test_an_interval_of_errors_is_the_binomial_one():
     wrong = np.arange(400) < 40
-    low, high = statistics.interval(wrong)
+    low, high = metrics.interval(wrong)
     assert (low, high) == pytest.approx((29 / 400, 52 / 400), abs=0.003)  # quantiles of Binomial(400, 0.1)
-    assert statistics.interval(wrong) == (low, high)  # seeded
-    assert statistics.interval(wrong[::-1]) == (low, high)
-    assert statistics.interval(wrong, seed=1) != (low, high)
-    narrower = statistics.interval(wrong, level=0.5)
+    assert metrics.interval(wrong) == (low, high)  # seeded
+    assert metrics.interval(wrong[::-1]) == (low, high)
+    assert metrics.interval(wrong, seed=1) != (low, high)
+    narrower = metrics.interval(wrong, level=0.5)
     assert low < narrower[0] < 0.1 < narrower[1] < high
 
 
@@ -139,13 +140,13 @@ def test_an_interval_of_differences_is_that_of_drawing_images():
     rng = np.random.default_rng(3)
     differences = rng.choice([-1.0, -0.5, 0.0, 0.5, 1.0], p=[0.1, 0.1, 0.6, 0.15, 0.05], size=300)
     means = [rng.choice(differences, 300).mean() for _ in range(4000)]
-    assert statistics.interval(differences) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.008)
-    assert statistics.interval(np.zeros(300)) == (0, 0)
+    assert metrics.interval(differences) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.008)
+    assert metrics.interval(np.zeros(300)) == (0, 0)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(5)
-    ends = [statistics.interval(rng.random(300) < 0.2) for _ in range(300)]
+    ends = [metrics.interval(rng.random(300) < 0.2) for _ in range(300)]
     inside = np.mean([low <= 0.2 <= high for low, high in ends])
     assert 0.91 < inside < 0.985
 
@@ -158,25 +159,23 @@ def test_the_temperature_is_recovered(true):
     labels = (chances.cumsum(1) > rng.random((20_000, 1))).argmax(1)  # drawn from them: calibrated
     off = true * logits
     scores = (off - np.log(np.exp(off).sum(1, keepdims=True))).astype(np.float32)
-    temperature = statistics.fit_temperature(scores, labels)
+    temperature = metrics.fit_temperature(scores, labels)
     assert temperature == pytest.approx(true, rel=0.03)
-    least = statistics.negative_log_likelihood(statistics.at_temperature(scores, temperature), labels)
+    least = metrics.negative_log_likelihood(metrics.at_temperature(scores, temperature), labels)
     for other in (0.97 * temperature, 1.03 * temperature):
-        assert statistics.negative_log_likelihood(statistics.at_temperature(scores, other), labels) > least
+        assert metrics.negative_log_likelihood(metrics.at_temperature(scores, other), labels) > least
     if true != 1:
-        before, after = (
-            statistics.reliability(s, labels).error for s in (scores, statistics.at_temperature(scores, true))
-        )
+        before, after = (metrics.reliability(s, labels).error for s in (scores, metrics.at_temperature(scores, true)))
         assert after < 0.02 < before
 
 
 def test_a_temperature_stays_in_its_range(noisy):
     scores, _ = noisy
-    assert statistics.fit_temperature(scores, scores.argmax(1)) == pytest.approx(statistics.COLDEST)
-    assert statistics.fit_temperature(scores, scores.argmin(1)) == pytest.approx(statistics.HOTTEST)
-    assert statistics.at_temperature(scores, 1.0) == pytest.approx(scores, abs=1e-5)
-    assert (statistics.at_temperature(scores, 3.0).argmax(1) == scores.argmax(1)).all()
-    assert np.exp(statistics.at_temperature(scores, 0.2)).sum(1) == pytest.approx(1, abs=1e-5)
+    assert metrics.fit_temperature(scores, scores.argmax(1)) == pytest.approx(metrics.COLDEST)
+    assert metrics.fit_temperature(scores, scores.argmin(1)) == pytest.approx(metrics.HOTTEST)
+    assert metrics.at_temperature(scores, 1.0) == pytest.approx(scores, abs=1e-5)
+    assert (metrics.at_temperature(scores, 3.0).argmax(1) == scores.argmax(1)).all()
+    assert np.exp(metrics.at_temperature(scores, 0.2)).sum(1) == pytest.approx(1, abs=1e-5)
 
 
 # Ensembles
@@ -350,7 +349,7 @@ def test_a_run_that_was_moved_is_read_where_it_lies(tested):
 def test_what_cannot_be_tested_is_refused_before_anything_is(tested, monkeypatch, wanted, flags, sentence):
     checkpoint, typed = tested
     monkeypatch.chdir(checkpoint.parent)
-    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(sentence)):
+    with pytest.raises(UserError, match=re.escape(sentence)):
         all_predictions(wanted, flags=flags)
     assert not typed
 
@@ -378,37 +377,37 @@ def test_a_test_that_fails_ends_with_its_own_sentence_and_status_1(tested, monke
 
 @pytest.fixture
 def sections():
-    with page.canvas(3, 2) as figure:
+    with html_page.canvas(3, 2) as figure:
         axes = figure.subplots()
-        axes.plot([1, 2], [3, 4], "o-", color=page.INK)
+        axes.plot([1, 2], [3, 4], "o-", color=html_page.INK)
         axes.set_title("a < b")
-        svg = page.drawn(figure)
+        svg = html_page.drawn(figure)
     table = Table("Errors & costs", ["<net", "error, %"], [["a<b>", "1.0"], ["c|d", "2.0"]])
     return [Section("One", ["Some text.", table, Figure("A line", svg)]), Section("Two", [Table("Empty", ["x"], [])])]
 
 
 def test_a_page_needs_nothing_beside_it(sections):
-    text = page.html("A <report>", sections)
+    text = html_page.html("A <report>", sections)
     assert "http" not in text and "src=" not in text and "<script" not in text and "@import" not in text
     assert not re.search(r"url\((?!#)", text)
     assert text.count("<table>") == 2 and text.count("<svg") == 1 and text.count("<h2>") == 2
     assert "<td>a&lt;b&gt;</td><td class=r>1.0</td>" in text and "Errors &amp; costs" in text
     assert "<title>A &lt;report&gt;</title>" in text and "color-scheme: light dark" in text
     svg = sections[0].parts[2].svg
-    assert "xmlns" not in svg and "xlink" not in svg and page.INK not in svg and svg.count("currentColor") > 3
+    assert "xmlns" not in svg and "xlink" not in svg and html_page.INK not in svg and svg.count("currentColor") > 3
     assert re.findall(r'href="(?!#)', svg) == []
 
 
 def test_a_figure_is_the_same_text_twice(sections):
-    with page.canvas(3, 2) as figure:
+    with html_page.canvas(3, 2) as figure:
         axes = figure.subplots()
-        axes.plot([1, 2], [3, 4], "o-", color=page.INK)
+        axes.plot([1, 2], [3, 4], "o-", color=html_page.INK)
         axes.set_title("a < b")
-        assert page.drawn(figure) == sections[0].parts[2].svg
+        assert html_page.drawn(figure) == sections[0].parts[2].svg
 
 
 def test_markdown_has_the_same_tables(sections):
-    lines = page.markdown("A report", sections).splitlines()
+    lines = html_page.markdown("A report", sections).splitlines()
     start = lines.index("Errors & costs:")
     assert lines[start + 2 : start + 6] == ["| net | error, % |", "| --- | --: |", "| a<b> | 1.0 |", "| c\\|d | 2.0 |"]
     assert lines[0] == "# A report" and "## Two" in lines and "Some text." in lines
@@ -416,10 +415,10 @@ def test_markdown_has_the_same_tables(sections):
 
 def test_a_terminal_shows_cells_as_they_are():
     console = Console(width=60, file=io.StringIO())
-    console.print(page.terminal(Table("", ["<net", "error"], [["[bold]x[/bold]", "1 [0, 2]"]])))
+    console.print(html_page.terminal(Table("", ["<net", "error"], [["[bold]x[/bold]", "1 [0, 2]"]])))
     assert re.search(r"net +error *\n.*\n +\[bold\]x\[/bold\] +1 \[0, 2\]", console.file.getvalue())
 
 
 def test_scores_that_are_no_numbers_miss():
     scores, labels = np.full((4, 10), np.nan, dtype=np.float32), np.arange(4)
-    assert statistics.misses(scores, labels).all() and statistics.misses(scores, labels, 5).all()
+    assert metrics.misses(scores, labels).all() and metrics.misses(scores, labels, 5).all()

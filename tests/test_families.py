@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lit_models
-from callbacks.batch_norm import reestimate
+from callbacks.precise_bn import reestimate
 from tests.conftest import DIGITS
 
 SLOW = pytest.mark.slow

@@ -6,7 +6,21 @@ import subprocess
 
 from tests.conftest import HOME
 
-FLOORS = {"lit_models": 0, "datamodules": 0, "callbacks": 1, "sentences": 2, "main": 3, "reports": 4}
+FLOORS = {
+    name: floor
+    for floor, names in enumerate(
+        [
+            ["errors"],
+            ["checkpointing"],
+            ["lit_models", "datamodules"],
+            ["callbacks"],
+            ["cli"],
+            ["main", "reports"],
+            ["benchmarks"],
+        ]
+    )
+    for name in names
+}
 
 
 def sources():

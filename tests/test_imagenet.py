@@ -23,12 +23,12 @@ from torchvision.transforms.v2 import functional as F
 
 from datamodules import ImageNet
 from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
-from datamodules.base import DrawSampler
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Picture
-from datamodules.folders import tree
+from datamodules.image_files import tree
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
+from datamodules.samplers import DrawSampler
 from tests.conftest import HOME
 from tests.test_decode import encoded, gap, photo, turned
 from tests.test_resume import same

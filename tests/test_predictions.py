@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import datamodules
-from callbacks.predictions import Predictions, file_hash, predictions_path
+from checkpointing.predictions import Predictions, file_hash, predictions_path
 from tests.conftest import DIGITS, HOME, TINY
 from tests.test_ddp import TWO, type_it
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from callbacks.predictions import file_hash, predictions_path
+from checkpointing.predictions import file_hash, predictions_path
+from checkpointing.record import RECORD
 from datamodules.views import Views
-from lit_models.classifier import RECORD
-from reports import drawing, protocols, published, statistics
-from reports.architectures import ROWS
-from reports.published import PUBLISHED, beside, is_imagenet
+from reports import draw_crops, metrics, protocols
+from reports.papers import matching
+from reports.papers.architectures import ROWS
+from reports.papers.matching import PUBLISHED, beside, is_imagenet
 from tests.conftest import DIGITS, HOME
 from tests.test_evaluation import predictions
 
@@ -131,7 +132,7 @@ def test_a_temperature_from_the_validation_images(runs):
     look, row = result["closer_look"], result["rows"][0]
     validation = predictions(4 * logits(0, 2.5), LABELS).normalised()
     assert (
-        look["temperature"] == pytest.approx(statistics.fit_temperature(validation, LABELS))
+        look["temperature"] == pytest.approx(metrics.fit_temperature(validation, LABELS))
         and not look["fitted_on_test_images"]
     )
     assert look["at_temperature"]["nll"] > row["nll"]  # the net was made to be four times as sure there
@@ -360,7 +361,7 @@ def test_imagenet_is_known_by_its_classes():
 
 
 def test_a_net_of_the_users_own_has_no_paper():
-    assert not published.PUBLISHED[0].is_for([config("LitOwn")], "center")
+    assert not matching.PUBLISHED[0].is_for([config("LitOwn")], "center")
 
 
 # The drawing
@@ -378,19 +379,19 @@ def test_a_net_of_the_users_own_has_no_paper():
 )
 def test_a_row_for_each_protocol_and_a_panel_for_each_scale(here, name, size, expected, scales):
     Image.new("RGB", size, "teal").save("photo.png")
-    views, picture = Views(name, 224, 256), drawing.open_picture("photo.png")
-    assert drawing.title(views, picture) == expected
-    panels = drawing.panels(views, picture)
+    views, picture = Views(name, 224, 256), draw_crops.open_picture("photo.png")
+    assert draw_crops.title(views, picture) == expected
+    panels = draw_crops.panels(views, picture)
     assert len(panels) == scales and not any(view.mirror for panel in panels for view in panel)
     drawn = sum(map(len, panels)) * (2 if "mirrored" in expected else 1)
     assert drawn == views.count  # every view, or its mirror image, is drawn
-    assert all(len(drawing.colours(panel)) == len(panel) for panel in panels)
+    assert all(len(draw_crops.colours(panel)) == len(panel) for panel in panels)
 
 
 def test_each_whole_square_has_a_colour_for_itself_and_its_crops(here):
     Image.new("RGB", (500, 375), "teal").save("photo.png")
-    panel = drawing.panels(Views("crops_144", 224), drawing.open_picture("photo.png"))[0]
-    colours = drawing.colours(panel)
+    panel = draw_crops.panels(Views("crops_144", 224), draw_crops.open_picture("photo.png"))[0]
+    colours = draw_crops.colours(panel)
     assert [len(set(colours[k : k + 6])) for k in (0, 6, 12)] == [1, 1, 1] and len(set(colours)) == 3
 
 
@@ -404,7 +405,7 @@ def test_the_drawing_is_a_picture(here, size, capsys):
     assert pixels.shape[1] > 1500 and pixels.shape[0] > 600
     values, counts = np.unique(pixels, return_counts=True)
     seen = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    assert seen[200] > seen[round(200 * drawing.DIM)] > 10_000  # what center shows is bright, the rest is dim
+    assert seen[200] > seen[round(200 * draw_crops.DIM)] > 10_000  # what center shows is bright, the rest is dim
     red = np.asarray(Image.open("views.png").convert("RGB")) == [0xFF, 0x5A, 0x5F]
     assert red.all(2).sum() > 500
 

@@ -9,7 +9,7 @@ import yaml
 import lit_models
 from callbacks import StepLRDecay
 from datamodules.augment import Augmentation
-from reports.architectures import ROWS
+from reports.papers.architectures import ROWS
 from reports.zoo import configs_of
 from tests.conftest import HOME
 

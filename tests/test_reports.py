@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from reports import zoo
-from reports.architectures import ROWS
+from reports.papers.architectures import ROWS
 from tests.conftest import HOME
 
 # Fixed here, so that no change of code moves them unseen

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules import Digits
+from errors import UserError
 from lit_models import LitVGG
 from lit_models.nets import vgg
 from lit_models.nets.vgg import BLOCKS, VGG
@@ -360,7 +361,7 @@ def test_staged_start_from_what_is_no_such_a(trained_a, tmp_path):
             lit(init_from=str(path), **{"variant": "D", **arguments})
     with torch.device("meta"), pytest.raises(ValueError, match="does not hold a VGG A"):
         LitVGG(10, variant="D", init_from=str(plain), optimizer=SGD)  # the ImageNet head
-    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+    with pytest.raises(UserError, match="nowhere.pth"):
         lit("D", init_from="nowhere.pth")
 
 

@@ -11,6 +11,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from errors import UserError
 from lit_models import LitDenseNet, LitResNet, LitVGG
 from lit_models.weights import read_weights
 from tests.conftest import DIGITS, TINY
@@ -147,12 +148,12 @@ def test_files_that_are_no_weights(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             read_weights(str(tmp_path / name))
-    with pytest.raises(FileNotFoundError, match=r"There is no weights file .*nowhere\.pth"):
+    with pytest.raises(UserError, match=r"There is no weights file .*nowhere\.pth"):
         read_weights(str(tmp_path / "nowhere.pth"))
 
 
 def test_a_folder_for_a_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is a folder: give a file in it, such as .*best\.ckpt"):
+    with pytest.raises(UserError, match=r"is a folder: give a file in it, such as .*best\.ckpt"):
         read_weights(str(tmp_path))
 
 

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
-from datamodules.base import Batch, DrawSampler, ExactSampler, ImageData, Loaded, counted, run_seed
+from datamodules.base import ImageData, run_seed
+from datamodules.batch import Batch, Loaded
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Interpolation
-from datamodules.folders import (
+from datamodules.image_files import (
     ImageFiles,
     class_folders,
     is_image,
@@ -28,6 +29,8 @@ from datamodules.folders import (
     tree,
     unreadable,
 )
+from datamodules.samplers import DrawSampler, ExactSampler
+from errors import UserError, pluralize
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +93,9 @@ class ImageNet(ImageData):
         resize = round(eval_size * 8 / 7) if resize is None else resize
         for name, value, least in (("size", size, 1), ("eval_size", eval_size, 1), ("resize", resize, eval_size)):
             if value < least:
-                raise ValueError(f"{name} is {value}: it must be at least {least}.")
+                raise UserError(f"{name} is {value}: it must be at least {least}.")
         if min(std) <= 0:
-            raise ValueError(f"std is {list(std)}: every channel's must be above 0.")
+            raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         augmentation.check(size)
         self.augmentation = augmentation
         self.root = Path(root).expanduser()
@@ -117,7 +120,7 @@ class ImageNet(ImageData):
         val, test = self._folder("val"), self._folder("test")
         if stage == "test" and (test or val):
             self.test_set = self._listed(test or val)
-            self._say(f"test: {counted(len(self.test_set), 'image')} in {test or val}")
+            self._say(f"test: {pluralize(len(self.test_set), 'image')} in {test or val}")
             return
         held_back = 0.1 if self.val_size is None and val is None else self.val_size or 0
         if stage == "validate" and val and not held_back:
@@ -130,17 +133,17 @@ class ImageNet(ImageData):
         self.val_set = rest if held_back else self._listed(val) if val else None
         if stage == "test":
             if self.val_set is None:
-                raise ValueError(
+                raise UserError(
                     f"There are no images to test on: {self.root} has no test/ and no val/ folder, and val_size is 0."
                 )
             self.test_set = self.val_set
-            self._say(f"test: {counted(len(rest), 'image')} of {self.train_folder}, held back for validation")
+            self._say(f"test: {pluralize(len(rest), 'image')} of {self.train_folder}, held back for validation")
             return
         self.can_test = test is not None or self.val_set is not None
         where = "" if self.val_set is None else f"{len(rest):,} of them held back" if held_back else f"those in {val}"
         same = "" if test or (held_back and val) or not where else ", which a test would read too"
         self._say(
-            f"{counted(len(train), 'training image')} of {self.num_classes:,} classes in {self.train_folder}; "
+            f"{pluralize(len(train), 'training image')} of {self.num_classes:,} classes in {self.train_folder}; "
             + (f"validation: {where}{same}" if where else "no validation")
         )
 
@@ -166,7 +169,7 @@ class ImageNet(ImageData):
         if len(told) > 1:
             torch.distributed.all_gather_object(told, self.told)
         if count := len(set().union(*told)):
-            self._say(f"left out {counted(count, 'file')} that could not be read")
+            self._say(f"left out {pluralize(count, 'file')} that could not be read")
         self.told = set()
 
     def augment(self, images: Tensor) -> Tensor:
@@ -220,8 +223,8 @@ class ImageNet(ImageData):
         if self.on_bad_image == "stop":
             found, complete = unreadable(self._sets(), self.look)
             lines = [f"{path} ({why})" for path, why in dict([*batch.unreadable, *found]).items()][:10]
-            count = counted(len(lines), "file") if complete else f"{len(lines)} or more files"
-            raise ValueError(
+            count = pluralize(len(lines), "file") if complete else f"{len(lines)} or more files"
+            raise UserError(
                 f"{count} cannot be read: {', '.join(lines)}. Mend or "
                 "remove them, or go on without them: --data.on_bad_image skip."
             )
@@ -235,8 +238,8 @@ class ImageNet(ImageData):
         # A batch without images is left out, unless other devices wait for its step, or it is a whole one of several
         waited_for = training and self.trainer.world_size > 1
         if not len(batch.labels) and (waited_for or 1 < len(batch.unreadable) == size):
-            raise ValueError(
-                f"A batch of {counted(len(batch.unreadable), 'image')} has none that can be read, such as "
+            raise UserError(
+                f"A batch of {pluralize(len(batch.unreadable), 'image')} has none that can be read, such as "
                 f"{batch.unreadable[0][0]}: remove such files."
             )
 

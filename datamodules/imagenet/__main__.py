@@ -9,8 +9,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from datamodules.base import counted
 from datamodules.resize import resize_tree
+from errors import UserError, pluralize
 
 
 def main(args: list[str] | None = None) -> None:
@@ -25,10 +25,10 @@ def main(args: list[str] | None = None) -> None:
     given = parser.parse_args(args)
     try:
         failed = resize_tree(given.source, given.target, given.shorter_side, given.quality, given.workers)
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         sys.exit(f"error: {error}")
     if failed:
-        what = counted(len(failed), "image")
+        what = pluralize(len(failed), "image")
         sys.exit("\n".join([f"error: {what} could not be read and stayed out of the copy:", *failed[:10]]))
     print(f"{given.target} is complete. Train on it with --data.root {shlex.quote(str(given.target))}.")
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errors import UserError
 from lit_models.nets.surgery import layers
 from lit_models.nets.vgg import VGG
 
@@ -31,7 +32,7 @@ def make_dense(net: nn.Module, size: int) -> None:
         return make_vgg_dense(net, size)
     pools = [place for place in layers(net) if is_global_pool(place[2])]
     if len(pools) != 1:
-        raise ValueError(
+        raise UserError(
             f"{type(net).__name__} cannot be run densely: it has {len(pools)} global average poolings, and wants one "
             "before its classifier. Choose a protocol of crops, such as multi_crop."
         )
@@ -44,7 +45,7 @@ def make_vgg_dense(net: VGG, size: int) -> None:
     field = net.avgpool.output_size
     assert isinstance(field, int)
     if (window := map_size(net, net.avgpool, size)) < field:
-        raise ValueError(
+        raise UserError(
             f"VGG cannot be run densely with images of {size} px: their last feature map has {window} px a side, and "
             f"its classifier wants {field}. Choose a protocol of crops, such as multi_crop."
         )

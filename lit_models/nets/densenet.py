@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from errors import UserError
+
 # Table 1: layers in each dense block, and the growth rate k. 161 is not in the table, but among the authors' models.
 IMAGENET_BLOCKS: dict[int, tuple[int, ...]] = {
     121: (6, 12, 24, 16),
@@ -54,14 +56,14 @@ def densenet(
         ValueError: for a depth or a combination that no such network has, or a number outside its range.
     """
     if growth_rate is not None and growth_rate < 1:
-        raise ValueError(f"growth_rate is {growth_rate}: every layer must add at least one feature map.")
+        raise UserError(f"growth_rate is {growth_rate}: every layer must add at least one feature map.")
     if not 0 < compression <= 1:
-        raise ValueError(f"compression is {compression}: it must be in (0, 1].")
+        raise UserError(f"compression is {compression}: it must be in (0, 1].")
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}: it must be in [0, 1).")
+        raise UserError(f"dropout is {dropout}: it must be in [0, 1).")
     if depth in IMAGENET_BLOCKS:
         if not bottleneck:
-            raise ValueError(
+            raise UserError(
                 f"bottleneck is false, but depth {depth} is an ImageNet net, whose layers all have one: leave it out, "
                 "or take a CIFAR depth, such as 40 or 100."
             )
@@ -72,7 +74,7 @@ def densenet(
         per_layer = 2 if bottleneck else 1  # convolutions
         layers, rest = divmod(depth - 4, 3 * per_layer)
         if layers < 1 or rest:
-            raise ValueError(
+            raise UserError(
                 f"depth {depth} is no DenseNet: choose one of {', '.join(map(str, IMAGENET_BLOCKS))} (ImageNet), or "
                 f"{3 * per_layer}n + 4, such as 40 or 100, {'with' if bottleneck else 'without'} bottleneck (CIFAR)."
             )

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from errors import UserError
+
 Stem = Literal["imagenet", "cifar"]
 
 # Table 1, channels: 1x1 | 3x3 reduce, 3x3 | 5x5 reduce, 5x5 | pool proj
@@ -188,4 +190,4 @@ def pool() -> nn.MaxPool2d:
 def check_stem(stem: str) -> None:
     """Raise ValueError for a stem that there is not."""
     if stem not in get_args(Stem):
-        raise ValueError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")
+        raise UserError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")

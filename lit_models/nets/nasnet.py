@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errors import UserError
+
 Size = Literal["large", "mobile", "cifar"]
 Row = tuple[str, int, str, int]
 
@@ -122,7 +124,7 @@ class NASNet(nn.Module):
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
-            raise ValueError(f"variant {variant} is no NASNet-A of the paper: choose one of {', '.join(VARIANTS)}.")
+            raise UserError(f"variant {variant} is no NASNet-A of the paper: choose one of {', '.join(VARIANTS)}.")
         chosen: dict[str, Any] = {
             "repeats": repeats,
             "filters": filters,
@@ -426,20 +428,20 @@ def complete(kind: str, table: CellTable) -> CellTable:
     """
     rows = table.get("rows", [])
     if not rows:
-        raise ValueError(f"The {kind} cell has no rows: give it at least one [operation, state, operation, state].")
+        raise UserError(f"The {kind} cell has no rows: give it at least one [operation, state, operation, state].")
     for i, row in enumerate(rows):
         if len(row) != 4:
-            raise ValueError(
+            raise UserError(
                 f"Row {i} of the {kind} cell is {list(row)}: it must be [operation, state, operation, state]."
             )
         for name, state in (row[:2], row[2:]):
             if name not in OPERATIONS:
-                raise ValueError(
+                raise UserError(
                     f"Row {i} of the {kind} cell has the operation {name}, which does not exist: choose one of "
                     f"{', '.join(OPERATIONS)}."
                 )
             if state not in range(i + 2):
-                raise ValueError(
+                raise UserError(
                     f"Row {i} of the {kind} cell takes hidden state {state}, which does not exist there: choose from 0 "
                     f"to {i + 1}."
                 )
@@ -449,13 +451,13 @@ def complete(kind: str, table: CellTable) -> CellTable:
     output = [state for state in states if state not in taken] if output is None else list(output)
     for state in output:
         if state not in states:
-            raise ValueError(
+            raise UserError(
                 f"The output of the {kind} cell has hidden state {state}, which does not exist: choose from 0 to "
                 f"{states[-1]}."
             )
     for state in states:
         if state not in taken and state not in output:
-            raise ValueError(
+            raise UserError(
                 f"Hidden state {state} of the {kind} cell goes nowhere: take it in a row, or name it in the output."
             )
     return {"rows": rows, "output": output}
@@ -464,10 +466,10 @@ def complete(kind: str, table: CellTable) -> CellTable:
 def check_numbers(v: Variant) -> None:
     """Raise ValueError for numbers that no net can have."""
     if v.repeats < 1:
-        raise ValueError(f"repeats is {v.repeats}: a stack needs at least 1 normal cell.")
+        raise UserError(f"repeats is {v.repeats}: a stack needs at least 1 normal cell.")
     if v.filters < 8:
-        raise ValueError(f"filters is {v.filters}: it must be at least 8, as ImageNet's stem begins with a quarter.")
+        raise UserError(f"filters is {v.filters}: it must be at least 8, as ImageNet's stem begins with a quarter.")
     if not 0 <= v.drop_path < 1:
-        raise ValueError(f"drop_path is {v.drop_path}: it must be in [0, 1).")
+        raise UserError(f"drop_path is {v.drop_path}: it must be in [0, 1).")
     if not 0 < v.bn_momentum <= 1:
-        raise ValueError(f"bn_momentum is {v.bn_momentum}: it must be in (0, 1].")
+        raise UserError(f"bn_momentum is {v.bn_momentum}: it must be in (0, 1].")

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errors import UserError
+
 Shortcut = Literal["A", "B", "C", "none"]
 Stem = Literal["imagenet", "cifar"]
 
@@ -57,25 +59,25 @@ def resnet(
         ValueError: for another depth, or a combination that no such network has.
     """
     if stem not in get_args(Stem):
-        raise ValueError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")
+        raise UserError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")
     for_cifar = depth in CIFAR_STAGES
     if for_cifar and stem == "cifar":
-        raise ValueError(f"stem cifar is for the ImageNet depths: depth {depth} begins so anyway, leave stem out.")
+        raise UserError(f"stem cifar is for the ImageNet depths: depth {depth} begins so anyway, leave stem out.")
     if for_cifar:
         stages, widths, stem = CIFAR_STAGES[depth], CIFAR_WIDTHS, "cifar"
     elif depth in IMAGENET_STAGES:
         stages, widths = IMAGENET_STAGES[depth], IMAGENET_WIDTHS
     else:
-        raise ValueError(
+        raise UserError(
             f"depth {depth} is no ResNet of the paper: choose one of {', '.join(map(str, IMAGENET_STAGES))} (ImageNet) "
             f"or {', '.join(map(str, CIFAR_STAGES))} (CIFAR)."
         )
     block = Bottleneck if depth >= 50 and not for_cifar else BasicBlock
     if stride_in_1x1 and block is BasicBlock:
-        raise ValueError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
+        raise UserError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
     shortcut = shortcut or ("A" if for_cifar else "B")
     if zero_init_last and shortcut == "none":
-        raise ValueError("zero_init_last needs shortcuts: every signal through a plain net would be zero.")
+        raise UserError("zero_init_last needs shortcuts: every signal through a plain net would be zero.")
     return ResNet(num_classes, block, stages, widths, stem, shortcut, stride_in_1x1, zero_init_last)
 
 

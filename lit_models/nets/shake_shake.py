@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errors import UserError
+
 Forward = Literal["shake", "even"]
 Backward = Literal["shake", "keep", "even"]
 Level = Literal["image", "batch"]
@@ -45,7 +47,7 @@ class ShakeShake(nn.Module):
     ) -> None:
         super().__init__()
         if width not in WIDTHS:
-            raise ValueError(f"width {width} is no Shake-Shake net: choose one of {', '.join(map(str, WIDTHS))}.")
+            raise UserError(f"width {width} is no Shake-Shake net: choose one of {', '.join(map(str, WIDTHS))}.")
         self.conv1 = nn.Conv2d(3, STEM, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM)
         shake = Shake(forward, backward, level)
@@ -139,7 +141,7 @@ class Shake(nn.Module):
             ("level", level, ("image", "batch")),
         ):
             if value not in known:
-                raise ValueError(f"{name} {value!r} is no way to mix branches: choose one of {', '.join(known)}.")
+                raise UserError(f"{name} {value!r} is no way to mix branches: choose one of {', '.join(known)}.")
         self.forward_mode, self.backward_mode, self.level = forward, backward, level
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errors import UserError
 from lit_models.nets.layers import groups
 
 Norm = Literal["batch", "group", "none"]
@@ -38,10 +39,10 @@ def swap_norm(net: nn.Module, norm: Norm) -> None:
     """
     norms = [place for place in layers(net) if isinstance(place[2], NORMS)]
     if not norms:
-        raise ValueError(f"norm is {norm}, but {type(net).__name__} has no norm to swap: leave it out.")
+        raise UserError(f"norm is {norm}, but {type(net).__name__} has no norm to swap: leave it out.")
     for _, _, layer in norms:
         if type(layer) not in (nn.BatchNorm2d, nn.GroupNorm):
-            raise ValueError(
+            raise UserError(
                 f"norm is {norm}, but {type(net).__name__} has {type(layer).__name__}, which is more than a norm and "
                 "cannot be swapped: leave it out."
             )
@@ -84,13 +85,13 @@ def swap_activation(net: nn.Module, activation: Activation) -> None:
     """
     for module in net.modules():
         if not type(module).__module__.startswith("torch.nn") and CALLED.search(inspect.getsource(type(module))):
-            raise ValueError(
+            raise UserError(
                 f"activation is {activation}, but {type(module).__name__} in {type(net).__name__} calls a relu inside "
                 "its forward, which cannot be swapped: leave it out."
             )
     found = [place for place in layers(net) if isinstance(place[2], ACTIVATIONS)]
     if not found:
-        raise ValueError(f"activation is {activation}, but {type(net).__name__} has none to swap: leave it out.")
+        raise UserError(f"activation is {activation}, but {type(net).__name__} has none to swap: leave it out.")
     make = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "selu": nn.SELU}[activation]
     for parent, name, layer in found:
         setattr(parent, name, make(inplace=layer.inplace))  # not everywhere: branches may share what they activate
@@ -112,7 +113,7 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
         ValueError: for a probability outside [0, 1).
     """
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}: it must be in [0, 1).")
+        raise UserError(f"dropout is {dropout}: it must be in [0, 1).")
     found = [layer for _, _, layer in layers(net) if isinstance(layer, DROPOUTS)]
     for layer in found:
         layer.p = dropout

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from errors import UserError
 from lit_models.nets.surgery import NORMS
 
 Variant = Literal["A", "A-LRN", "B", "C", "D", "E"]
@@ -57,9 +58,9 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         if variant not in BLOCKS:
-            raise ValueError(f"variant {variant} is no column of the VGG paper's Table 1: choose {', '.join(BLOCKS)}.")
+            raise UserError(f"variant {variant} is no column of the VGG paper's Table 1: choose {', '.join(BLOCKS)}.")
         if head not in HEADS:
-            raise ValueError(f"VGG has no head {head}: choose {' or '.join(HEADS)}.")
+            raise UserError(f"VGG has no head {head}: choose {' or '.join(HEADS)}.")
         size, width = HEADS[head]
         self.features = features(variant, batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d(size)
@@ -112,7 +113,7 @@ def initialise(net: VGG, init: Init) -> None:
         ValueError: for another init.
     """
     if init not in ("glorot", "normal"):
-        raise ValueError(f"VGG has no init {init}: choose glorot or normal.")
+        raise UserError(f"VGG has no init {init}: choose glorot or normal.")
     for module in net.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from errors import UserError
 from lit_models.classifier import batch_norms
 
 
@@ -26,14 +27,14 @@ class BatchNormReestimation(pl.Callback):
 
     def __init__(self, batches: int = 200) -> None:
         if batches < 1:
-            raise ValueError(f"BatchNormReestimation's batches is {batches}: it must be at least 1.")
+            raise UserError(f"BatchNormReestimation's batches is {batches}: it must be at least 1.")
         self.batches = batches
         self.done_at: int | None = None  # the last step at which it was done
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         places = {type(callback): place for place, callback in enumerate(trainer.callbacks)}  # type: ignore[attr-defined]
         if any(issubclass(kind, WeightAveraging) and place > places[type(self)] for kind, place in places.items()):
-            raise ValueError(
+            raise UserError(
                 "BatchNormReestimation stands before the averaging of weights and would not see the average: put it "
                 "after EMAWeightAveraging in the list of callbacks."
             )

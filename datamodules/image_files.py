@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.base import Draw, Loaded, counted, stratified_split
+from datamodules.batch import Loaded
 from datamodules.decode import SUFFIXES, open_picture
+from datamodules.samplers import Draw
+from datamodules.tensor_images import stratified_split
+from errors import UserError, pluralize
 
 WORDNET_ID = re.compile(r"n\d{8}")
 Look = Callable[..., Tensor | list[Tensor]]
@@ -96,8 +99,8 @@ def split(images: ImageFiles, held_back: float, seed: int) -> tuple[ImageFiles, 
     """Hold back some images, in proportion to the classes: a number of them, or below 1 a share."""
     count = round(held_back * len(images)) if held_back < 1 else int(held_back)
     if not 0 <= count < len(images) or (held_back > 0 and count == 0):
-        raise ValueError(
-            f"val_size {held_back} of {counted(len(images), 'training image')} is {count:,}: hold back at least one, "
+        raise UserError(
+            f"val_size {held_back} of {pluralize(len(images), 'training image')} is {count:,}: hold back at least one, "
             "and leave some."
         )
     rest, chosen = stratified_split(images.labels, count, seed)
@@ -124,7 +127,7 @@ def scan(folder: Path) -> list[os.DirEntry]:
     try:
         return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
-        raise type(error)(
+        raise UserError(
             f"{folder} cannot be listed ({error.strerror}): name a folder that may be read with --data.root."
         ) from error
 
@@ -141,15 +144,13 @@ def class_folders(folder: Path) -> list[str]:
         ValueError, FileNotFoundError: if there are fewer than two.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}: name one with class folders in it with --data.root.")
+        raise UserError(f"There is no folder {folder}: name one with class folders in it with --data.root.")
     classes = [entry.name for entry in scan(folder) if entry.is_dir()]
     if not classes:
-        raise ValueError(
-            f"{folder} has no class folders: images belong in {folder / 'CLASS'}, a folder for each class."
-        )
+        raise UserError(f"{folder} has no class folders: images belong in {folder / 'CLASS'}, a folder for each class.")
     if len(classes) == 1:
         where = "" if classes[0] not in ("val", "test") else f" (its training images belong in {folder / 'train'})"
-        raise ValueError(f"{folder} has a single class folder, {classes[0]}{where}: a classifier wants two or more.")
+        raise UserError(f"{folder} has a single class folder, {classes[0]}{where}: a classifier wants two or more.")
     return classes
 
 
@@ -167,7 +168,7 @@ def tree(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         if not entry.is_dir():
             continue
         if entry.name not in numbers:
-            raise ValueError(
+            raise UserError(
                 f"{folder} has a class {entry.name} and the training images do not: remove it, or add training images."
             )
         below = sorted(
@@ -181,13 +182,13 @@ def tree(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         labels += [numbers[entry.name]] * len(below)
     if empty:
         some = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-        raise ValueError(f"{folder} has class folders without an image in them: {some}. Fill or remove them.")
+        raise UserError(f"{folder} has class folders without an image in them: {some}. Fill or remove them.")
     return np.array(names), np.array(labels, dtype=np.int64)
 
 
 def refuse(error: OSError) -> None:
     """Raise what os.walk would pass over."""
-    raise type(error)(f"{error.filename} cannot be listed ({error.strerror}): its images would be missing.")
+    raise UserError(f"{error.filename} cannot be listed ({error.strerror}): its images would be missing.")
 
 
 def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +202,7 @@ def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.nda
         ValueError: if there are no images, or one has no label or another class than the training images.
     """
     if not names:
-        raise ValueError(f"{folder} holds neither class folders nor images.")
+        raise UserError(f"{folder} holds neither class folders nor images.")
     places = [folder.absolute(), *folder.absolute().parents[:4]]
     for place in places:
         if (path := place / "LOC_val_solution.csv").is_file():
@@ -216,7 +217,7 @@ def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.nda
             continue
         break
     else:
-        raise FileNotFoundError(
+        raise UserError(
             f"The images in {folder} lie in no class folders, and what they show is said nowhere: put "
             f"LOC_val_solution.csv (Kaggle) or ILSVRC2012_devkit_t12 (image-net.org) into {folder.parent}."
         )
@@ -225,7 +226,7 @@ def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.nda
         wordnet_id = truth.get(Path(name).stem)
         if wordnet_id not in numbers:
             reason = "does not name it" if wordnet_id is None else f"says {wordnet_id}, a class without training images"
-            raise ValueError(f"{folder / name} has no label: {path} {reason}.")
+            raise UserError(f"{folder / name} has no label: {path} {reason}.")
         labels.append(numbers[wordnet_id])
     return np.array([os.fsencode(name) for name in names]), np.array(labels, dtype=np.int64)
 
@@ -235,7 +236,7 @@ def read_truth(path: Path, read: Callable[[Path], dict[str, str]]) -> dict[str, 
     try:
         return read(path)
     except Exception as error:  # csv, scipy and indexing have an error each for files that are not what they should be
-        raise ValueError(f"{path} does not say what the images show ({error!r}): fetch it once more.") from error
+        raise UserError(f"{path} does not say what the images show ({error!r}): fetch it once more.") from error
 
 
 def kaggle_truth(path: Path) -> dict[str, str]:

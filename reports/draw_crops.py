@@ -13,6 +13,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from datamodules.decode import Picture, open_picture
 from datamodules.views import NATIVE, View, Views
+from errors import UserError
 
 FORMATS = (".png", ".svg", ".pdf")
 GAP, HEAD, FOOT = 28, 34, 52  # pixels between panels, above them for a protocol's name, below for what they are
@@ -36,28 +37,28 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
         ValueError: if the image cannot be read, there is no such protocol, or the output cannot be written.
     """
     if output.suffix not in FORMATS or not output.absolute().parent.is_dir():
-        raise ValueError(f"{output} cannot be drawn: name a {', '.join(FORMATS)} file in a folder that exists.")
+        raise UserError(f"{output} cannot be drawn: name a {', '.join(FORMATS)} file in a folder that exists.")
     if size < 1:
-        raise ValueError(f"--size is {size}: it must be at least 1 pixel.")
+        raise UserError(f"--size is {size}: it must be at least 1 pixel.")
     try:
         picture = open_picture(image.expanduser())
         picture.crop((0, 0, 1, 1), (1, 1))  # decodes it: what is cut off is found here
     except ValueError as error:
-        raise ValueError(f"{image} cannot be drawn on ({error}): give a photo.") from error
+        raise UserError(f"{image} cannot be drawn on ({error}): give a photo.") from error
     views = [Views(name, size, round(size * 8 / 7)) for name in protocols]
     rows = [(title(each, picture), panels(each, picture)) for each in views]
     zoom = max(1, NATIVE / size)  # so that small ones can be seen
     width = max(sum(zoom * panel[0].frame[1] + GAP for panel in row) for _, row in rows) + GAP
     heights = [HEAD + zoom * max(panel[0].frame[0] for panel in row) + FOOT for _, row in rows]
     if max(width, sum(heights)) > LONGEST:
-        raise ValueError(f"{image} has {picture.height} x {picture.width} pixels, too long to be drawn on: crop it.")
+        raise UserError(f"{image} has {picture.height} x {picture.width} pixels, too long to be drawn on: crop it.")
     figure = Figure(figsize=(max(width, 400) / 100, (sum(heights) + GAP) / 100), facecolor="white")
     for number, (name, row) in enumerate(rows):
         draw_row(figure, picture, name, row, GAP + sum(heights[:number]), zoom)
     try:
         figure.savefig(output, dpi=150)
     except OSError as error:
-        raise ValueError(f"{output} cannot be written ({error.strerror}): name another file.") from error
+        raise UserError(f"{output} cannot be written ({error.strerror}): name another file.") from error
     print(f"Wrote {output}")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.predictions import Predictions
-from reports import statistics
+from checkpointing.predictions import Predictions
+from reports import metrics
 from reports.ensemble import merge
 from reports.evaluation import all_predictions
-from reports.figures import confusion_chart, reliability_chart
-from reports.page import Figure, Section, Table
+from reports.html_page import Figure, Section, Table
+from reports.plots import confusion_chart, reliability_chart
 
 MOST_CLASSES = 30  # of a confusion matrix that can still be looked at
 MISTAKES, PAIRS, CLASSES = 10, 15, 10  # how many are listed
@@ -46,7 +46,7 @@ class Look:
         if calibrate:
             wanted = [(Path(member.checkpoint), member.protocol) for member in members]
             validation = all_predictions(wanted, "validate", flags)
-            look.temperature = statistics.fit_temperature(merge(validation), validation[0].labels)
+            look.temperature = metrics.fit_temperature(merge(validation), validation[0].labels)
             look.same_images = validation[0].data_hash == members[0].data_hash
         return look
 
@@ -54,7 +54,7 @@ class Look:
     def cooled(self) -> np.ndarray:
         """The scores at the temperature."""
         assert self.temperature is not None
-        return statistics.at_temperature(self.scores, self.temperature)
+        return metrics.at_temperature(self.scores, self.temperature)
 
     @cached_property
     def guesses(self) -> np.ndarray:
@@ -62,7 +62,7 @@ class Look:
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        return statistics.confusion(self.guesses, self.test.labels, len(self.names))
+        return metrics.confusion(self.guesses, self.test.labels, len(self.names))
 
     @property
     def names(self) -> list[str]:
@@ -75,26 +75,26 @@ class Look:
 
     def facts(self) -> dict[str, Any]:
         """The same of this row, for JSON."""
-        errors = statistics.class_errors(self.confusion)
+        errors = metrics.class_errors(self.confusion)
         facts = {
             "models": self.row["models"],
             "protocol": self.row["protocol"],
             "classes": self.names,
             "class_errors": [None if math.isnan(error) else float(error) for error in errors],
-            "confused_pairs": statistics.confused_pairs(self.confusion, PAIRS),
+            "confused_pairs": metrics.confused_pairs(self.confusion, PAIRS),
             "confident_mistakes": [self._mistake(image) for image in self._surest],
         }
         if len(self.names) <= MOST_CLASSES:
             facts["confusion"] = self.confusion.tolist()
         if self.temperature is not None:
             facts["temperature"] = self.temperature
-            facts["at_temperature"] = statistics.calibration(self.cooled, self.test.labels)
+            facts["at_temperature"] = metrics.calibration(self.cooled, self.test.labels)
             facts["fitted_on_test_images"] = self.same_images
         return facts
 
     @cached_property
     def _surest(self) -> np.ndarray:
-        return statistics.confident_mistakes(self.scores, self.test.labels, MISTAKES)
+        return metrics.confident_mistakes(self.scores, self.test.labels, MISTAKES)
 
     def _mistake(self, image: int) -> dict[str, Any]:
         label, guess = self.test.labels[image], self.guesses[image]
@@ -108,17 +108,13 @@ class Look:
         lines = [(who(row), row) for row in rows]
         after = None
         if self.temperature is not None:
-            lines.append(
-                (f"{who(self.row)}, at T = {self.temperature:.3f}", statistics.calibration(self.cooled, labels))
-            )
-            after = statistics.reliability(self.cooled, labels)
-        title = (
-            f"Expected calibration error (ECE, {statistics.BINS} bins of equal width), negative log-likelihood (NLL, "
-        )
+            lines.append((f"{who(self.row)}, at T = {self.temperature:.3f}", metrics.calibration(self.cooled, labels)))
+            after = metrics.reliability(self.cooled, labels)
+        title = f"Expected calibration error (ECE, {metrics.BINS} bins of equal width), negative log-likelihood (NLL, "
         title += "nats), Brier score (summed over classes, 0 to 2); smaller is better"
         keys = ("ece", "nll", "brier")
         table = [[name, *(f"{values[key]:.4f}" for key in keys)] for name, values in lines]
-        before = statistics.reliability(self.scores, labels)
+        before = metrics.reliability(self.scores, labels)
         chart = reliability_chart(before, after, self.temperature)
         chart.title += f": {who(self.row)}"
         return [Table(title, ["<", "ECE", "NLL", "Brier"], table), *self._of_temperature(), chart]
@@ -132,7 +128,7 @@ class Look:
         ]
         if self.same_images:
             text.append("The validation images are those of the test: what the temperature gains on them is too much.")
-        if not statistics.COLDEST * 1.01 < self.temperature < statistics.HOTTEST / 1.01:
+        if not metrics.COLDEST * 1.01 < self.temperature < metrics.HOTTEST / 1.01:
             text.append(
                 "It is at the end of its range: on images that are all right, or all alike, there is no best one."
             )
@@ -153,14 +149,14 @@ class Look:
         )
         if len(self.names) <= MOST_CLASSES:
             return [confusion_chart(self.confusion, self.names), self._of_classes(), table]
-        pairs = statistics.confused_pairs(self.confusion, PAIRS)
+        pairs = metrics.confused_pairs(self.confusion, PAIRS)
         confused = [[self.names[label], self.names[guess], str(count)] for label, guess, count in pairs]
         columns = ["<class", "<taken for", "images"]
         return [Table("Classes that are confused most often", columns, confused), self._of_classes(), table]
 
     def _of_classes(self) -> Table:
         """Every class, or, of many, those with the highest error."""
-        errors, images = statistics.class_errors(self.confusion), self.confusion.sum(axis=1)
+        errors, images = metrics.class_errors(self.confusion), self.confusion.sum(axis=1)
         filled = [k for k in range(len(self.names)) if images[k]]
         many = len(self.names) > MOST_CLASSES
         shown = sorted(filled, key=lambda k: -errors[k])[:CLASSES] if many else filled

@@ -7,7 +7,6 @@ is marked, and each parser around it puts the beginning of the flag in front.
 
 import difflib
 import re
-import traceback
 from pathlib import Path
 
 import torch
@@ -17,8 +16,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 import callbacks
 import datamodules
 import lit_models
+from errors import UserError
 
-HOME = Path(__file__).resolve().parent
+HOME = Path(__file__).resolve().parent.parent
 LINK = "Call to compute_fn of link"
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 SEE_HELP = " See --help, and --model.help CLASS or --data.help CLASS for those of a class."
@@ -27,13 +27,13 @@ FLAG = "\1"  # stands for "--" and all that belongs between it and a name
 START, END = "\2", "\3"  # of the sentence of a class's parser
 
 
-def is_for_user(error: BaseException) -> bool:
-    """Whether an error is a sentence for the user: one that this repository raised, or Lightning about its flags."""
-    if isinstance(error, MisconfigurationException) or UNION in str(error) or LINK in str(error):
-        return True
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    path = Path(frame.filename).resolve()
-    return path.is_relative_to(HOME) and ".venv" not in path.parts and (frame.line or "").startswith("raise ")
+def is_for_user(error: BaseException | None) -> bool:
+    """Whether an error is a sentence for the user: a UserError, or Lightning's or jsonargparse's word about a flag."""
+    while error is not None:  # jsonargparse wraps what it meets while it links arguments
+        if isinstance(error, UserError | MisconfigurationException) or UNION in str(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 def sentence(message: str, names: list[str] | None = None) -> str:

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from callbacks.predictions import gather
-from callbacks.run_directory import free_name
-from datamodules.base import counted
+from checkpointing.run_dir import free_name
+from errors import UserError, pluralize
 
 FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
@@ -47,13 +47,13 @@ class PhotoTable(BasePredictionWriter):
             )
         ]
         if not rows:
-            given = counted(len(photos.files), "file")
-            raise ValueError(f"There is nothing to predict on: of {given} none could be read as an image.")
+            given = pluralize(len(photos.files), "file")
+            raise UserError(f"There is nothing to predict on: of {given} none could be read as an image.")
         write(rows, FILE)
         show(rows)
         left_out = len(photos.files) - len(rows)
-        missing = f", {counted(left_out, 'unreadable file')} left out" if left_out else ""
-        print(f"Wrote {FILE}: {counted(len(rows), 'photo')}{missing}.")
+        missing = f", {pluralize(left_out, 'unreadable file')} left out" if left_out else ""
+        print(f"Wrote {FILE}: {pluralize(len(rows), 'photo')}{missing}.")
 
 
 Row = tuple[str, list[tuple[str, float]]]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from callbacks import BatchNormReestimation
+from errors import UserError
 from lit_models import LitClassifier
 
 Round = Callable[[], float]  # takes some steps, and returns images per second
@@ -89,7 +90,7 @@ def plain_loop(loader: DataLoader) -> Callable[[pl.Trainer, pl.LightningModule, 
 
     def make(trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int) -> Round:
         if not len(loader):
-            raise ValueError(
+            raise UserError(
                 f"The plain loop has fewer images than a batch of {loader.batch_size}, and leaves out what is no whole "
                 "batch: give more with --cifar or --images."
             )

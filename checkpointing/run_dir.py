@@ -1,15 +1,10 @@
 """Where a run lives: runs/<dataset>/<experiment>/version_N/ with checkpoints/{best,last}.ckpt inside."""
 
-import pickle
 import re
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from lit_models.classifier import RECORD
-
-AVERAGED_FROM = "averaged_from"  # in the record of a checkpoint whose weights are the mean of others: their names
+from checkpointing.record import saved_step
+from errors import UserError
 
 
 def claim_version(experiment: Path) -> Path:
@@ -26,13 +21,13 @@ def claim_version(experiment: Path) -> Path:
             return folder
         except FileExistsError as error:
             if not folder.exists():  # a parent is a file
-                raise ValueError(
+                raise UserError(
                     f"The run directory {folder} cannot be made ({error.strerror}: {error.filename}): "
                     "choose another place with --runs."
                 ) from error
             number += 1
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"The run directory {folder} cannot be made ({error.strerror}): choose another place with --runs."
             ) from error
 
@@ -85,7 +80,7 @@ def find_checkpoint(path: Path, verb: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise FileNotFoundError(
+        raise UserError(
             f"There is no checkpoint {path}: --ckpt_path takes a .ckpt file, a version folder or an experiment folder, "
             "such as runs/digits/resnet20."
         )
@@ -96,10 +91,10 @@ def find_checkpoint(path: Path, verb: str) -> Path:
         if latest := latest_checkpoint(folder / "checkpoints"):
             return latest
     if any((folder / "config.yaml").is_file() for folder in (path, *path.glob("version_*"))):
-        raise FileNotFoundError(
+        raise UserError(
             f"The folder {path} holds no checkpoint: its run was stopped before the first one, so start it anew."
         )
-    raise FileNotFoundError(
+    raise UserError(
         f"The folder {path} holds no checkpoint: it should be an experiment folder, or a version folder with "
         "checkpoints/last.ckpt in it."
     )
@@ -111,44 +106,3 @@ def latest_checkpoint(folder: Path) -> Path | None:
     If there are only such, one of them, so that the user hears of it.
     """
     return max(sorted(folder.glob("*.ckpt")), key=saved_step, default=None)
-
-
-def saved_step(path: Path) -> tuple[int, bool]:
-    """The optimizer steps of a checkpoint; of equal ones last.ckpt counts as the later.
-
-    -1 where it cannot be read, or holds a mean of weights that no step has made.
-    """
-    try:
-        checkpoint = read_checkpoint(path)
-        averaged = AVERAGED_FROM in checkpoint[RECORD]
-        return -1 if averaged else checkpoint["global_step"], path.stem == "last"
-    except ValueError:
-        return -1, path.stem == "last"
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of this project: plain types and tensors only, no code in it is run.
-
-    Raises:
-        ValueError: if the file is cut off, no checkpoint, asks to run code, or has no record of its run.
-    """
-    try:
-        # mapped, not read: the weights stay on the disk until someone looks at them
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        raise ValueError(
-            f"{path} is not loaded: it asks for {asked[1] if asked else 'more than tensors and plain values'}, and a "
-            "checkpoint that runs code is not to be trusted."
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} is no whole checkpoint: it is cut off, or another kind of file. Give a .ckpt file that "
-            "`main.py fit` wrote, such as best.ckpt beside last.ckpt."
-        ) from error
-    if not isinstance(checkpoint, dict) or not checkpoint.get(RECORD):
-        raise ValueError(
-            f"{path} holds no record of its run (bare weights?): only checkpoints that `main.py fit` wrote say which "
-            "model and data they belong to."
-        )
-    return checkpoint

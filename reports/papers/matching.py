@@ -11,7 +11,7 @@ from typing import Any
 
 import lit_models
 from datamodules.views import PROTOCOLS
-from reports.architectures import ROWS as ARCHITECTURES
+from reports.papers.architectures import ROWS as ARCHITECTURES
 from reports.zoo import OF_TRAINING
 
 SUBSET = "on 48,238 of the images"  # those of the Inception papers; all 50,000 are harder by 0.2 points (top-1)

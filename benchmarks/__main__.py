@@ -1,8 +1,8 @@
 """Images per second, side by side in one run: a plain PyTorch loop, our `fit`, and the bare training step.
 
-python -m reports.benchmark                                  # everything, on noise: a quarter of an hour on two cores
-python -m reports.benchmark cifar_resnet20 --cifar DIR --json benchmark.json --plot benchmark.png
-python -m reports.benchmark imagenet_resnet18 --images DIR   # a folder with train/<class>/ in it
+python -m benchmarks                                  # everything, on noise: a quarter of an hour on two cores
+python -m benchmarks cifar_resnet20 --cifar DIR --json benchmark.json --plot benchmark.png
+python -m benchmarks imagenet_resnet18 --images DIR   # a folder with train/<class>/ in it
 
 The three take turns every few steps, so that the noise of a shared machine meets all of them; a ratio is the median of
 the ratios of all turns.
@@ -40,12 +40,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-import main as command_line
+from benchmarks import timing
+from cli import command_line
 from datamodules.augment import normalise, random_flip
-from datamodules.base import Draw, TensorImages, as_is, worker_count
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES, read_batch
-from datamodules.folders import class_folders, is_image
-from reports import rounds
+from datamodules.image_files import class_folders, is_image
+from datamodules.loading import as_is, worker_count
+from datamodules.samplers import Draw
+from datamodules.tensor_images import TensorImages
 from reports.zoo import count_multiply_adds
 
 HOME = Path(__file__).resolve().parent.parent
@@ -205,7 +207,7 @@ def data_root(case: Case, given: argparse.Namespace, folder: Path) -> Path | Non
 
 def measure(name: str, case: Case, root: Path | None, turns: int) -> dict[str, Any]:
     """One case: our `fit` through its command line, and the others in its pauses."""
-    others: dict[str, Any] = {"limit": rounds.bare_step}
+    others: dict[str, Any] = {"limit": timing.bare_step}
     flags = ["--config", HOME / "configs" / f"{case.experiment}.yaml", "--trainer.precision=auto", *case.flags]
     if root is None:
         noise = [f"--data.size={case.size}", "--data.classes=1000", f"--data.train_size={EPOCH}"]
@@ -217,10 +219,10 @@ def measure(name: str, case: Case, root: Path | None, turns: int) -> dict[str, A
         others = {"plain": partial(plain_later, plain), **others}
         flags += [f"--data.root={root}", "--data.val_size=0"]
     fit(name, flags, case.steps, turns, others)
-    result = row(name, [{**turn, "plain": turn.get("plain", float("nan"))} for turn in rounds.Rounds.results])
-    data, module = rounds.Rounds.data, rounds.Rounds.module
-    device = rounds.Rounds.on
-    result |= {"peak_memory_bytes": rounds.Rounds.peak, "first_step_s": rounds.Rounds.first_step}
+    result = row(name, [{**turn, "plain": turn.get("plain", float("nan"))} for turn in timing.Rounds.results])
+    data, module = timing.Rounds.data, timing.Rounds.module
+    device = timing.Rounds.on
+    result |= {"peak_memory_bytes": timing.Rounds.peak, "first_step_s": timing.Rounds.first_step}
     if root is not None:
         result |= loaders(data, plain() if case.data == "cifar" else as_bytes(plain()))
     if device.type == "cuda":
@@ -236,7 +238,7 @@ def alone(measured: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]
 
 def plain_later(
     dataset: Callable[[], Dataset], trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int
-) -> rounds.Round:
+) -> timing.Round:
     """The plain loop with the batch size of our `fit` and two loader processes, or what a GPU wants."""
     workers = worker_count(trainer) if pl_module.device.type == "cuda" else 2
     loader = DataLoader(
@@ -248,14 +250,14 @@ def plain_later(
         pin_memory=pl_module.device.type == "cuda",
         persistent_workers=True,
     )
-    return rounds.plain_loop(loader)(trainer, pl_module, steps)
+    return timing.plain_loop(loader)(trainer, pl_module, steps)
 
 
 def fit(name: str, flags: list[Any], steps: int, turns: int, others: dict[str, Any]) -> None:
     """Type a `fit` that pauses for the others."""
-    rounds.Rounds.others, rounds.Rounds.started = others, time.perf_counter()
+    timing.Rounds.others, timing.Rounds.started = others, time.perf_counter()
     flags += [
-        "--trainer.callbacks+=reports.rounds.Rounds", f"--trainer.callbacks.steps={steps}",
+        "--trainer.callbacks+=reports.timing.Rounds", f"--trainer.callbacks.steps={steps}",
         f"--trainer.callbacks.rounds={turns}", "--trainer.max_epochs=1000", "--trainer.max_steps=-1",
         "--trainer.limit_val_batches=0", "--trainer.devices=1", f"--run_name=benchmark/{name}",
         # Some schedules want a validation; and an epoch of a small tree is so short that checkpoints would weigh
@@ -360,7 +362,7 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
     size = batch * (steps + warm_up + 10)
     noise = TensorImages(torch.randn(size, 3, 16, 16), torch.randint(10, (size,)))  # whole batches, as ours
     flags = [
-        "--config", HOME / "configs/digits/resnet20.yaml", "--model=reports.rounds.TinyNet",
+        "--config", HOME / "configs/digits/resnet20.yaml", "--model=benchmarks.timing.TinyNet",
         "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.001", "--model.optimizer.momentum=0.9",
         "--data=datamodules.Synthetic", "--data.size=16", "--data.classes=10", f"--data.train_size={len(noise)}",
         f"--data.batch_size={batch}", "--trainer.precision=32-true",
@@ -377,16 +379,16 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
                 accelerator="cpu",
                 enable_model_summary=False,
             )
-            trainer.fit(rounds.BareModule(), DataLoader(noise, batch, shuffle=True, collate_fn=as_is))
+            trainer.fit(timing.BareModule(), DataLoader(noise, batch, shuffle=True, collate_fn=as_is))
         fit(OVERHEAD, [*flags, "--trainer.accelerator=cpu", "--trainer.enable_checkpointing=true"], steps, 1, {})
-        results.append({"plain": clock.rate, "fit": rounds.Rounds.results[0]["fit"]})
+        results.append({"plain": clock.rate, "fit": timing.Rounds.results[0]["fit"]})
     return row(OVERHEAD, results)
 
 
 def utilisation(net: torch.nn.Module, images_per_s: float, size: int) -> float | None:
     """Share of the GPU's bfloat16 multiply-adds: forward, and twice as many backward."""
     peak = gpu_peak(torch.cuda.get_device_name())
-    counted = rounds.fresh(net, torch.contiguous_format).to("meta").eval()
+    counted = timing.fresh(net, torch.contiguous_format).to("meta").eval()
     return None if peak is None else 3 * count_multiply_adds(counted, size) * images_per_s / peak
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from reports.page import INK, Figure, canvas, drawn
-from reports.statistics import Reliability
+from reports.html_page import INK, Figure, canvas, drawn
+from reports.metrics import Reliability
 
 BLUE, ORANGE = "#2f7ebc", "#d97b28"  # seen on white and on black
 

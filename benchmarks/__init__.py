@@ -1,0 +1,1 @@
+"""Speed measurements: code and the figures that it measured."""

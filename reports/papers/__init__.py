@@ -1,0 +1,1 @@
+"""What the papers print, and the matching of runs to their rows."""
