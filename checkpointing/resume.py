@@ -1,6 +1,5 @@
 """Resuming a run: what may change, what may not, and what of the old run is moved."""
 
-import copy
 import json
 import shlex
 import sys
@@ -16,24 +15,6 @@ from errors import UserError, pluralize
 
 # Arguments of a model that change how it is computed, and not what it is
 COMPUTING = {"compile", "channels_last", "images_per_forward", "strict"}
-
-
-def config_below(verb: str, record: dict[str, Any], experiment: list[Path]) -> dict[str, Any]:
-    """What a checkpoint says of the config, to lie below what the user says.
-
-    Resuming takes all of it, unless the user names the experiment file again: then that file says how to train.
-    Evaluation takes seed, model and data; predict takes how photos are brought to the net.
-    """
-    config = copy.deepcopy(record["config"])
-    for name in {"weights", "init_from"} & config["model"]["init_args"].keys():
-        config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
-    if verb == "fit":
-        return {k: v for k, v in config.items() if k not in ("trainer", "runs") or (k == "trainer" and not experiment)}
-    if verb == "predict":
-        init_args = {"preprocessing": record["preprocessing"], "class_names": record["class_names"]}
-        data = {"class_path": "datamodules.Photos", "init_args": init_args}
-        return {"seed_everything": config["seed_everything"], "model": config["model"], "data": data}
-    return {k: config[k] for k in ("seed_everything", "model", "data")}
 
 
 def refuse_bare_weights(checkpoint: dict[str, Any], path: Path | None) -> None:

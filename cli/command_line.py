@@ -26,7 +26,6 @@ from callbacks import PhotoTable, PredictionWriter, Progress, RunRecord
 from checkpointing.record import RECORD, read_checkpoint
 from checkpointing.resume import (
     check_weights,
-    config_below,
     cycle,
     refuse_bare_weights,
     refuse_other_model,
@@ -34,7 +33,16 @@ from checkpointing.resume import (
     stop_if_finished,
 )
 from checkpointing.run_dir import claim_version, find_checkpoint, release_version, version_folder
-from cli.layers import as_lists, drop_idle_callbacks, experiments, flags, make_absolute, one_path_as_list, run_name
+from cli.layers import (
+    as_lists,
+    config_below,
+    drop_idle_callbacks,
+    experiments,
+    flags,
+    make_absolute,
+    one_path_as_list,
+    run_name,
+)
 from cli.messages import is_for_user, known_names, sentence, sentence_of_class
 from errors import UserError
 from lit_models import LitClassifier

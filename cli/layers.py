@@ -1,8 +1,10 @@
 """The layers of a config: base.yaml, the checkpoint's, the --config files, flags."""
 
 import argparse
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 
@@ -15,6 +17,24 @@ def flags(*names: str) -> argparse.ArgumentParser:
     for name in names:
         parser.add_argument(f"--{name}")
     return parser
+
+
+def config_below(verb: str, record: dict[str, Any], experiment: list[Path]) -> dict[str, Any]:
+    """What a checkpoint says of the config, to lie below what the user says.
+
+    Resuming takes all of it, unless the user names the experiment file again: then that file says how to train.
+    Evaluation takes seed, model and data; predict takes how photos are brought to the net.
+    """
+    config = copy.deepcopy(record["config"])
+    for name in {"weights", "init_from"} & config["model"]["init_args"].keys():
+        config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
+    if verb == "fit":
+        return {k: v for k, v in config.items() if k not in ("trainer", "runs") or (k == "trainer" and not experiment)}
+    if verb == "predict":
+        init_args = {"preprocessing": record["preprocessing"], "class_names": record["class_names"]}
+        data = {"class_path": "datamodules.Photos", "init_args": init_args}
+        return {"seed_everything": config["seed_everything"], "model": config["model"], "data": data}
+    return {k: config[k] for k in ("seed_everything", "model", "data")}
 
 
 def experiments(argv: list[str]) -> list[Path]:
