@@ -257,7 +257,7 @@ def fit(name: str, flags: list[Any], steps: int, turns: int, others: dict[str, A
     """Type a `fit` that pauses for the others."""
     timing.Rounds.others, timing.Rounds.started = others, time.perf_counter()
     flags += [
-        "--trainer.callbacks+=reports.timing.Rounds", f"--trainer.callbacks.steps={steps}",
+        "--trainer.callbacks+=benchmarks.timing.Rounds", f"--trainer.callbacks.steps={steps}",
         f"--trainer.callbacks.rounds={turns}", "--trainer.max_epochs=1000", "--trainer.max_steps=-1",
         "--trainer.limit_val_batches=0", "--trainer.devices=1", f"--run_name=benchmark/{name}",
         # Some schedules want a validation; and an epoch of a small tree is so short that checkpoints would weigh

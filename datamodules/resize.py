@@ -34,6 +34,8 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
         raise UserError(f"shorter_side is {shorter_side}: it must be at least 1.")
     if not 1 <= quality <= 100:
         raise UserError(f"quality is {quality}: it must be between 1 and 100.")
+    if workers < 1:
+        raise UserError(f"workers is {workers}: it must be at least 1.")
     walk = os.walk(source, onerror=refuse, followlinks=True)  # as ImageNet does
     files = sorted(Path(path, name) for path, _, names in walk for name in names)
     shrink = partial(shrink_file, source=source, target=target, shorter_side=shorter_side, quality=quality)

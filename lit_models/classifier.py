@@ -311,7 +311,7 @@ class LitClassifier(pl.LightningModule):
         if not seen:
             raise UserError(f"None of the {size:,} images of the test can be read: there is no error to tell.")
         if seen + left_out(self.trainer) != size and not limited(self.trainer):
-            raise RuntimeError(f"The test counted {seen:,} of the set's {size:,} images: the errors would be wrong.")
+            raise UserError(f"The test counted {seen:,} of the set's {size:,} images: the errors would be wrong.")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[RECORD] = self.record

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 import datamodules
-import main
+from cli import command_line
 from lit_models import LitResNet
 from tests.conftest import DIGITS, HOME, TINY, write_cifar
 from tests.test_datamodules import Evil
@@ -162,7 +162,7 @@ def test_the_resolved_config_reaches_wandb_offline(run, here, monkeypatch):
     wandb.teardown()  # it remembers the mode of this process's first run
     monkeypatch.setenv("WANDB_MODE", "offline")
     pushed = {}
-    update = main.pl.loggers.WandbLogger.log_hyperparams
+    update = command_line.pl.loggers.WandbLogger.log_hyperparams
     monkeypatch.setattr(
         "callbacks.run_record.WandbLogger.log_hyperparams",
         lambda self, params: (pushed.update(params), update(self, params)),
@@ -183,13 +183,13 @@ def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch)
     import wandb
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    assert main.offline()
+    assert command_line.offline()
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": None}))
     with pytest.warns(UserWarning, match="nobody is logged in"):
-        assert main.offline()
+        assert command_line.offline()
     monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": "key"}))
-    assert not main.offline()
+    assert not command_line.offline()
 
 
 def test_fast_dev_run_leaves_no_run_directory(run, here):
@@ -218,13 +218,13 @@ def test_loggers_and_checkpoints_can_be_switched_off(run, here, flag, off):
 def test_precision_auto_comes_to_something_that_the_record_names(run, here):
     run(*FIT, *TINY, "--trainer.precision", "auto", "--trainer.max_epochs", 1)
     config = yaml.safe_load(Path("runs/digits/resnet20/version_0/config.yaml").read_text())
-    assert config["trainer"]["precision"] == main.resolve_precision("auto") != "auto"
+    assert config["trainer"]["precision"] == command_line.resolve_precision("auto") != "auto"
 
 
 def test_precision_auto_on_a_processor_that_torch_cannot_ask_about(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert main.resolve_precision("auto") == "32-true"
+    assert command_line.resolve_precision("auto") == "32-true"
 
 
 def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, monkeypatch):

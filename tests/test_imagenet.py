@@ -1011,7 +1011,7 @@ def test_folders_behind_links_are_in_the_copy(source, tmp_path):
         (["source", "source"], "error: source lies in source"),
         (["source", "copy", "--shorter_side", 0], "error: shorter_side is 0"),
         (["source", "copy", "--quality", 101], "error: quality is 101"),
-        (["source", "copy", "--workers", 0], "error: Number of processes must be at least 1"),
+        (["source", "copy", "--workers", 0], "error: workers is 0: it must be at least 1"),
     ],
 )
 def test_copies_that_cannot_be_made_are_refused(source, monkeypatch, flags, said):

@@ -179,14 +179,14 @@ class Stop(pl.Callback):
 
 def test_a_run_stopped_before_its_first_checkpoint_says_that_it_cannot_be_resumed(run, here, capsys):
     for batches, said in ((2, "Stopped before the first checkpoint"), (5, "Stopped. To go on:")):
-        with pytest.raises(SystemExit):
+        with pytest.raises(ValueError, match="stopped"):
             run("fit", "--config", DIGITS, *TINY, "--trainer.callbacks+=tests.test_resume.Stop",
                 f"--trainer.callbacks.batches={batches}")  # fmt: skip
         assert said in capsys.readouterr().out
     folders = [Path(f"runs/digits/resnet20/version_{k}") for k in (0, 1)]
     assert (folders[0] / "config.yaml").is_file() and not list(folders[0].rglob("*.ckpt"))
     shutil.move(folders[0], folders[0].with_name("version_2"))  # the newest
-    with pytest.raises(SystemExit, match="stopped"):
+    with pytest.raises(ValueError, match="stopped"):
         run("fit", "--ckpt_path", "runs/digits/resnet20")
     assert "Run directory: " + str(folders[1].absolute()) in capsys.readouterr().out
 
