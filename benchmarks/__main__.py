@@ -42,6 +42,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmarks import timing
 from cli import command_line
+from cli.trainer import cpu_has_bf16
 from datamodules.augment import normalise, random_flip
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES, read_batch
 from datamodules.image_files import class_folders, is_image
@@ -406,7 +407,7 @@ def device_name() -> str:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    bf16 = ", AVX512-BF16" if command_line.cpu_has_bf16() else ""
+    bf16 = ", AVX512-BF16" if cpu_has_bf16() else ""
     return f"{model}, {torch.get_num_threads()} threads{bf16}"
 
 

@@ -4,7 +4,6 @@ python main.py fit --config configs/digits/resnet20.yaml
 python main.py test --ckpt_path runs/digits/resnet20
 """
 
-import argparse
 import json
 import logging
 import os
@@ -12,10 +11,9 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
@@ -43,7 +41,10 @@ from cli.layers import (
     one_path_as_list,
     run_name,
 )
-from cli.messages import is_for_user, known_names, sentence, sentence_of_class
+from cli.loggers import first_process, offline
+from cli.messages import is_for_user, sentence
+from cli.parser import Parser
+from cli.trainer import Trainer, resolve_precision
 from errors import UserError
 from lit_models import LitClassifier
 
@@ -87,29 +88,6 @@ def main(args: ArgsType = None) -> None:
             sys.modules["wandb"].finish()
         if first_process() and CLAIMED in os.environ:
             release_version(Path(os.environ.pop(CLAIMED)))
-
-
-class Trainer(pl.Trainer):
-    """Lightning's Trainer, whose `precision` may also be "auto": bf16-mixed where the hardware has it.
-
-    Args:
-        precision: see Lightning, or auto. The config of the run records what auto came to.
-        **kwargs: see Lightning.
-    """
-
-    def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
-        super().__init__(precision=resolve_precision(precision), **kwargs)
-
-
-class Parser(LightningArgumentParser):
-    """A parser that says what is wrong in one sentence."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the reason, with the nearest name that exists, and exit with status 2."""
-        if not self.exit_on_error:  # the parser of a class's arguments
-            raise argparse.ArgumentError(None, sentence_of_class(message, known_names(self))) from ex
-        sys.stderr.write(f"error: {sentence(message, known_names(self))}\n")
-        sys.exit(2)
 
 
 class CommandLine(LightningCLI):
@@ -224,38 +202,6 @@ def class_count(data: pl.LightningDataModule) -> int:
             f"{type(data).__name__} has no num_classes after __init__: a data module sets it there, for the model."
         )
     return count
-
-
-def resolve_precision(precision: Any) -> Any:
-    """What "auto" comes to on this machine: bf16-mixed where the hardware computes in bfloat16, else fp32."""
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if cpu_has_bf16() else "32-true"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor computes in bfloat16; where torch is too old to be asked, it is taken not to."""
-    return hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
-def first_process() -> bool:
-    """Whether this process is the one that makes run directories, before Lightning has said so."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
-
-
-def offline() -> bool:
-    """Whether W&B stays offline: unless WANDB_MODE asks for it to be online (or off) and the user is logged in."""
-    mode = os.environ.get("WANDB_MODE", "offline")
-    if mode != "online":
-        return mode != "disabled"
-    import wandb
-
-    if not wandb.api.api_key:
-        warnings.warn("W&B stays offline: nobody is logged in on this machine (wandb login).", stacklevel=2)
-        return True
-    return False
 
 
 def quieten() -> None:
