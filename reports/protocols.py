@@ -28,7 +28,7 @@ from reports.ensemble import merge
 from reports.error_analysis import Look, percent
 from reports.evaluation import all_predictions, check_same_classes, check_same_set
 from reports.html_page import Figure, Section, Table
-from reports.papers.matching import beside, is_imagenet
+from reports.papers.matching import find_published_row, is_imagenet
 from reports.plots import cost_chart
 
 TITLE = "Models and ways of testing"
@@ -88,7 +88,7 @@ def all_rows(tests: dict[str, list[Predictions]], configs: list[dict[str, Any]])
     for row in rows:
         compare(row, base)
         predictors = [configs] if row["models"] > 1 else alone
-        paper = beside(predictors, row["protocol"], alone, first.protocol, imagenet)
+        paper = find_published_row(predictors, row["protocol"], alone, first.protocol, imagenet)
         row["paper"] = paper and vars(paper)
     return rows
 

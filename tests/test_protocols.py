@@ -14,9 +14,9 @@ from checkpointing.predictions import file_hash, predictions_path
 from checkpointing.record import RECORD
 from datamodules.views import Views
 from reports import draw_crops, metrics, protocols
-from reports.papers import matching
-from reports.papers.architectures import ROWS
-from reports.papers.matching import PUBLISHED, beside, is_imagenet
+from reports.papers.architectures import ARCHITECTURES
+from reports.papers.matching import find_published_row, is_imagenet, is_row_of
+from reports.papers.published import PUBLISHED
 from tests.conftest import DIGITS, HOME
 from tests.test_evaluation import predictions
 
@@ -278,26 +278,30 @@ def imagenet(family, **more):
 
 
 def test_every_published_row_is_of_a_net_and_a_protocol_there_are():
-    names = {row.name for row in ROWS}
+    names = {row.name for row in ARCHITECTURES}
     for row in PUBLISHED:
         assert names.issuperset(row.nets), row
         Views(row.protocol, 224)
-        assert row.top1 or row.top5, row
-        for printed in filter(None, (row.top1, row.top5)):
-            assert 3 <= float(printed) < 30 and re.fullmatch(r"\d+\.\d\d?", printed), row
-        assert not (row.top1 and row.top5) or float(row.top5) < float(row.top1), row
-    assert len({(row.nets, row.protocol, row.paper, row.shorter_side) for row in PUBLISHED}) == len(PUBLISHED) == 75
+        printed = row.error.split(" / ")
+        assert len(printed) == 2 and printed != ["-", "-"], row
+        assert all(re.fullmatch(r"\d+\.\d\d?|-", error) for error in printed), row
+        top1, top5 = row.errors
+        assert all(3 <= error < 30 for error in (top1, top5) if error is not None), row
+        assert top1 is None or top5 is None or top5 < top1, row
+        assert row.arxiv, row
+    keys = {(tuple(row.nets), row.protocol, row.paper, row.shorter_side) for row in PUBLISHED}
+    assert len(keys) == len(PUBLISHED) == 75
 
 
 def test_googlenets_table_3():
     one, errors = [imagenet("LitGoogLeNet")], []
     for models in (1, 7):
         for protocol in ("center", "ten_crop", "crops_144"):
-            found = beside([one * models], protocol, [one], "center", imagenet=True)
+            found = find_published_row([one * models], protocol, [one], "center", imagenet=True)
             assert found.top1 is None and found.source.startswith("GoogLeNet, Table 3")
             errors.append(found.printed)
     assert errors == ["- / 10.07", "- / 9.15", "- / 7.89", "- / 8.09", "- / 7.62", "- / 6.67"]
-    assert beside([one * 3], "center", [one], "center", imagenet=True) is None
+    assert find_published_row([one * 3], "center", [one], "center", imagenet=True) is None
 
 
 @pytest.mark.parametrize(
@@ -327,24 +331,28 @@ def test_googlenets_table_3():
     ],
 )  # fmt: skip
 def test_the_papers_row_is_that_of_the_net_the_protocol_and_the_models(configs, protocol, printed):
-    found = beside([configs], protocol, [configs[:1]], protocol, imagenet=True)
+    found = find_published_row([configs], protocol, [configs[:1]], protocol, imagenet=True)
     assert (found and found.printed) == printed
     assert found is None or not found.is_difference
 
 
 def test_beside_other_images_a_paper_says_what_its_protocol_is_worth():
     net = [config("LitGoogLeNet", stem="cifar")]
-    found = beside([net] * 3, "ten_crop", [net] * 3, "center", imagenet=False)
+    found = find_published_row([net] * 3, "ten_crop", [net] * 3, "center", imagenet=False)
     assert (found.printed, found.top5, found.is_difference) == ("- / -0.92", -0.92, True)
-    assert beside([net * 7], "center", [net] * 7, "center", imagenet=False).printed == "- / -1.98"
-    assert beside([net], "center", [net], "center", imagenet=False) is None  # the base itself
+    assert find_published_row([net * 7], "center", [net] * 7, "center", imagenet=False).printed == "- / -1.98"
+    assert find_published_row([net], "center", [net], "center", imagenet=False) is None  # the base itself
     vgg = [config("LitVGG", head="cifar")]
-    found = beside([vgg], "dense+multi_crop", [vgg], "dense_multi_scale", imagenet=False)
+    found = find_published_row([vgg], "dense+multi_crop", [vgg], "dense_multi_scale", imagenet=False)
     assert found.printed == "-0.40 / -0.30" and found.source == "VGG, Table 5, S = 256-512, its base Table 4"
-    assert beside([vgg], "ten_crop", [vgg], "center", imagenet=False).printed == "-0.43 / -0.57"  # the ResNet paper's
-    assert beside([vgg], "multi_crop", [vgg], "center", imagenet=False) is None  # two papers, two trainings
-    assert beside([vgg], "dense_multi_scale", [vgg], "dense", imagenet=False) is None
-    assert beside([net], "ten_crop", [net, vgg], "center", imagenet=False) is None  # the base is no single net
+    assert (
+        find_published_row([vgg], "ten_crop", [vgg], "center", imagenet=False).printed == "-0.43 / -0.57"
+    )  # the ResNet paper's
+    assert find_published_row([vgg], "multi_crop", [vgg], "center", imagenet=False) is None  # two papers, two trainings
+    assert find_published_row([vgg], "dense_multi_scale", [vgg], "dense", imagenet=False) is None
+    assert (
+        find_published_row([net], "ten_crop", [net, vgg], "center", imagenet=False) is None
+    )  # the base is no single net
 
 
 def test_on_other_images_no_error_of_a_paper_is_shown(runs):
@@ -361,7 +369,10 @@ def test_imagenet_is_known_by_its_classes():
 
 
 def test_a_net_of_the_users_own_has_no_paper():
-    assert not matching.PUBLISHED[0].is_for([config("LitOwn")], "center")
+    assert not is_row_of(PUBLISHED[0], [config("LitOwn")], "center", imagenet=True)
+    own = config("LitGoogLeNet") | {"model": {"class_path": "own.LitGoogLeNet", "init_args": {}}}
+    assert not is_row_of(PUBLISHED[0], [own], "center", imagenet=True)
+    assert is_row_of(PUBLISHED[0], [config("LitGoogLeNet")], "center", imagenet=True)
 
 
 # The drawing

@@ -1,13 +1,22 @@
-"""The zoo: every architecture counted, and laid beside its paper."""
+"""The papers' rows as data, and the zoo: every architecture counted, beside the counts of its paper."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+import torch
+import torchvision
+import yaml
+from torch import nn
 
+from errors import UserError
+from lit_models.nets.googlenet import GoogLeNet
 from reports import zoo
-from reports.papers.architectures import ROWS
+from reports.papers.architectures import ARCHITECTURES, Architecture
+from reports.papers.published import PublishedRow
+from reports.papers.rows import read_rows
 from tests.conftest import HOME
 
 # Fixed here, so that no change of code moves them unseen
@@ -89,20 +98,165 @@ def test_multiply_adds_are_those_of_the_network(measured):
         assert measured[name]["multiply_adds"] / 1e9 == pytest.approx(expected, rel=1e-3), name
 
 
+def differs(counted, printed):
+    """Whether a count is not what a paper prints, by more than its rounding."""
+    if not printed:
+        return False
+    digits = len(printed[:-1].partition(".")[2])
+    return abs(counted - zoo.parse_count(printed)) > zoo.parse_count(f"0.5{printed[-1]}") / 10**digits * 1.000001
+
+
 def test_a_row_that_differs_from_its_paper_says_why(measured):
-    for row in ROWS:
+    for row in ARCHITECTURES:
         counted = measured[row.name]
-        off = zoo.differs(counted["parameters"], row.parameters)
-        off |= zoo.differs(counted["multiply_adds"], row.multiply_adds)
+        off = differs(counted["parameters"], row.parameters) | differs(counted["multiply_adds"], row.multiply_adds)
         assert off <= bool(row.note), row.name
 
 
-def test_every_experiment_trains_an_architecture_of_the_zoo(measured):
-    found = {path for row in measured.values() for path in row["configs"]}
-    assert found == {path for path, _, _ in zoo.experiments()} and len(found) >= 40
+def test_every_experiment_of_the_papers_trains_an_architecture_of_theirs(measured):
+    found = {path for row in ARCHITECTURES for path in measured[row.name]["configs"]}
+    experiments = zoo.read_experiments()
+    papers = {f"configs/{each.path}" for each in experiments if each.dataset in ("imagenet", "cifar10")}
+    assert found == papers and len(found) >= 40
+    assert {each.dataset for each in experiments} >= {"digits", "photos"}
+    assert len(measured) == len(ARCHITECTURES)  # digits and photos train networks of the papers too
 
 
-def test_printed_counts_have_their_rounding():
-    assert zoo.quantity("0.27M") == pytest.approx((270_000, 5_000))
-    assert zoo.differs(269_722, "0.27M") is False and zoo.differs(264_999, "0.27M") is True
-    assert zoo.quantity("") is None and zoo.differs(5, "") is False
+def test_printed_counts():
+    assert zoo.parse_count("0.27M") == 270_000 and zoo.parse_count("3.8G") == 3_800_000_000
+    assert zoo.parse_count("") is None
+    assert differs(269_722, "0.27M") is False and differs(264_999, "0.27M") is True
+    assert zoo.paper_count_cell(26_000_000, 25_600_000, 1e6, "M") == "25.6 M (+1.6%)"
+
+
+OWN_FAMILY = """
+from torch import nn
+
+from lit_models import LitClassifier
+
+
+class LitOwn(LitClassifier):
+    def __init__(self, num_classes: int, width: int, aux_weight: float = 0.3, **kwargs):
+        pool = nn.AdaptiveAvgPool2d(1)
+        net = nn.Sequential(nn.Conv2d(3, width, 3), pool, nn.Flatten(), nn.Linear(width, num_classes))
+        if aux_weight:
+            net.append(nn.Linear(num_classes, 7))
+        super().__init__(net, num_classes, **kwargs)
+"""
+
+
+def test_an_architecture_of_ones_own_costs_one_python_file_and_one_yaml(tmp_path, monkeypatch):
+    (tmp_path / "own_family.py").write_text(OWN_FAMILY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(zoo, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(zoo, "ARCHITECTURES", ARCHITECTURES[:1])
+    own = {"class_path": "own_family.LitOwn", "init_args": {"width": 8, "optimizer": {"class_path": "torch.optim.SGD"}}}
+    vgg = {"class_path": "lit_models.vgg.LitVGG", "init_args": {"variant": "A", "dropout": 0.3}}
+    contents = {
+        "cifar10/own.yaml": {"model": own},
+        "cifar10/own_short.yaml": {"model": own, "trainer": {"max_epochs": 2}},
+        "photos/own.yaml": {"model": own, "data": {"init_args": {"size": 64}}},
+        "photos/vgg.yaml": {"model": vgg},  # a paper's network on other images
+        "imagenet/vgg_a.yaml": {"model": vgg},
+        "overlays/step.yaml": {"model": {"init_args": {"width": 3}}},
+        "base.yaml": {"trainer": {}},
+    }
+    for name, content in contents.items():
+        path = tmp_path / "configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+    zoo.main(["--json", str(tmp_path / "zoo.json")])
+    rows = {row["name"]: row for row in json.loads((tmp_path / "zoo.json").read_text())}
+    assert list(rows) == ["vgg_a", "cifar10/own", "photos/own"]
+    assert rows["vgg_a"]["configs"] == ["configs/imagenet/vgg_a.yaml"]
+    own_row = rows["cifar10/own"]
+    assert own_row["configs"] == ["configs/cifar10/own.yaml", "configs/cifar10/own_short.yaml"]
+    assert (own_row["family"], own_row["input_size"]) == ("LitOwn", 32)
+    assert own_row["parameters"] == (27 + 1) * 8 + (8 + 1) * 10 and own_row["aux_parameters"] == (10 + 1) * 7
+    assert own_row["multiply_adds"] == 30 * 30 * 27 * 8 + 8 * 10
+    assert (rows["photos/own"]["input_size"], rows["photos/own"]["configs"]) == (64, ["configs/photos/own.yaml"])
+
+
+def test_a_family_without_an_experiment_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(zoo, "ARCHITECTURES", ARCHITECTURES[:1])
+    monkeypatch.setattr(zoo, "read_experiments", list)
+    zoo.main([])
+    printed = capsys.readouterr().out
+    assert "lit_models.LitResNet is not counted: no experiment under configs/ names it." in printed
+    assert "LitVGG is not" not in printed and "LitClassifier is not" not in printed
+
+
+# The papers' rows
+
+
+@pytest.mark.parametrize(
+    ("row", "row_class", "reason"),
+    [
+        ({"name": "a"}, Architecture, "required: row.family"),
+        ({"name": "a", "family": "lit_models.LitVGG", "sizes": 3}, Architecture, "does not accept option 'sizes'"),
+        ({"name": "a", "family": "lit_models.LitVGG", "size": "big"}, Architecture, "Got value: big"),
+        ({"nets": ["a"], "protocol": "center", "error": 7.0}, PublishedRow, "Got value: 7.0"),
+    ],
+)
+def test_a_row_that_is_none_is_refused_with_the_reason(tmp_path, row, row_class, reason):
+    path = tmp_path / "rows.yaml"
+    path.write_text(yaml.safe_dump([{"paper": "X", "arxiv": "1", "rows": [row]}]))
+    with pytest.raises(UserError, match=re.escape(reason)) as error:
+        read_rows(path, row_class)
+    assert str(error.value).startswith(f"{path} has a row {{") and "\n" not in str(error.value)
+
+
+# GoogLeNet's Table 1: weights in K (1,024) and multiply-adds in M, as printed
+TABLE_1 = {
+    "conv1": (2.7, 34), "conv2": (112, 360), "3a": (159, 128), "3b": (380, 304), "4a": (364, 73), "4b": (437, 88),
+    "4c": (463, 100), "4d": (580, 119), "4e": (840, 170), "5a": (1072, 54), "5b": (1388, 71), "linear": (1000, 1),
+}  # fmt: skip
+
+
+def counts_by_row():
+    """(weights, multiply-adds) of each row of Table 1, as they follow from its filters."""
+    with torch.device("meta"):
+        net = GoogLeNet(1000, auxiliary=False).eval()
+    rows = {name: [0, 0] for name in TABLE_1}
+
+    def count(module, _, output):
+        part = names[module].partition(".")[0].removeprefix("inception")
+        row = rows[{"conv3": "conv2", "fc": "linear"}.get(part, part)]
+        row[0] += module.weight.numel()
+        row[1] += output.numel() * module.weight[0].numel()
+
+    names = {module: name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    for module in names:
+        module.register_forward_hook(count)
+    net(torch.empty(1, 3, 224, 224, device="meta"))
+    return rows
+
+
+def test_the_note_on_googlenets_table_1_names_the_rows_that_differ():
+    note = next(row.note for row in ARCHITECTURES if row.name == "googlenet_paper")
+    rows = counts_by_row()
+    weights = {row for row, (printed, _) in TABLE_1.items() if abs(rows[row][0] / 1024 / printed - 1) > 0.01}
+    multiply_adds = {row for row, (_, printed) in TABLE_1.items() if abs(rows[row][1] / 1e6 - printed) > 1}
+    assert weights == {"conv1", "4c", "4d", "5a", "5b"} and multiply_adds == {"conv1", "5a"}
+    nearly = {row for row, (printed, _) in TABLE_1.items() if rows[row][0] / 1024 != printed} - weights
+    assert nearly == {"3a", "3b", "4a", "4b", "4e"} and "3a, 3b, 4a, 4b and 4e differ by less" in note
+    for row in weights:
+        counted = f"{rows[row][0] / 1024:,.1f}".removesuffix(".0")
+        assert re.search(rf"{row} \({TABLE_1[row][0]:,} K( printed)?, {counted} K", note), row
+    for row in multiply_adds:
+        assert f"{row} ({TABLE_1[row][1]} M, {rows[row][1] / 1e6:.0f} M)" in note
+    total = sum(weights for weights, _ in rows.values())
+    assert f"{sum(printed for printed, _ in TABLE_1.values()):,.0f} K weights" in note
+    assert f"{total / 1024:,.0f} K weights ({total / 1e6:.2f} M" in note
+
+
+def test_the_released_inception_v3_keeps_three_5x5_convolutions():
+    with torch.device("meta"):
+        net = torchvision.models.inception_v3(aux_logits=False, init_weights=False)
+    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    wide = [name for name, module in convolutions.items() if module.kernel_size == (5, 5)]
+    assert wide == [f"Mixed_5{letter}.branch5x5_2.conv" for letter in "bcd"]
+    stem = [module for name, module in convolutions.items() if name.startswith("Conv2d_")]
+    assert len(stem) == 5 and stem[3].kernel_size == (1, 1) and stem[3].out_channels == 80 and stem[4].stride == (1, 1)
+    note = next(row.note for row in ARCHITECTURES if row.name == "inception_v3")
+    assert "keeps a 5x5 convolution, which Figure 5 replaces by two 3x3" in note
