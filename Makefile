@@ -3,9 +3,10 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+LOWEST := .venv-lowest
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 setup: $(VENV)/installed ## make the virtual environment from requirements.lock
 
@@ -24,13 +25,18 @@ fit: setup ## train ResNet-20 on scikit-learn's digits, then test it (a minute o
 test: setup ## run the tests (the long ones too: make test ARGS='-m "slow or not slow"')
 	$(RUN) -m pytest $(ARGS)
 
+test-lowest: setup ## run the tests with the lowest versions that pyproject.toml allows
+	$(RUN) -m uv venv --quiet --clear --python $(RUN) $(LOWEST)
+	$(RUN) -m uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --group dev --requirements pyproject.toml
+	$(LOWEST)/bin/python -m pytest $(ARGS)
+
 lint: setup ## check style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-smoke: setup ## train every experiment for one batch on noise (20 minutes on two cores)
-	$(RUN) -m pytest tests/test_configs.py -k test_experiment_trains_a_batch -m "slow or not slow" -v -n 0 --durations=0
+smoke: setup ## train every experiment for one batch of noise at its own image size (20 minutes on two cores)
+	$(RUN) -m pytest tests/test_configs.py -k test_experiment_trains_a_batch_at_its_own_size -m slow -v -n 0 --durations=0
 
 zoo: setup ## count every architecture and lay it beside its paper
 	$(RUN) -m reports.zoo
@@ -41,4 +47,4 @@ benchmark: setup ## images per second against a plain PyTorch loop, side by side
 lock: setup ## pin every dependency anew, for Linux, macOS and Windows
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup fit test lint smoke zoo benchmark lock
+.PHONY: help setup fit test test-lowest lint smoke zoo benchmark lock

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 
 from tests.conftest import HOME
 
@@ -69,8 +70,5 @@ def test_nothing_names_one_machine():
 
 def test_importing_main_runs_nothing_and_loads_nothing_heavy():
     code = "import sys, main; print([m for m in ('wandb', 'timm', 'sklearn', 'torchvision') if m in sys.modules])"
-    done = subprocess.run(
-        [HOME / ".venv/bin/python" if (HOME / ".venv/bin/python").exists() else "python", "-c", code],
-        cwd=HOME, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
     assert "'wandb'" not in done.stdout and "'timm'" not in done.stdout and "'sklearn'" not in done.stdout
