@@ -42,14 +42,12 @@ from cli.layers import (
     run_name,
 )
 from cli.loggers import first_process, offline
-from cli.messages import is_for_user, sentence
-from cli.parser import Parser
+from cli.messages import is_for_user, rephrase
+from cli.parser import VERBS, Parser, parser_settings
 from cli.trainer import Trainer, resolve_precision
 from errors import UserError
 from lit_models import LitClassifier
 
-HOME = Path(__file__).resolve().parent.parent
-VERBS = ("fit", "validate", "test", "predict")
 QUIET = (
     "litlogger|LitLogger|litmodels|TPU available|HPU available|Restoring states|Loaded model weights|to estimate number"
 )
@@ -72,17 +70,13 @@ def main(args: ArgsType = None) -> None:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=Parser,
-            parser_kwargs={
-                "allow_abbrev": False,
-                "description": __doc__,
-                "fit": {"default_config_files": [str(HOME / "configs" / "base.yaml")]},
-            },
+            parser_kwargs={"description": __doc__, **parser_settings()},
             args=args,
         )
     except (ValueError, MisconfigurationException) as error:
         if not is_for_user(error):
             raise
-        sys.exit(f"error: {sentence(str(error))}")
+        sys.exit(f"error: {rephrase(str(error))}")
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()

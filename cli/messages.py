@@ -1,146 +1,185 @@
-"""The sentences of the command line: what went wrong, in the user's words and not jsonargparse's.
+"""jsonargparse's errors, each made one sentence in the user's words.
 
-Lightning's parser tells of every type that a value might have had; the user wants the one that was meant. The arguments
-of a class are parsed by a parser of their own, which does not know under which flag the class was given: its sentence
-is marked, and each parser around it puts the beginning of the flag in front.
+Lightning's parser reports every type that a value might have had; the user wants the one that was meant. `SENTENCES`
+maps patterns of jsonargparse's messages to functions that build the sentence; the first pattern that is found decides.
+
+The arguments of a class are parsed by a parser of their own, which does not know under which flag the class was given:
+it marks its sentence (START, END) and the beginning of each flag (FLAG), and each parser around it adds its part.
 """
 
 import difflib
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser
 
-import callbacks
-import datamodules
-import lit_models
 from errors import UserError
 
 HOME = Path(__file__).resolve().parent.parent
-LINK = "Call to compute_fn of link"
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-SEE_HELP = " See --help, and --model.help CLASS or --data.help CLASS for those of a class."
-UNION = "Does not validate against any of the Union subtypes"
 FLAG = "\1"  # stands for "--" and all that belongs between it and a name
-START, END = "\2", "\3"  # of the sentence of a class's parser
+START, END = "\2", "\3"  # around the sentence of a class's parser
+UNION = "Does not validate against any of the Union subtypes"
+TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+SEE_HELP = " See --help, and --model.help CLASS or --data.help CLASS for those of a class."
+# Lines of a message that give no reason
+NO_REASON = ("Expected a path", "Expected a <class 'NoneType'>", "Given", "Subtypes", "Errors", "Problem with", UNION)
+
+
+@dataclass
+class Problem:
+    """A message of jsonargparse, and what it is about."""
+
+    message: str
+    flag: str  # "it" if the message names none
+    value: str
+    names: list[str]  # flags and class paths that exist
+
+    def classes(self) -> list[str]:
+        """The known names that are class paths."""
+        return [name for name in self.names if "." in name and not name.startswith("-")]
 
 
 def is_for_user(error: BaseException | None) -> bool:
-    """Whether an error is a sentence for the user: a UserError, or Lightning's or jsonargparse's word about a flag."""
-    while error is not None:  # jsonargparse wraps what it meets while it links arguments
+    """Whether an error is the user's mistake: a UserError, or Lightning's or jsonargparse's complaint about a flag."""
+    while error is not None:  # jsonargparse wraps the errors that it meets while it links arguments
         if isinstance(error, UserError | MisconfigurationException) or UNION in str(error):
             return True
         error = error.__cause__
     return False
 
 
-def sentence(message: str, names: list[str] | None = None) -> str:
-    """What jsonargparse means, which says it in many lines and of every type that might have been meant.
+def rephrase(message: str, names: list[str] | None = None) -> str:
+    """One sentence for the user.
 
     Args:
-        message: jsonargparse's, or any other, which is returned as it is.
-        names: what exists, to guess what was meant.
+        message: jsonargparse's; any other is returned unchanged.
+        names: flags and class paths that exist, to guess the one that was meant.
     """
-    return meaning(message, names or []).replace(FLAG, "--")
+    return build_sentence(message, names or []).replace(FLAG, "--")
 
 
-def sentence_of_class(message: str, names: list[str]) -> str:
-    """The same of the parser of a class's arguments, for the parser around it."""
-    return START + meaning(message, names) + END
+def rephrase_for_outer_parser(message: str, names: list[str]) -> str:
+    """The sentence of a class's parser, marked for the parser around it."""
+    return START + build_sentence(message, names) + END
 
 
-def meaning(message: str, names: list[str]) -> str:
-    """The sentence with FLAG where a flag begins."""
-    if LINK in message:
-        return message.rpartition(" failed: ")[2]
-    classes = [name for name in names if "." in name and not name.startswith("-")]
-    key = FLAG + match[1] if (match := re.search(r'Parser key "([^"]+)"', message)) else "it"
-    if match := re.search(f"{START}(.*?){END}", message, re.DOTALL):
-        return match[1].replace(FLAG, f"{key}.") if key != "it" else match[1]
-    value = match[1] if (match := re.search(r"(?:Given|Got) value: (.*)", message)) else ""
-    if match := re.search(
-        r"[Uu]nrecognized arguments: (\S+)|Option '([^']+)' is not|not accept option '([^']+)'|Key '([^']+)' is not",
-        message,
-    ):
-        name = next(group for group in match.groups() if group)
-        if match[1] and name.endswith((".yaml", ".yml")):
-            return f"There is no argument {name} here. Did you mean --config {name}?"
-        if match[1] and not name.startswith("-"):
-            return f"There is no argument {name} here: a value with spaces wants quotes."
-        name = name.removeprefix("--").partition("=")[0]
-        options = [option.removeprefix("--") for option in names if option.startswith("--")]
-        meant = guess(name, options, FLAG)
-        return f"There is no argument {name if name.startswith('-') else FLAG + name} here.{meant or SEE_HELP}"
-    if match := re.search(
-        r"Problem with given class_path '([^']+)':\s+(module|No module|unexpected|Class|Expected)", message
-    ):
-        return f"{key}: there is no class {match[1]} for it.{guess(match[1], classes)}"
-    if match := re.search(r'"config":\s+File does not exist: \'?([^\']+)\'?', message):
-        path = Path(match[1])
-        typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        return f"There is no config file {path}.{guess(str(typed.with_suffix('')), config_files())}"
-    if 'expected "subcommand"' in message:
-        return "Give a command: fit, validate, test or predict. See --help."
-    if "Expected a dot import path string" in message and "<class 'float'>" in message:
-        return f"{key} is {value}: it must be a number."
-    if match := re.search(r"(?:Expected a dot import path string:|has no attribute '\w+'. Got value:) (\S+)", message):
-        return f"{key}: there is no class {match[1]}.{guess(match[1], classes)}"
-    if match := re.search(r"does not correspond to a subclass of (\w+)", message):
-        return f"{key} is {value}: it must be a {match[1]}."
-    if match := re.search(r"Expected a typing.Literal\[([^]]*)\]|Literal\[(.*)\]. Got", message):
-        choices = (match[1] or match[2]).replace("'", "").split(", ")
-        return f"{key} is {value}: it must be one of {', '.join(choices)}.{guess(value, choices)}"
-    if match := re.search(r"arguments are required: (.*)", message):
-        missing = [name.removeprefix("fit.") for name in match[1].split(", ")]
-        flags = " and ".join(FLAG + name for name in missing)
-        if set(missing) <= {"data", "model"}:
-            return f"Not given: {flags}. Name an experiment, such as --config configs/digits/resnet20.yaml."
-        return f"Not given: {flags}, which {'has' if len(missing) == 1 else 'have'} no default."
-    if match := re.search(r"invalid choice: '([^']+)' \(choose from (.*)\)", message):
-        verbs = re.findall(r"\w+", match[2])
-        return f"There is no command {match[1]}: choose from {', '.join(verbs)}.{guess(match[1], verbs)}"
-    if UNION in message or key != "it":
-        reasons = [line.strip(" -") for line in message.splitlines()[1:]]
-        skip = (
-            "Expected a path",
-            "Expected a <class 'NoneType'>",
-            "Given value",
-            "Subtypes",
-            "Errors",
-            UNION,
-            "Problem with",
-        )
-        reasons = [reason for reason in reasons if reason and not reason.startswith(skip)]
-        expected = [match[1] for reason in reasons if (match := re.search(r"Expected an? <class '([^']+)'>", reason))]
-        if expected:
-            kinds = [KINDS.get(name, name) for name in expected]
-            return f"{key} is {value}: it must be {' or '.join(dict.fromkeys(kinds))}."
-        return " ".join(reasons[:1]) or message
+def build_sentence(message: str, names: list[str]) -> str:
+    """The sentence with FLAG in front of each flag's name."""
+    key = re.search(r'Parser key "([^"]+)"', message)
+    value = re.search(r"(?:Given|Got) value: (.*)", message)
+    problem = Problem(message, FLAG + key[1] if key else "it", value[1] if value else "", names)
+    for pattern, build in SENTENCES:
+        if match := re.search(pattern, message, re.DOTALL):
+            return build(match, problem)
     return message
 
 
+def keep_reason(match: re.Match, problem: Problem) -> str:
+    return match[1]
+
+
+def add_flag(match: re.Match, problem: Problem) -> str:
+    return match[1] if problem.flag == "it" else match[1].replace(FLAG, f"{problem.flag}.")
+
+
+def unknown_word(match: re.Match, problem: Problem) -> str:
+    word = match[1]
+    if word.endswith((".yaml", ".yml")):
+        return f"There is no argument {word} here. Did you mean --config {word}?"
+    return f"There is no argument {word} here: a value with spaces wants quotes."
+
+
+def unknown_flag(match: re.Match, problem: Problem) -> str:
+    name = match[1].removeprefix("--").partition("=")[0]
+    flags = [flag.removeprefix("--") for flag in problem.names if flag.startswith("--")]
+    typed = name if name.startswith("-") else FLAG + name
+    return f"There is no argument {typed} here.{guess(name, flags, FLAG) or SEE_HELP}"
+
+
+def unknown_class_for(match: re.Match, problem: Problem) -> str:
+    return f"{problem.flag}: there is no class {match[1]} for it.{guess(match[1], problem.classes())}"
+
+
+def unknown_class(match: re.Match, problem: Problem) -> str:
+    return f"{problem.flag}: there is no class {match[1]}.{guess(match[1], problem.classes())}"
+
+
+def missing_config(match: re.Match, problem: Problem) -> str:
+    path = Path(match[1])
+    typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    existing = [str(file.relative_to(HOME).with_suffix("")) for file in sorted(HOME.glob("configs/*/**/*.yaml"))]
+    return f"There is no config file {path}.{guess(str(typed.with_suffix('')), existing)}"
+
+
+def missing_verb(match: re.Match, problem: Problem) -> str:
+    return "Give a command: fit, validate, test or predict. See --help."
+
+
+def unknown_verb(match: re.Match, problem: Problem) -> str:
+    verbs = re.findall(r"\w+", match[2])
+    return f"There is no command {match[1]}: choose from {', '.join(verbs)}.{guess(match[1], verbs)}"
+
+
+def missing_arguments(match: re.Match, problem: Problem) -> str:
+    missing = [name.removeprefix("fit.") for name in match[1].split(", ")]
+    flags = " and ".join(FLAG + name for name in missing)
+    if set(missing) <= {"data", "model"}:
+        return f"Not given: {flags}. Name an experiment, such as --config configs/digits/resnet20.yaml."
+    return f"Not given: {flags}, which {'has' if len(missing) == 1 else 'have'} no default."
+
+
+def not_a_number(match: re.Match, problem: Problem) -> str:
+    return f"{problem.flag} is {problem.value}: it must be a number."
+
+
+def not_a_subclass(match: re.Match, problem: Problem) -> str:
+    return f"{problem.flag} is {problem.value}: it must be a {match[1]}."
+
+
+def not_a_choice(match: re.Match, problem: Problem) -> str:
+    choices = match[1].replace("'", "").split(", ")
+    meant = guess(problem.value, choices)
+    return f"{problem.flag} is {problem.value}: it must be one of {', '.join(choices)}.{meant}"
+
+
+def wrong_type(match: re.Match, problem: Problem) -> str:
+    reasons = [line.strip(" -") for line in problem.message.splitlines()[1:]]
+    reasons = [reason for reason in reasons if reason and not reason.startswith(NO_REASON)]
+    types = re.findall(r"^Expected an? <class '([^']+)'>", "\n".join(reasons), re.MULTILINE)
+    if types:
+        expected = dict.fromkeys(TYPE_NAMES.get(name, name) for name in types)
+        return f"{problem.flag} is {problem.value}: it must be {' or '.join(expected)}."
+    return reasons[0] if reasons else problem.message
+
+
+SENTENCES: list[tuple[str, Callable[[re.Match, Problem], str]]] = [
+    (r"Call to compute_fn of link.* failed: (.*)", keep_reason),
+    (f"{START}(.*?){END}", add_flag),
+    (r"[Uu]nrecognized arguments: ([^-\s]\S*)", unknown_word),
+    (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),
+    (r"(?:Option|Key) '([^']+)' is not", unknown_flag),
+    (r"not accept option '([^']+)'", unknown_flag),
+    (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class_for),
+    (r"\"config\":\s+File does not exist: '?([^']+)'?", missing_config),
+    (r'expected "subcommand"', missing_verb),
+    (r"(?=.*Expected a dot import path string).*<class 'float'>", not_a_number),
+    (r"Expected a dot import path string: (\S+)", unknown_class),
+    (r"has no attribute '\w+'. Got value: (\S+)", unknown_class),
+    (r"does not correspond to a subclass of (\w+)", not_a_subclass),
+    (r"Expected a typing.Literal\[([^]]*)\]", not_a_choice),
+    (r"Literal\[([^\n]*)\]. Got", not_a_choice),
+    (r"arguments are required: ([^\n]*)", missing_arguments),
+    (r"invalid choice: '([^']+)' \(choose from ([^\n]*)\)", unknown_verb),
+    (f"{UNION}|Parser key", wrong_type),
+]
+
+
 def guess(name: str, names: list[str], before: str = "") -> str:
-    """ " Did you mean ...?", with `before` in front of the name, or nothing where none comes near."""
+    """ " Did you mean ...?" with the nearest of `names`, and `before` in front of it; empty if none is near."""
     bare = {n.lower(): n for n in names} | {n.rsplit(".", 1)[-1].lower(): n for n in names}
     near = difflib.get_close_matches(name.lower(), bare, n=1, cutoff=0.6) or difflib.get_close_matches(
         name.rsplit(".", 1)[-1].lower(), bare, n=1, cutoff=0.6
     )
     return f" Did you mean {before}{bare[near[0]]}?" if near and bare[near[0]] != name else ""
-
-
-def config_files() -> list[str]:
-    """The experiments and overlays of this repository, without .yaml."""
-    return [str(path.relative_to(HOME).with_suffix("")) for path in sorted(HOME.glob("configs/*/**/*.yaml"))]
-
-
-def known_names(parser: LightningArgumentParser) -> list[str]:
-    """The flags of a parser and of its verbs, the classes of this repository and torch's optimizers."""
-    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
-    parsers = [sub for verbs in choices for sub in verbs.values()] or [parser]
-    flags = [option for sub in parsers for action in sub._actions for option in action.option_strings]
-    classes = [getattr(module, name) for module in (lit_models, datamodules, callbacks) for name in module.__all__]
-    paths = [f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in classes]
-    paths += [f"torch.optim.{name}" for name in torch.optim.__all__ if isinstance(getattr(torch.optim, name), type)]
-    return [*flags, *paths]
