@@ -46,8 +46,8 @@ from cli.trainer import cpu_has_bf16
 from datamodules.augment import normalise, random_flip
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES, read_batch
 from datamodules.image_files import class_folders, is_image
-from datamodules.loading import as_is, worker_count
-from datamodules.samplers import Draw
+from datamodules.loading import choose_num_workers, keep_batch
+from datamodules.samplers import SampleSpec
 from datamodules.tensor_images import TensorImages
 from reports.zoo import count_multiply_adds
 
@@ -241,7 +241,7 @@ def plain_later(
     dataset: Callable[[], Dataset], trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int
 ) -> timing.Round:
     """The plain loop with the batch size of our `fit` and two loader processes, or what a GPU wants."""
-    workers = worker_count(trainer) if pl_module.device.type == "cuda" else 2
+    workers = choose_num_workers(trainer) if pl_module.device.type == "cuda" else 2
     loader = DataLoader(
         dataset(),
         trainer.datamodule.batch_size,  # type: ignore[attr-defined]
@@ -329,10 +329,10 @@ def loaders(data: Any, plain: Dataset, turns: int = 5, images: int = 256) -> dic
         for first in range(0, images, 64):
             places = [place % size for place in range(first, first + 64)]
             if isinstance(data.train_set, TensorImages):
-                batch = data.augment(data.train_set.__getitems__(places)[0])
+                batch = data.augment(data.train_set.__getitems__(places).images)
                 normalise(batch, data.preprocessing["mean"], data.preprocessing["std"])
             else:
-                draws = [Draw(place, seed=turn * images + place, size=data.train_size) for place in places]
+                draws = [SampleSpec(place, seed=turn * images + place, size=data.train_size) for place in places]
                 random_flip(data.train_set.__getitems__(draws).images)
 
     def theirs(turn: int) -> None:
@@ -380,7 +380,7 @@ def overhead(turns: int, steps: int = 300) -> dict[str, Any]:
                 accelerator="cpu",
                 enable_model_summary=False,
             )
-            trainer.fit(timing.BareModule(), DataLoader(noise, batch, shuffle=True, collate_fn=as_is))
+            trainer.fit(timing.BareModule(), DataLoader(noise, batch, shuffle=True, collate_fn=keep_batch))
         fit(OVERHEAD, [*flags, "--trainer.accelerator=cpu", "--trainer.enable_checkpointing=true"], steps, 1, {})
         results.append({"plain": clock.rate, "fit": timing.Rounds.results[0]["fit"]})
     return row(OVERHEAD, results)

@@ -1,6 +1,7 @@
 """Callbacks: one duty each."""
 
 from callbacks.checkpoint_averaging import CheckpointAveraging
+from callbacks.input_checks import InputChecks
 from callbacks.lr_decay import StepLRDecay
 from callbacks.precise_bn import BatchNormReestimation
 from callbacks.prediction_table import PhotoTable
@@ -13,6 +14,7 @@ from callbacks.throughput import Throughput
 __all__ = [
     "BatchNormReestimation",
     "CheckpointAveraging",
+    "InputChecks",
     "PhotoTable",
     "PredictionWriter",
     "Progress",

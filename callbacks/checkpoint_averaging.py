@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from callbacks.precise_bn import reestimate, training_images
+from callbacks.precise_bn import reestimate
 from callbacks.run_record import run_folder
 from checkpointing.record import AVERAGED_FROM, RECORD, read_checkpoint, saved_step
 from checkpointing.run_dir import beside, free_name
 from errors import UserError, pluralize
-from lit_models.classifier import batch_norms
+from lit_models.nets.layers import find_batch_norms
 
 FILE = "averaged.ckpt"
 # What of a checkpoint is more than the state of its training
@@ -119,7 +119,7 @@ class CheckpointAveraging(pl.Callback):
             if trainer.is_global_zero:  # a run that was stopped early: it has trained all the same
                 print(f"Not averaged: {self._too_few(kept, folder)}", flush=True)
             return
-        with torch.inference_mode(False), torch.no_grad(), as_it_was(trainer, module):
+        with torch.inference_mode(False), torch.no_grad(), as_it_was(module):
             jury = Jury(trainer, module)
             if self.choice == "best":
                 kept = sorted(sorted(kept, key=jury.error)[: self.count], key=saved_step)
@@ -183,16 +183,11 @@ class Jury:
         if self.data.val_set is None:
             return torch.empty(0, 0), torch.empty(0, dtype=torch.long)
         self.module.eval()
-        self.trainer.validating = True
         parts = []
-        for batch in self.data.val_dataloader():
-            batch = self.data.on_before_batch_transfer(batch, 0)
-            batch = self.data.transfer_batch_to_device(batch, self.module.device, 0)
-            images, labels = self.data.on_after_batch_transfer(batch, 0)
-            if not len(labels):  # none of its images could be read
-                continue
+        for batch in self.data.val_batches(self.module.device):
             with self.trainer.precision_plugin.forward_context():
-                parts.append((self.module.log_probabilities(images).cpu(), labels.cpu()))  # type: ignore[operator]
+                scores = self.module.log_probabilities(batch.images, batch.view_weights)  # type: ignore[operator]
+            parts.append((scores.cpu(), batch.labels.cpu()))
         return torch.cat([scores for scores, _ in parts]), torch.cat([labels for _, labels in parts])
 
     def _result(self, weights: str, scores: Tensor, labels: Tensor) -> Result | None:
@@ -229,10 +224,9 @@ def average(members: list[Path], jury: Jury, batches: int) -> list[Result]:
     rows = [jury.of_file(path) for path in known if path.is_file()]
     module.load_state_dict(mean_of(members))
     rows.append(jury.of_weights("averaged"))
-    if batch_norms(module):
-        trainer.training = True  # training images are augmented only then
-        images = training_images(trainer, module.device, read_checkpoint(members[-1])["epoch"])
-        reestimate(module, jury.forward, islice(images, batches))
+    if find_batch_norms(module):
+        passes = jury.data.train_batches(read_checkpoint(members[-1])["epoch"], module.device)
+        reestimate(module, jury.forward, (batch.images for batch in islice(passes, batches)))
         rows.append(jury.of_weights("averaged, BatchNorm anew"))
     if trainer.is_global_zero:
         save(module.state_dict(), members)
@@ -270,14 +264,13 @@ def save(state: dict[str, Tensor], members: list[Path]) -> None:
 
 
 @contextmanager
-def as_it_was(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[None]:
-    """Give the trainer its stage back, and the module its weights and its mode."""
-    stage, modes = trainer.state.stage, {each: each.training for each in module.modules()}
+def as_it_was(module: pl.LightningModule) -> Iterator[None]:
+    """Give the module its weights and its mode back."""
+    modes = {each: each.training for each in module.modules()}
     weights = {name: value.clone() for name, value in module.state_dict().items()}
     try:
         yield
     finally:
-        trainer.state.stage = stage
         module.load_state_dict(weights)
         for each, mode in modes.items():
             each.training = mode

@@ -1,6 +1,7 @@
 """BatchNorm statistics computed anew once training is over."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from itertools import islice
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from batch import Images
+from datamodules.base import image_data
 from errors import UserError
-from lit_models.classifier import batch_norms
+from lit_models.nets.layers import find_batch_norms
 
 
 class BatchNormReestimation(pl.Callback):
@@ -41,26 +44,26 @@ class BatchNormReestimation(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            trainer.training = True  # training images are augmented only then
             self._reestimate(trainer, pl_module)
-            trainer.validating = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if is_last_epoch(trainer) and self.done_at != trainer.global_step:
             self._reestimate(trainer, pl_module)
 
     def _reestimate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        def forward(images: Tensor) -> Any:
+        def forward(images: Images) -> Any:
             with trainer.precision_plugin.forward_context():
                 return pl_module(images)
 
         count = min(self.batches, int(trainer.num_training_batches))
-        images = training_images(trainer, pl_module.device, trainer.current_epoch)
-        reestimate(pl_module, forward, islice(images, count))
+        data = image_data(trainer)
+        assert data is not None
+        batches = data.train_batches(trainer.current_epoch, pl_module.device)
+        reestimate(pl_module, forward, (batch.images for batch in islice(batches, count)))
         self.done_at = trainer.global_step
 
 
-def reestimate(module: nn.Module, forward: Callable[[Tensor], Any], batches: Iterable[Tensor]) -> None:
+def reestimate(module: nn.Module, forward: Callable[[Any], Any], batches: Iterable[Images]) -> None:
     """Set the running mean and variance of every BatchNorm to those over all given images together.
 
     While they are computed the BatchNorms alone are in training mode: each normalises by its batch, dropout is off.
@@ -70,13 +73,13 @@ def reestimate(module: nn.Module, forward: Callable[[Tensor], Any], batches: Ite
         forward: what an image batch is given to.
         batches: of images, this process's share; the sums are taken over all processes.
     """
-    norms = [layer for layer in batch_norms(module) if layer.track_running_stats and layer.weight.requires_grad]
+    norms = [layer for layer in find_batch_norms(module) if layer.track_running_stats and layer.weight.requires_grad]
     if not norms:
         return
     sums = {
         layer: torch.zeros(3, layer.num_features, dtype=torch.float64, device=layer.weight.device) for layer in norms
     }
-    before = {layer: (layer.momentum, layer.num_batches_tracked.clone()) for layer in norms}  # type: ignore[union-attr]
+    before = {layer: (layer.momentum, deepcopy(layer.num_batches_tracked)) for layer in norms}
 
     def count(layer: Any, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].detach().double().transpose(0, 1).flatten(1)  # [C, B * H * W]
@@ -110,21 +113,6 @@ def reestimate(module: nn.Module, forward: Callable[[Tensor], Any], batches: Ite
         assert layer.running_mean is not None and layer.running_var is not None
         layer.running_mean.copy_(mean)
         layer.running_var.copy_((second / n - mean.square()) * n / (n - 1))
-
-
-def training_images(trainer: pl.Trainer, device: torch.device, epoch: int) -> Iterator[Tensor]:
-    """The images of one more pass over the training set, augmented as in that epoch, on the device."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    loader = data.train_dataloader()
-    loader.trainer = None  # from the first batch on, wherever the trainer stands
-    loader.sampler.set_epoch(epoch)  # whose crops may have a size of their own
-    for number, batch in enumerate(loader):
-        batch = data.on_before_batch_transfer(batch, 0)
-        batch = data.transfer_batch_to_device(batch, device, 0)
-        data.seed_batch(epoch, number)
-        images, labels = data.on_after_batch_transfer(batch, 0)
-        if len(labels):  # else none of its images could be read
-            yield images
 
 
 def is_last_epoch(trainer: pl.Trainer) -> bool:

@@ -36,7 +36,7 @@ class PhotoTable(BasePredictionWriter):
         batches = gather(trainer, [{name: value.cpu() for name, value in batch.items()} for batch in predictions])
         if not trainer.is_global_zero:
             return
-        places = torch.cat([batch["places"] for batch in batches])
+        places = torch.cat([batch["indices"] for batch in batches])
         probabilities, order = torch.cat([batch["probabilities"] for batch in batches]), places.argsort()
         photos = trainer.datamodule  # type: ignore[attr-defined]
         top = probabilities[order].topk(min(5, probabilities.shape[1]))

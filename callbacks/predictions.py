@@ -1,7 +1,5 @@
 """What a test finds of every image, kept: ensembles, intervals, confusion and calibration are computed from it."""
 
-import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +7,9 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from callbacks.run_record import limited
 from checkpointing.predictions import LEAST, Predictions, file_hash, predictions_path
-from lit_models.classifier import limited
+from datamodules.base import Verb, image_data
 
 
 class PredictionWriter(pl.Callback):
@@ -42,19 +41,20 @@ class PredictionWriter(pl.Callback):
             self.on_test_batch_end(trainer, pl_module, outputs)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._write(trainer, trainer.test_dataloaders)
+        self._write(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "validate":
-            self._write(trainer, trainer.val_dataloaders)
+            self._write(trainer)
 
-    def _write(self, trainer: pl.Trainer, loader: Any) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    def _write(self, trainer: pl.Trainer) -> None:
+        data = image_data(trainer)
         batches, self.batches = self.batches, []
-        if limited(trainer) or not trainer.ckpt_path:
+        if data is None or limited(trainer) or not trainer.ckpt_path:
             return
+        verb: Verb = "validate" if trainer.state.fn == "validate" else "test"
         mine = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in ("scores", "labels")}
-        mine["places"] = np.array([place for place in loader.sampler if place not in data.left_out], dtype=np.int64)
+        mine["places"] = data.evaluated_indices(verb)
         everyone = gather(trainer, [mine])
         if not trainer.is_global_zero:
             return
@@ -67,8 +67,7 @@ class PredictionWriter(pl.Callback):
         places = np.concatenate([part["places"] for part in everyone])
         order = places.argsort()
         scores, labels = (np.concatenate([part[name] for part in everyone])[order] for name in ("scores", "labels"))
-        dataset = loader.dataset
-        names = [os.fsdecode(name) for name in getattr(dataset, "names", [])]
+        names = data.evaluated_set(verb).file_names
         predictions = Predictions(
             places=places[order],
             files=np.array([names[place] for place in sorted(places)] if names else [], dtype=str),
@@ -79,10 +78,10 @@ class PredictionWriter(pl.Callback):
             views=data.views.count,
             checkpoint=str(checkpoint.absolute()),
             checkpoint_hash=self.hash,
-            data_hash=hashlib.sha256("\n".join([dataset.fingerprint(), *data.class_names]).encode()).hexdigest(),
-            complete=len(places) == len(dataset),
+            data_hash=data.fingerprint(verb),
+            complete=len(places) == len(data.evaluated_set(verb)),
         )
-        path = predictions_path(checkpoint, data.protocol, trainer.state.fn or "test")
+        path = predictions_path(checkpoint, data.protocol, verb)
         try:
             predictions.write(path)
             print(f"Wrote {path}", flush=True)

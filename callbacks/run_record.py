@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -15,8 +16,8 @@ from callbacks.run_logger import RunLogger
 from checkpointing.record import code_version, resolved
 from checkpointing.resume import enter_unfinished_epoch, rebase, set_later_aside
 from checkpointing.run_dir import beside
-from errors import pluralize
-from lit_models.classifier import left_out, limited
+from datamodules.base import ImageData, image_data
+from errors import UserError, pluralize
 
 
 class RunRecord(SaveConfigCallback):
@@ -76,7 +77,8 @@ class RunRecord(SaveConfigCallback):
         if not trainer.is_global_zero or folder is None or not has_checkpoint(folder):
             return
         given = f"--ckpt_path {shlex.quote(str(folder))}"
-        if getattr(trainer.datamodule, "can_test", True):  # type: ignore[attr-defined]
+        data = image_data(trainer)
+        if data is None or data.has_test_images:
             print(f"Trained. To test it:\n  python main.py test {given}", flush=True)
         else:
             command = f"python main.py predict {given} --data.paths '[photo.jpg, folder/]'"
@@ -97,13 +99,18 @@ class RunRecord(SaveConfigCallback):
             print(f"Validated {trainer.ckpt_path}: {'  '.join(parts)}", flush=True)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        partial = limited(trainer) or left_out(trainer) > 0  # asks all processes
+        data = image_data(trainer)
+        skipped = 0 if data is None else count_skipped(trainer, data)  # asks all processes
+        partial = limited(trainer) or skipped > 0
+        images = int(trainer.callback_metrics["test/images"])
+        if data is not None and not limited(trainer):
+            check_count(images, skipped, len(data.test_set))
         if not trainer.is_global_zero or not trainer.ckpt_path:
             return
         checkpoint = Path(trainer.ckpt_path)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        images = int(metrics.pop("test/images"))
-        protocol = trainer.datamodule.protocol  # type: ignore[attr-defined]
+        del metrics["test/images"]
+        protocol = "center" if data is None else data.protocol
         result = {
             "checkpoint": str(checkpoint.absolute()),
             "protocol": protocol,
@@ -123,16 +130,38 @@ class RunRecord(SaveConfigCallback):
             print(f"{path} could not be written ({error.strerror}); it would hold:\n{json.dumps(result)}", flush=True)
 
     def _record(self, trainer: pl.Trainer) -> dict[str, Any]:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = image_data(trainer)
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         wandb_ids = [logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         return {
             "config": config,  # seed, model and data among it, as it would be written to a YAML file
-            "class_names": list(data.class_names),
-            "preprocessing": dict(data.preprocessing),
+            "class_names": [] if data is None else list(data.class_names),
+            "preprocessing": {} if data is None else dict(data.preprocessing),
             "code_version": code_version(),
             "wandb_run_id": wandb_ids[0] if wandb_ids else None,
         }
+
+
+def count_skipped(trainer: pl.Trainer, data: ImageData) -> int:
+    """How many images of the test could not be read, on all devices together."""
+    # On the device: NCCL moves nothing else
+    count = torch.tensor(len(data.skipped.indices), device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(count, reduce_op="sum"))
+
+
+def check_count(seen: int, skipped: int, size: int) -> None:
+    """Raise UserError if a test counted other images than the set has: the errors would be wrong."""
+    if not seen:
+        raise UserError(f"None of the {size:,} images of the test can be read: there is no error to tell.")
+    if seen + skipped != size:
+        raise UserError(f"The test counted {seen:,} of the set's {size:,} images: the errors would be wrong.")
+
+
+def limited(trainer: pl.Trainer) -> bool:
+    """Whether the trainer was told to test, or to validate, a part of the set only."""
+    # 1.0 is all of them, 1 is one batch
+    limit = trainer.limit_val_batches if trainer.state.fn == "validate" else trainer.limit_test_batches
+    return bool(trainer.fast_dev_run) or limit != 1.0 or isinstance(limit, int)  # type: ignore[attr-defined]
 
 
 def run_folder(trainer: pl.Trainer) -> Path | None:

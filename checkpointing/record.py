@@ -46,11 +46,11 @@ def saved_step(path: Path) -> tuple[int, bool]:
         return -1, path.stem == "last"
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of this project: plain types and tensors only, no code in it is run.
+def read_plain_file(path: Path) -> dict[str, Any]:
+    """Load a checkpoint: plain types and tensors only, no code in it is run.
 
     Raises:
-        ValueError: if the file is cut off, no checkpoint, asks to run code, or has no record of its run.
+        UserError: if the file is truncated, no checkpoint, or asks to run code.
     """
     try:
         # mapped, not read: the weights stay on the disk until someone looks at them
@@ -66,6 +66,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is no whole checkpoint: it is cut off, or another kind of file. Give a .ckpt file that "
             "`main.py fit` wrote, such as best.ckpt beside last.ckpt."
         ) from error
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint that `main.py fit` wrote.
+
+    Raises:
+        UserError: as `read_plain_file`, and if the file has no record of its run.
+    """
+    checkpoint = read_plain_file(path)
     if not isinstance(checkpoint, dict) or not checkpoint.get(RECORD):
         raise UserError(
             f"{path} holds no record of its run (bare weights?): only checkpoints that `main.py fit` wrote say which "

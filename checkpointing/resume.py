@@ -57,6 +57,21 @@ def cycle(checkpoint: dict[str, Any]) -> tuple[int, int | None]:
     return states[0].get("last_epoch", 0), states[0].get("total_steps")
 
 
+def refuse_longer_schedule(planned: int | None, interval: str, total_steps: int | float) -> None:
+    """Refuse a run longer than its learning-rate schedule, which cannot be extended once it has begun.
+
+    Args:
+        planned: optimizer steps of the schedule in the checkpoint; None for one without an end.
+        interval: whether the schedule steps by epoch or by step.
+        total_steps: optimizer steps of the run that is resumed.
+    """
+    if planned is not None and interval == "step" and planned < total_steps:
+        raise UserError(
+            f"The cycle of the learning rate was laid out for {planned:,} steps and this run takes {total_steps:,}: it "
+            "cannot be made longer once it has begun, so start a new run, from its weights with --model.weights FILE."
+        )
+
+
 def refuse_other_model(config: Namespace, old: dict[str, Any]) -> None:
     """Another activation or dropout may fit a checkpoint's weights as well, and would be another net."""
     before, now = old["model"]["init_args"], config.model.init_args.as_dict()

@@ -20,12 +20,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
-from callbacks import PhotoTable, PredictionWriter, Progress, RunRecord
+from callbacks import InputChecks, PhotoTable, PredictionWriter, Progress, RunRecord
 from checkpointing.record import RECORD, read_checkpoint
 from checkpointing.resume import (
     check_weights,
     cycle,
     refuse_bare_weights,
+    refuse_longer_schedule,
     refuse_other_model,
     refuse_other_optimizer,
     stop_if_finished,
@@ -44,7 +45,8 @@ from cli.layers import (
 from cli.loggers import first_process, offline
 from cli.messages import is_for_user, rephrase
 from cli.parser import VERBS, Parser, parser_settings
-from cli.trainer import Trainer, resolve_precision
+from cli.trainer import Trainer, count_steps, resolve_precision
+from datamodules.base import ImageData
 from errors import UserError
 from lit_models import LitClassifier
 
@@ -103,6 +105,7 @@ class CommandLine(LightningCLI):
         verb = next((arg for arg in argv if arg in VERBS), None)
         self.checkpoint_path: Path | None = None
         self.checkpoint: dict[str, Any] = {}
+        self.planned_steps: int | None = None  # of the learning-rate schedule of a run that is resumed
         given, rest = flags("ckpt_path").parse_known_args(argv)
         if verb and given.ckpt_path:
             self.checkpoint_path = find_checkpoint(Path(given.ckpt_path).expanduser(), verb)
@@ -146,7 +149,9 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer
-        added: list[Callback] = [] if config.enable_progress_bar is False else [Progress()]
+        self.input_checks = InputChecks()
+        added: list[Callback] = [self.input_checks]
+        added += [] if config.enable_progress_bar is False else [Progress()]
         added += [PhotoTable()] if self.subcommand == "predict" else []
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
         return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
@@ -161,10 +166,26 @@ class CommandLine(LightningCLI):
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)
             self.config_init[self.subcommand].weights_only = True
             if self.subcommand == "fit":
-                self.model.steps_planned = cycle(self.checkpoint)[1]
+                self.planned_steps = cycle(self.checkpoint)[1]
             else:
                 print(f"Checkpoint: {self.checkpoint_path} ({type(self.model).__name__})", flush=True)
             self.checkpoint = {}  # the file is mapped into memory; let go of it
+
+    def before_fit(self) -> None:
+        self._check_inputs()
+        if isinstance(self.datamodule, ImageData) and isinstance(self.model, LitClassifier):
+            total = count_steps(self.trainer, self.datamodule)
+            refuse_longer_schedule(self.planned_steps, self.model.lr_interval, total)
+
+    def before_validate(self) -> None:
+        self._check_inputs()
+
+    def before_test(self) -> None:
+        self._check_inputs()
+
+    def _check_inputs(self) -> None:
+        """Check model against data before any logger opens a file."""
+        self.input_checks.check(self.trainer, self.model, self.datamodule, str(self.subcommand))
 
     def _open_run(self, config: Namespace) -> None:
         """Tell the loggers where this run lies: in the folder it resumes, or in a new version."""

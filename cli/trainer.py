@@ -1,21 +1,43 @@
 """Lightning's Trainer, and what `precision: auto` means on this machine."""
 
+import math
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 
+from datamodules.base import ImageData, image_data
+
 
 class Trainer(pl.Trainer):
-    """Lightning's Trainer, whose `precision` may also be "auto": bf16-mixed where the hardware has it.
+    """Lightning's Trainer, with `precision` "auto" and a count of the run's steps that builds no loader.
 
     Args:
-        precision: see Lightning, or auto. The config of the run records what auto came to.
+        precision: see Lightning, or auto: bf16-mixed where the hardware has it. The run's config records the outcome.
         **kwargs: see Lightning.
     """
 
     def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
         super().__init__(precision=resolve_precision(precision), **kwargs)
+
+    @property
+    def estimated_stepping_batches(self) -> int | float:
+        """Optimizer steps of the whole run; Lightning's own count where the data are not this project's.
+
+        Lightning's count builds the loaders, and those of a resumed run would then never get back the state by which
+        they refuse other batches inside an epoch.
+        """
+        data = image_data(self)
+        return super().estimated_stepping_batches if data is None else count_steps(self, data)
+
+
+def count_steps(trainer: pl.Trainer, data: ImageData) -> int | float:
+    """Optimizer steps of a whole run on this project's data; infinite for one without an end."""
+    batches, limit = data.count_train_batches(trainer.num_devices * trainer.num_nodes), trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
+    epochs = math.inf if trainer.max_epochs == -1 else trainer.max_epochs or 1
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * epochs
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def resolve_precision(precision: Any) -> Any:

@@ -1,51 +1,65 @@
-"""What all data modules share: the seeded split, exact sharding, loaders that resume in the middle of an epoch."""
+"""What a data set owes the rest of the project: `ImageData`, the base class of the data modules here."""
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from batch import Batch
 from datamodules.augment import normalise
-from datamodules.batch import Batch
-from datamodules.loading import ResumableLoader, as_is, worker_count
+from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, keep_batch
 from datamodules.samplers import ExactSampler, mix_seed
+from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
 from datamodules.views import Views
-from errors import UserError, pluralize
+from errors import UserError
+
+Verb = Literal["test", "validate"]
 
 
 class ImageData(pl.LightningDataModule):
     """Train, validation and test images as uint8, brought to the device, augmented there and normalised.
 
-    A subclass has `num_classes`, `class_names` and `preprocessing` after its `__init__` and fills `train_set`,
-    `val_set` and `test_set` in `load`; it may override `augment`. `preprocessing` says, in plain types, how any photo
-    becomes an input: shorter side to `resize`, centre square of `crop` pixels, (pixel / 255 - `mean`) / `std`.
+    A subclass sets `num_classes`, `class_names` and `preprocessing` in its `__init__`, without opening an image, and
+    fills `train_set`, `val_set` and `test_set` in `load`. It may override `augment`.
+
+    Attributes:
+        num_classes: K.
+        class_names: [K], in the order of the labels.
+        preprocessing: how any image becomes an input, in plain types: shorter side to `resize` pixels, centre square of
+            `crop` pixels, (pixel / 255 - `mean`) / `std` per channel; perhaps `interpolation`.
+        native_size: whether images come at the net's own size, as CIFAR-10's: crops need a margin then, see `Views`.
+        hflip_preserves_label: whether a mirror image shows the same class.
+        has_test_images: whether `test` has images to read.
+        skipped: the files that could not be read and were left out.
+        train_set, val_set, test_set: the images; `val_set` is None where none are held back.
 
     Args:
-        batch_size: images in a training or evaluation batch over all devices together.
-        num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory.
-            None takes what the machine has: see `worker_count`.
+        batch_size: images in a training or evaluation batch, over all devices together.
+        num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory. None
+            takes what the machine has: see `choose_num_workers`.
         drop_last: leave out a last training batch that is not full.
-        protocol: how `test` and `validate` look at an image: see `datamodules.views`. Validation within `fit` looks at
-            its centre. A batch holds `batch_size` views, or those of one image if they are more.
+        protocol: the views of an image that `test` and `validate` evaluate: see `datamodules.views`. Validation within
+            `fit` evaluates the centre crop. A batch holds `batch_size` views, or those of one image if they are more.
     """
 
     num_classes: int
     class_names: list[str]
     preprocessing: dict[str, Any]
-    framed = True  # images come at the net's own size: crops of another place need a margin, see `Views`
-    mirrors = True  # mirror images show the same classes
-    left_out: Sequence[int] = ()  # places of those images of this process's share of a test that could not be read
-    can_test = True  # whether there are images for a test
+    native_size = True
+    hflip_preserves_label = True
+    has_test_images = True
 
-    train_set: Dataset
-    val_set: Dataset | None
-    test_set: Dataset
+    train_set: ImageSet
+    val_set: ImageSet | None
+    test_set: ImageSet
 
     def __init__(
         self,
@@ -60,13 +74,14 @@ class ImageData(pl.LightningDataModule):
                 raise UserError(f"{name} is {value}: it must be at least {least}.")
         self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
         self.protocol = protocol
+        self.skipped = SkippedFiles()
         self._loaded: set[str] = set()
 
     def load(self, stage: str) -> None:
-        """Read the images for fit, validate or test; only test may look at the test set.
+        """Read the images for fit, validate or test; only test may read the test set.
 
         Raises:
-            ValueError, FileNotFoundError: with the path and the fix, where that fails.
+            UserError: with the path and the fix, where that fails.
         """
         raise NotImplementedError
 
@@ -76,24 +91,52 @@ class ImageData(pl.LightningDataModule):
 
     @cached_property
     def views(self) -> Views:
-        """What the protocol shows of an image."""
-        how = self.preprocessing
-        interpolation = how.get("interpolation", "bilinear")
-        return Views(self.protocol, how["crop"], how["resize"], self.framed, self.mirrors, interpolation)
+        """The views of an image that the protocol evaluates."""
+        settings = self.preprocessing
+        interpolation = settings.get("interpolation", "bilinear")
+        return Views(
+            self.protocol,
+            settings["crop"],
+            settings["resize"],
+            self.native_size,
+            self.hflip_preserves_label,
+            interpolation,
+        )
 
     @property
-    def by_views(self) -> bool:
-        """Whether images are looked at otherwise than at their centre."""
+    def uses_tta(self) -> bool:
+        """Whether more than the centre crop of an image is evaluated (test-time augmentation)."""
         return self.protocol != "center" and self.trainer is not None and self.trainer.state.fn in ("validate", "test")
+
+    @property
+    def train_size(self) -> int:
+        """Pixels per side of a training image."""
+        return self.preprocessing["crop"]
+
+    def evaluated_set(self, verb: Verb) -> ImageSet:
+        """The images that `test` or `validate` evaluates."""
+        images = self.test_set if verb == "test" else self.val_set
+        assert images is not None
+        return images
+
+    def evaluated_indices(self, verb: Verb) -> np.ndarray:
+        """Indices in that set of this process's share, in the order of the batches, without skipped files: [n]."""
+        indices = np.array(list(self._sampler(self.evaluated_set(verb), shuffle=False)), dtype=np.int64)
+        return indices[~np.isin(indices, self.skipped.indices)]
+
+    def fingerprint(self, verb: Verb) -> str:
+        """SHA-256 of the images (or file names), labels and class names that `test` or `validate` evaluates."""
+        return hashlib.sha256(
+            "\n".join([self.evaluated_set(verb).fingerprint(), *self.class_names]).encode()
+        ).hexdigest()
 
     def prepare_data(self) -> None:
         # Before any logger opens a file: whatever is wrong with the data is said without leaving a run behind
         if self.trainer is not None:
-            self.views  # noqa: B018 - a protocol that there is not is refused here
             self.setup(self.trainer.state.fn or "fit")
-            self._check_sizes()
 
     def setup(self, stage: str) -> None:
+        _ = self.views  # refuses a protocol that does not exist
         if stage not in self._loaded:
             self.load(stage)
             self._loaded.add(stage)
@@ -104,21 +147,57 @@ class ImageData(pl.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        self.skipped.begin_evaluation()
         return [] if self.val_set is None else self._loader(self.val_set, shuffle=False)
 
     def test_dataloader(self) -> DataLoader:
+        self.skipped.begin_evaluation()
         return self._loader(self.test_set, shuffle=False)
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def train_batches(self, epoch: int, device: torch.device) -> Iterator[Batch]:
+        """One more pass over the training set, outside of the Trainer's loop: the batches that a net would train on.
+
+        Args:
+            epoch: whose augmentation is drawn; each batch is seeded as that epoch's.
+            device: where the batches lie.
+        """
+        loader = self._loader(self.train_set, shuffle=True)
+        loader.sampler.set_epoch(epoch)  # whose crops may have a size of their own
+        for number, raw in enumerate(loader):
+            batch = self._to_device(raw, device, training=True)
+            self.seed_batch(epoch, number)
+            if len(batch.labels):  # otherwise none of its images could be read
+                yield self.to_inputs(batch, training=True)
+
+    def val_batches(self, device: torch.device) -> Iterator[Batch]:
+        """One pass over the validation set, outside of the Trainer's loop."""
+        if self.val_set is None:
+            return
+        for raw in self._loader(self.val_set, shuffle=False):
+            batch = self._to_device(raw, device, training=False)
+            if len(batch.labels):
+                yield self.to_inputs(batch, training=False)
+
+    def on_before_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         trainer = self.trainer
-        if trainer is not None and trainer.training and trainer.state.fn == "fit":
+        training = trainer is not None and trainer.training
+        if batch.unreadable:
+            self.handle_unreadable(batch, training)
+        if trainer is not None and training and trainer.state.fn == "fit":
             loader = trainer.train_dataloader
-            assert isinstance(loader, ResumableLoader) and isinstance(loader.sampler, ExactSampler)
+            assert isinstance(loader, ResumableLoader)
             self.seed_batch(loader.sampler.epoch, trainer.fit_loop.batch_idx + 1)
-        return batch
+        return Batch(batch.images, batch.labels)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return self.to_inputs(batch, training=self.trainer is not None and self.trainer.training)
+
+    def handle_unreadable(self, batch: RawBatch, training: bool) -> None:
+        """Decide about files that could not be read: skip them here."""
+        self.skipped.add(batch.unreadable, evaluation=not training)
 
     def seed_batch(self, epoch: int, number: int) -> None:
-        """Let crops, dropout and every other draw follow from these numbers: a resumed run repeats them."""
+        """Seed torch from these numbers, for crops, dropout and every other draw: a resumed run repeats them."""
         trainer = self.trainer
         assert trainer is not None
         seed = mix_seed(run_seed(), epoch, number, trainer.global_rank)
@@ -127,94 +206,78 @@ class ImageData(pl.LightningDataModule):
         if trainer.strategy.root_device.type in ("cuda", "mps"):
             getattr(torch, trainer.strategy.root_device.type).manual_seed(seed)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        images, labels = batch
-        if self.trainer is not None and self.trainer.training:
+    def to_inputs(self, batch: Batch, training: bool) -> Batch:
+        """Bytes on the device to the inputs of a net: augmented in training, the protocol's views in evaluation."""
+        images, labels = batch.images, batch.labels
+        if training:
             assert isinstance(images, Tensor)
             images = self.augment(images)
-        elif isinstance(images, Tensor) and self.framed and self.by_views:
+        elif isinstance(images, Tensor) and self.native_size and self.uses_tta:
             images = self.views.of_batch(images)
         mean, std = self.preprocessing["mean"], self.preprocessing["std"]
         if isinstance(images, Tensor):
-            return normalise(images, mean, std), labels
+            return Batch(normalise(images, mean, std), labels)
         views = [normalise(each.flatten(0, 1), mean, std).unflatten(0, each.shape[:2]) for each in images]
-        return views[0] if len(views) == 1 else views, labels
+        dense_size = self.views.size if self.views.dense else None
+        if len(views) == 1:
+            return Batch(views[0], labels, dense_size=dense_size)
+        return Batch(views, labels, tuple(self.views.weights), dense_size)
 
     def images_per_batch(self, training: bool) -> int:
         """Images in a batch of one device."""
         images = self.batch_size // (self.trainer.world_size if self.trainer else 1)
-        if training or not self.by_views:
+        if training or not self.uses_tta:
             return images
-        # Whole pictures have sizes of their own, and only equal ones make a batch
-        return 1 if self.views.dense and not self.framed else max(1, images // self.views.count)
+        # Whole images have sizes of their own, and only equal ones make a batch
+        return 1 if self.views.dense and not self.native_size else max(1, images // self.views.count)
 
-    def sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
-        """Who decides which images come when, of a set of this size."""
+    def count_train_batches(self, world_size: int) -> int:
+        """Batches of an epoch on each device."""
+        images, batch_size = len(self.train_set) // world_size, self.batch_size // world_size
+        return images // batch_size if self.drop_last else -(-images // batch_size)
+
+    def show_views(self, images: ImageSet) -> ImageSet:
+        """The images as the protocol's views, where these are cut from files and not on the device."""
+        return images
+
+    def make_sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
+        """The sampler of a set of `size` images."""
         return ExactSampler(size, shuffle, run_seed(), rank, world_size)
 
-    def _loader(self, dataset: Dataset, shuffle: bool) -> ResumableLoader:
+    def _sampler(self, images: ImageSet, shuffle: bool) -> ExactSampler:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self.make_sampler(len(images), shuffle, rank, world_size)
+
+    def _loader(self, images: ImageSet, shuffle: bool) -> ResumableLoader:
         trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        workers = worker_count(trainer) if self.num_workers is None else self.num_workers
+        images = self.show_views(images) if self.uses_tta and not shuffle else images
+        workers = choose_num_workers(trainer) if self.num_workers is None else self.num_workers
         on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        if on_cuda and workers == 0 and isinstance(dataset, TensorImages):
-            dataset = dataset.to(trainer.strategy.root_device)  # type: ignore[union-attr]
+        if on_cuda and workers == 0 and isinstance(images, TensorImages):
+            assert trainer is not None
+            images = images.to(trainer.strategy.root_device)
             on_cuda = False  # what is there needs no pinned memory to go there
         return ResumableLoader(
-            dataset,
+            images,
             batch_size=self.images_per_batch(training=shuffle),
-            sampler=self.sampler(len(dataset), shuffle, rank, world_size),  # type: ignore[arg-type]
+            sampler=self._sampler(images, shuffle),
             num_workers=workers,
-            collate_fn=as_is,
+            collate_fn=keep_batch,
             drop_last=shuffle and self.drop_last,
             pin_memory=on_cuda,
             persistent_workers=workers > 0,
         )
 
-    def _check_sizes(self) -> None:
-        """Raise where a batch or a set cannot be shared out among the devices, or the last batch is too small."""
-        trainer = self.trainer
-        assert trainer is not None
-        world_size = trainer.world_size
-        if self.batch_size % world_size:
-            raise UserError(
-                f"batch_size {self.batch_size} is for all devices together and cannot be divided among {world_size}: "
-                f"choose {self.batch_size - self.batch_size % world_size or world_size} or another multiple of it."
-            )
-        sets = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}[trainer.state.fn or "fit"]
-        for name in sets:
-            dataset = getattr(self, f"{name}_set")
-            if dataset is None and sets == ["val"]:
-                raise UserError(
-                    "This run holds no validation images back (val_size is 0): "
-                    "run test instead, or give --data.val_size."
-                )
-            if dataset is not None and len(dataset) < world_size:
-                raise UserError(
-                    f"The {name} set has {pluralize(len(dataset), 'image')}, fewer than the {world_size} devices: "
-                    "each device needs one at least, so use fewer (--trainer.devices)."
-                )
-        if "train" in sets:
-            self._check_last_batch(len(self.train_set) // world_size, self.batch_size // world_size)  # type: ignore[arg-type]
+    def _to_device(self, raw: RawBatch, device: torch.device, training: bool) -> Batch:
+        if raw.unreadable:
+            self.handle_unreadable(raw, training)
+        return self.transfer_batch_to_device(Batch(raw.images, raw.labels), device, 0)
 
-    def _check_last_batch(self, images: int, batch_size: int) -> None:
-        if self.drop_last and images < batch_size:
-            raise UserError(
-                f"With {images} training images and batch_size {batch_size} per device there is no full batch, and "
-                "drop_last leaves out all others: choose a smaller --data.batch_size, or --data.drop_last false."
-            )
-        assert self.trainer is not None
-        if self.drop_last or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        batch_norm = nn.modules.batchnorm._BatchNorm
-        if (images % batch_size or batch_size) == 1 and any(
-            isinstance(module, batch_norm) and module.training for module in self.trainer.lightning_module.modules()
-        ):
-            raise UserError(
-                f"With {pluralize(images, 'training image')} and batch_size {batch_size} per device the last batch "
-                "holds one image, of which BatchNorm cannot take statistics: choose another --data.batch_size, or "
-                "--data.drop_last true."
-            )
+
+def image_data(trainer: pl.Trainer) -> ImageData | None:
+    """The trainer's data module if it is one of this project; None for any other LightningDataModule."""
+    data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning's data connector sets it
+    return data if isinstance(data, ImageData) else None
 
 
 def run_seed() -> int:

@@ -21,7 +21,7 @@ class Digits(ImageData):
         shift: the most pixels of 32 by which an image moves in training, in each direction.
     """
 
-    mirrors = False
+    hflip_preserves_label = False
 
     def __init__(
         self,

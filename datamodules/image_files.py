@@ -12,21 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from datamodules.batch import Loaded
 from datamodules.decode import SUFFIXES, open_picture
-from datamodules.samplers import Draw
+from datamodules.loading import ImageSet, RawBatch, UnreadableFile
+from datamodules.samplers import SampleSpec
 from datamodules.tensor_images import stratified_split
 from errors import UserError, pluralize
 
 WORDNET_ID = re.compile(r"n\d{8}")
-Look = Callable[..., Tensor | list[Tensor]]
+Transform = Callable[..., Tensor | list[Tensor]]
 SECONDS_TO_LOOK = 10  # for more files that cannot be read, once one has turned up
 
 
-class ImageFiles(Dataset):
-    """Image files and their labels, read a batch at a time; each image is what `look` makes of its file.
+class ImageFiles(ImageSet):
+    """Image files and their labels, read a batch at a time; each image is what `transform` makes of its file.
 
     Names are kept as one array of bytes: a list of a million strings would be copied, page by page, into every loader
     process, for reading a Python object writes its reference count.
@@ -35,38 +34,39 @@ class ImageFiles(Dataset):
         folder: what the names are relative to.
         names: [N] file names as bytes.
         labels: [N] int64.
-        look: from a picture to uint8 [3, H, W], in training with a size as second argument; or to its views, see
+        transform: from a picture to uint8 [3, H, W], in training with a size as second argument; or to its views, see
             `datamodules.views`.
     """
 
-    def __init__(self, folder: Path, names: np.ndarray, labels: np.ndarray, look: Look) -> None:
-        self.folder, self.names, self.labels, self.look = os.fsencode(folder), names, labels, look
+    def __init__(self, folder: Path, names: np.ndarray, labels: np.ndarray, transform: Transform) -> None:
+        self.folder, self.names, self.labels, self.transform = os.fsencode(folder), names, labels, transform
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitems__(self, items: Sequence[Draw] | Sequence[int]) -> Loaded:
+    def __getitems__(self, items: Sequence[SampleSpec] | Sequence[int]) -> RawBatch:
         state = torch.get_rng_state()  # with no loader processes the generator is the training's
-        images, labels, unreadable, left_out = [], [], [], []
+        images, labels, unreadable = [], [], []
         for item in items:
-            place = item.place if isinstance(item, Draw) else item
+            index = item.index if isinstance(item, SampleSpec) else item
             try:
-                picture = open_picture(self.path(place))
-                if isinstance(item, Draw):
+                image = open_picture(self.path(index))
+                if isinstance(item, SampleSpec):
                     torch.default_generator.manual_seed(item.seed)
-                    images.append(self.look(picture, item.size))
+                    images.append(self.transform(image, item.size))
                 else:
-                    images.append(self.look(picture))
-                labels.append(self.labels[place])
-            except ValueError as error:
-                unreadable.append((os.fsdecode(self.path(place)), str(error)))
-                left_out.append(place)
+                    images.append(self.transform(image))
+                labels.append(self.labels[index])
+            except UserError as error:
+                unreadable.append(UnreadableFile(index, os.fsdecode(self.path(index)), str(error)))
         torch.set_rng_state(state)
-        return Loaded(batch(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable, left_out)
+        return RawBatch(batch(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
 
-    def path(self, place: int) -> bytes:
+    @property
+    def file_names(self) -> list[str]:  # type: ignore[override]  # decoded on demand
+        """The names, relative to the folder."""
+        return [os.fsdecode(name) for name in self.names]
+
+    def path(self, index: int) -> bytes:
         """The file of an image."""
-        return os.path.join(self.folder, self.names[place])
+        return os.path.join(self.folder, self.names[index])
 
     def fingerprint(self) -> str:
         """A hash of names and labels."""
@@ -76,11 +76,11 @@ class ImageFiles(Dataset):
 
     def subset(self, places: np.ndarray) -> "ImageFiles":
         """The images at these places, in this order."""
-        return ImageFiles(Path(os.fsdecode(self.folder)), self.names[places], self.labels[places], self.look)
+        return ImageFiles(Path(os.fsdecode(self.folder)), self.names[places], self.labels[places], self.transform)
 
-    def look_through(self, look: Look) -> "ImageFiles":
-        """The same images, looked at in another way."""
-        return ImageFiles(Path(os.fsdecode(self.folder)), self.names, self.labels, look)
+    def with_transform(self, transform: Transform) -> "ImageFiles":
+        """The same images with another transform."""
+        return ImageFiles(Path(os.fsdecode(self.folder)), self.names, self.labels, transform)
 
 
 def batch(images: list[Any]) -> Tensor | list[Tensor]:
@@ -107,15 +107,15 @@ def split(images: ImageFiles, held_back: float, seed: int) -> tuple[ImageFiles, 
     return images.subset(rest), images.subset(chosen)
 
 
-def unreadable(sets: list[ImageFiles], look: Look) -> tuple[list[tuple[str, str]], bool]:
+def unreadable(sets: list[ImageFiles], transform: Transform) -> tuple[list[tuple[str, str]], bool]:
     """The first ten files that cannot be read, as far as they are found in time; and whether all files were read."""
     found: list[tuple[str, str]] = []
     end = time.monotonic() + SECONDS_TO_LOOK
     for images in sets:
         for place in range(len(images)):
             try:
-                look(open_picture(images.path(place)))
-            except ValueError as error:
+                transform(open_picture(images.path(place)))
+            except UserError as error:
                 found.append((os.fsdecode(images.path(place)), str(error)))
             if len(found) == 10 or time.monotonic() > end:
                 return found, False

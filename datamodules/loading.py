@@ -1,15 +1,71 @@
-"""Loaders that resume in the middle of an epoch, and how many processes load."""
+"""Loaders: whole batches from data sets, resumable in the middle of an epoch."""
 
 import os
-from collections.abc import Iterator
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-from torch.utils.data import DataLoader
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from datamodules.batch import Batch
+from batch import Images
 from datamodules.samplers import ExactSampler
 from errors import UserError
+
+
+@dataclass(frozen=True)
+class UnreadableFile:
+    """An image file that cannot be read.
+
+    Args:
+        index: of the image in its set.
+        path: of the file.
+        reason: why it cannot be read.
+    """
+
+    index: int
+    path: str
+    reason: str
+
+
+class RawBatch(NamedTuple):
+    """A batch as a loader process hands it over: bytes, before augmentation and normalisation.
+
+    Args:
+        images: [B, 3, H, W] uint8 of the images that could be read, or their views: a list of [B, V, 3, H, W], one
+            tensor for each size.
+        labels: [B] int64.
+        unreadable: the files that could not be read; the batch lacks them.
+    """
+
+    images: Images
+    labels: Tensor
+    unreadable: Sequence[UnreadableFile] = ()
+
+
+class ImageSet(Dataset):
+    """Labelled images that are read a whole batch at a time."""
+
+    labels: Any  # [N] int64, a tensor or an array
+    file_names: Sequence[str] = ()  # [N], relative to the folder of the set; empty where images are not files
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def __getitems__(self, items: Sequence[Any]) -> RawBatch:
+        """Read the images that a sampler asks for."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 of the labels and of the pixels or file names."""
+
+    @abstractmethod
+    def subset(self, indices: np.ndarray) -> "ImageSet":
+        """The images with these indices, in this order."""
 
 
 class ResumableLoader(DataLoader):
@@ -19,20 +75,20 @@ class ResumableLoader(DataLoader):
     """
 
     trainer: pl.Trainer | None = None
+    sampler: ExactSampler
+    batch_size: int
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]  # torch promises an iterator class of its own
         # A generator: this line runs at the first batch, when the trainer has restored its progress
         done = self.trainer.fit_loop.batch_idx + 1 if self.trainer else 0
-        self.sampler.start = done * self.batch_size  # type: ignore[attr-defined,operator]
+        self.sampler.start = done * self.batch_size
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        sampler = self.sampler
-        assert isinstance(sampler, ExactSampler) and self.batch_size is not None
-        return {"batch_size": self.batch_size * sampler.num_replicas, "number of batches": len(self)}
+        return {"batch_size": self.batch_size * self.sampler.num_replicas, "number of batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Refuse to enter an epoch in its middle with another way of cutting it into batches.
+        """Refuse to enter an epoch in its middle with other batches.
 
         Lightning does not call this for a checkpoint from an epoch's end.
         """
@@ -44,13 +100,13 @@ class ResumableLoader(DataLoader):
                 )
 
 
-def as_is(batch: Any) -> Any:
-    """The collate function of sets that give whole batches (a named function, so that workers can be spawned)."""
+def keep_batch(batch: Any) -> Any:
+    """The collate function of sets that read whole batches (a named function, so that workers can be spawned)."""
     return batch
 
 
-def worker_count(trainer: pl.Trainer | None) -> int:
-    """How many loader processes to run per device: all cores feed GPUs; where they train themselves, one in eight."""
+def choose_num_workers(trainer: pl.Trainer | None) -> int:
+    """Loader processes per device: all cores where they feed GPUs; one in eight where the cores train themselves."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     devices = trainer.num_devices if trainer else 1
     on_cpu = trainer is None or trainer.strategy.root_device.type == "cpu"

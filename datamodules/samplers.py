@@ -1,22 +1,23 @@
 """Samplers: which images come when, exactly sharded over processes and resumable inside an epoch."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import DistributedSampler
 
 
-class Draw(NamedTuple):
-    """What a training image is made from, so that nothing of it depends on who makes it.
+@dataclass(frozen=True)
+class SampleSpec:
+    """All that a training image is made from, so that it is the same whichever process makes it.
 
     Args:
-        place: in the set.
-        seed: of this image in this epoch.
+        index: of the image in its set.
+        seed: of the random choices for this image in this epoch.
         size: pixels per side of the epoch's crops.
     """
 
-    place: int
+    index: int
     seed: int
     size: int
 
@@ -27,7 +28,7 @@ def mix_seed(*numbers: int) -> int:
 
 
 class ExactSampler(DistributedSampler):
-    """The places of one rank: every image exactly once, none twice, the order a function of (seed, epoch).
+    """The indices of one rank: every image exactly once, none twice, the order a function of (seed, epoch).
 
     Being a DistributedSampler keeps Lightning from sharding it a second time; torch's own pads the last round with
     copies. In training the last `size % world_size` images of the epoch's order sit out, so that all ranks take
@@ -57,8 +58,8 @@ class ExactSampler(DistributedSampler):
         return len(range(self.rank, self.size, self.num_replicas))
 
 
-class DrawSampler(ExactSampler):
-    """An ExactSampler for training images that are cut out of files: it hands out a Draw for each.
+class SampleSpecSampler(ExactSampler):
+    """An ExactSampler for training images that are cut out of files: it hands out a SampleSpec for each.
 
     Args:
         sizes: pixels per side of the crops of an epoch.
@@ -73,10 +74,12 @@ class DrawSampler(ExactSampler):
         super().__init__(size, True, seed, rank, world_size)
         self.sizes, self.repeats = sizes, repeats
 
-    def __iter__(self) -> Iterator[Draw]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[SampleSpec]:  # type: ignore[override]
         rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
         order = rng.permutation(len(self.dataset)).repeat(self.repeats)[: self.size]  # type: ignore[arg-type]
         seeds = rng.integers(2**63, size=self.size)
         own = slice(self.rank + self.start * self.num_replicas, None, self.num_replicas)
         size = self.sizes(self.epoch)
-        return (Draw(place, seed, size) for place, seed in zip(order[own].tolist(), seeds[own].tolist(), strict=True))
+        return (
+            SampleSpec(index, seed, size) for index, seed in zip(order[own].tolist(), seeds[own].tolist(), strict=True)
+        )

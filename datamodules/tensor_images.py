@@ -6,12 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from datamodules.batch import Batch
+from datamodules.loading import ImageSet, RawBatch
 
 
-class TensorImages(Dataset):
+class TensorImages(ImageSet):
     """Images and labels in memory, handed out a whole batch at a time.
 
     Args:
@@ -22,36 +21,30 @@ class TensorImages(Dataset):
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.images[index], self.labels[index]
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        places = torch.tensor(indices)
+    def __getitems__(self, items: Sequence[int]) -> RawBatch:
+        indices = torch.tensor(items)
         if self.images.is_cuda:
-            # Out of pinned memory they come when they come; lists would be waited for, one for images, one for labels
-            places = places.pin_memory().to(self.images.device, non_blocking=True)
-        return self.images[places], self.labels[places]
+            # Non-blocking copy of the indices; a list would synchronise twice
+            indices = indices.pin_memory().to(self.images.device, non_blocking=True)
+        return RawBatch(self.images[indices], self.labels[indices])
 
     def to(self, device: torch.device) -> "TensorImages":
         """The same images in the memory of a device, where batches are cut without a transfer."""
         return TensorImages(self.images.to(device), self.labels.to(device))
 
     def fingerprint(self) -> str:
-        """A hash of images and labels."""
+        """SHA-256 of labels and pixels."""
         content = hashlib.sha256(self.labels.cpu().numpy().tobytes())
         content.update(self.images.cpu().numpy().tobytes())
         return content.hexdigest()
 
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "TensorImages":
-        """The images at these places, in this order."""
+    def subset(self, indices: np.ndarray) -> "TensorImages":
+        """The images with these indices, in this order."""
         return TensorImages(self.images[indices], self.labels[indices])
 
 
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split the places 0..N-1 in two, each class in proportion to its share.
+    """Split the indices 0..N-1 in two, each class in proportion to its share.
 
     Args:
         labels: [N] class of each image.
@@ -61,7 +54,7 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
         seed: the same seed gives the same split on every machine.
 
     Returns:
-        The places of the first part (N - size) and of the second (size), both ascending.
+        The indices of the first part (N - size) and of the second (size), both ascending.
     """
     classes, counts = np.unique(labels, return_counts=True)
     shares = counts * size / len(labels)

@@ -129,9 +129,9 @@ class Views:
             lengths of the papers are for 224 px and scale with `size`.
         size: pixels per side of a crop.
         resize: the length of the shorter side for `center`.
-        framed: for small images that come at the net's own size, with no margin to shift a crop in: they stand for what
-            256 px are to 224, and get a black margin as wide as those have.
-        mirrors: whether mirror images are looked at; those of digits are none.
+        native_size: whether images come at the net's own size, as CIFAR-10's. They are zero-padded then as if a 224-px
+            crop had been cut from 256 px.
+        hflip_preserves_label: whether a mirror image shows the same class; if not, as for digits, none is evaluated.
         interpolation: how pictures are rescaled, always antialiased.
 
     Raises:
@@ -143,20 +143,21 @@ class Views:
         protocol: str,
         size: int,
         resize: int | None = None,
-        framed: bool = False,
-        mirrors: bool = True,
+        native_size: bool = False,
+        hflip_preserves_label: bool = True,
         interpolation: Interpolation = "bilinear",
     ) -> None:
         name, _, lengths = protocol.partition("@")
         if name not in PROTOCOLS:
             raise UserError(f"There is no protocol {name}: choose one of {', '.join(PROTOCOLS)}.")
-        self.protocol, self.size, self.framed, self.mirrors = protocol, size, framed, mirrors
+        self.protocol, self.size, self.native_size = protocol, size, native_size
+        self.hflip_preserves_label = hflip_preserves_label
         self.interpolation = interpolation
         self.parts = PROTOCOLS[name]
         given = parse_lengths(protocol, lengths) if "@" in protocol else None
         if given and len(self.parts[0].scales) == 1 < len(given):
             raise UserError(f"Protocol {name} looks at one scale and {protocol} names {len(given)}: give one of them.")
-        usual = (size if framed else resize) if name == "center" else None
+        usual = (size if native_size else resize) if name == "center" else None
         scaled = [tuple(self._at_size(scale) for scale in part.scales) for part in self.parts]
         self.scales = [given or ((usual,) if usual else own) for own in scaled]
         if (least := min(min(scales) for scales in self.scales)) < size:
@@ -221,15 +222,15 @@ class Views:
 
     def _at_size(self, scale: int) -> int:
         """A length of the papers at this size of crops."""
-        return round(scale * self.size / (USUAL if self.framed else NATIVE))
+        return round(scale * self.size / (USUAL if self.native_size else NATIVE))
 
     def _at_scale(self, part: Recipe, scale: int, height: int, width: int) -> list[View]:
         short, long = sorted((height, width))
         longer = scale * long // short if part.torchvisions else round(scale * long / short)
         frame = (longer, scale) if height > width else (scale, longer)
-        margin = round(scale / MARGIN) if self.framed and part.mirrored and not part.dense else 0
+        margin = round(scale / MARGIN) if self.native_size and part.mirrored and not part.dense else 0
         boxes = part.boxes(frame[0] + 2 * margin, frame[1] + 2 * margin, self.size)
-        sides = (False, True) if part.mirrored and self.mirrors else (False,)
+        sides = (False, True) if part.mirrored and self.hflip_preserves_label else (False,)
         size = frame if part.dense else (self.size, self.size)
         return [View(frame, margin, box, size, mirror) for mirror in sides for box in boxes]
 

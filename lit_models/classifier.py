@@ -1,29 +1,39 @@
 """What all families share: loss, metrics, views, optimizer groups, memory format, compilation."""
 
+import importlib
 import math
-import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import StochasticWeightAveraging
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import Metric, SumMetric
 
-from checkpointing.record import RECORD
+from batch import Batch, Images
+from checkpointing.record import RECORD, read_plain_file
+from checkpointing.resume import refuse_longer_schedule
 from errors import UserError
-from lit_models.metrics import MeanLoss, TopKError
+from lit_models.input_size import InputSize
+from lit_models.metrics import MeanLoss, make_metrics
 from lit_models.nets.dense import make_dense
-from lit_models.nets.surgery import Activation, Norm, swap_activation, swap_dropout, swap_norm
-from lit_models.optimization import match_strides, steps_of_run
+from lit_models.nets.layers import find_batch_norms
+from lit_models.nets.surgery import Activation, Norm, apply_surgery
+from lit_models.optimization import (
+    group_parameters,
+    make_optimizer,
+    make_schedule,
+    match_memory_layout,
+    refuse_to_train,
+)
 from lit_models.weights import NORMALISATION, load_weights
 
-Images = Tensor | list[Tensor]
-MAX_SIZE = 1 << 16  # pixels per side: no limit
+PAIR = tuple[Tensor, Tensor]
 
 
 class LitClassifier(pl.LightningModule):
@@ -95,68 +105,42 @@ class LitClassifier(pl.LightningModule):
         if images_per_forward < 1:
             raise UserError(f"images_per_forward is {images_per_forward}: it must be at least 1.")
         self.save_hyperparameters(logger=False, ignore="net")
-        # Plain types only, so that checkpoints load with weights_only: the command line hands over its own plain
-        # config; callables given from Python are left out, and load_from_checkpoint wants them once more.
-        for name in [name for name, value in self.hparams.items() if callable(value)]:
-            del self.hparams[name]
-        self.hparams.pop("weights", None)  # a checkpoint brings its own
-        operate(net, norm, activation, dropout, with_weights=weights is not None and strict)
-        self.weights_normalisation = None if weights is None else load_weights(net, weights, num_classes, strict)
-        self.aux_weights: dict[str, float] = {}
+        self._keep_plain_hyperparameters()
+        apply_surgery(net, norm, activation, dropout, with_weights=weights is not None and strict)
+        loaded = None if weights is None else load_weights(net, weights, num_classes, strict)
+        # How the images must be normalised for these weights: {"mean": [3], "std": [3]}
+        self.expected_normalisation = loaded and (NORMALISATION if transforms_input(net) else loaded)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)
         self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
-        self.steps_planned: int | None = None  # of the cycle that a resumed run is in; the command line fills it in
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
-        self.whole_batch: dict[torch.Size, int] = {}  # images in the largest batch of each size that was evaluated
-        self.batch_norms_frozen, self.images_per_forward = freeze_batch_norm, images_per_forward
-        if freeze_batch_norm:
-            if not batch_norms(self):
-                raise UserError(f"freeze_batch_norm is true, but {type(net).__name__} has no BatchNorm: leave it out.")
-            for module in batch_norms(self):
-                module.requires_grad_(False)
-            self.train()
-        # What a checkpoint carries besides weights, in plain types: see callbacks.RunRecord, which fills it
-        self.record: dict[str, Any] = {}
-        self.train_metrics = metrics(num_classes)
+        self.images_per_forward, self.batch_norms_frozen = images_per_forward, freeze_batch_norm
+        self.input_size = InputSize(small_form=self.small_form)
+        self.aux_weights: dict[str, float] = {}
         self.head_losses = nn.ModuleDict()
-        self.limit_sizes(smallest=1)
-        self.val_metrics = metrics(num_classes)
-        self.test_metrics = metrics(num_classes)
+        self.train_metrics = make_metrics(num_classes)
+        self.val_metrics = make_metrics(num_classes)
+        self.test_metrics = make_metrics(num_classes)
         self.test_images = SumMetric(nan_strategy="disable")
         self.logged: set[str] = set()  # names of the metrics that Lightning knows of in this epoch
+        self.largest_batch: dict[torch.Size, int] = {}  # images in the largest evaluated batch of each size
+        self.record: dict[str, Any] = {}  # what a checkpoint carries besides weights; a callback fills it
+        if freeze_batch_norm:
+            self._freeze_batch_norms()
 
     def weigh_heads(self, **weights: float) -> None:
-        """Say what the loss of each auxiliary head counts beside the main one, by the names of the net's outputs."""
+        """Set the weight of each auxiliary head's loss beside the main one, by the names of the net's outputs."""
         self.aux_weights = weights
         self.head_losses = nn.ModuleDict({name: MeanLoss() for name in ("main", *weights)})
 
     def limit_sizes(self, smallest: int, training: tuple[int, int] | None = None) -> None:
-        """Say which square images the net can take, in pixels per side.
-
-        Args:
-            smallest: the smallest, in evaluation and, unless `training` says otherwise, in training.
-            training: the smallest and the largest in training.
-        """
-        self.size_limits = {False: (smallest, MAX_SIZE), True: training or (smallest, MAX_SIZE)}
+        """Set which square images the net can take: see `InputSize`."""
+        self.input_size = InputSize(smallest, training, self.small_form)
 
     def check_size(self, size: int, training: bool) -> None:
-        """Raise ValueError for images with a side that the net cannot take."""
-        least, most = self.size_limits[training]
-        if least <= size <= most:
-            return
-        mode = "training" if training else "evaluation"
-        allowed = f"at least {least}" if most == MAX_SIZE else f"between {least} and {most}"
-        ways = ["larger images", f"the net's form for small ones{self.small_form}"]
-        if size > most:
-            ways = ["smaller images"]
-        if training and size >= self.size_limits[False][0]:
-            ways.append("no auxiliary heads (--model.aux_weight 0)")
-        raise UserError(
-            f"{type(self).__name__} cannot take images of {size} px in {mode}: they must have {allowed} px a side. "
-            f"Take {' or '.join(ways)}."
-        )
+        """Raise UserError for images with a side, in pixels, that the net cannot take."""
+        self.input_size.check(size, training, type(self).__name__)
 
     def forward(self, images: Tensor) -> Any:
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
@@ -173,109 +157,77 @@ class LitClassifier(pl.LightningModule):
 
     def loss(self, output: Any, labels: Tensor) -> Tensor:
         """The training loss of what the net returned, auxiliary losses by their weights."""
-        return self._weighted(self.losses(output, labels))
+        return self._weigh_losses(self.losses(output, labels))
 
-    def log_probabilities(self, images: Images, weights: Sequence[float] | None = None) -> Tensor:
+    def log_probabilities(self, images: Images, view_weights: Sequence[float] | None = None) -> Tensor:
         """Logarithm, [B, K] float32, of the softmax probabilities averaged over all views of each image.
 
         Args:
             images: see the class.
-            weights: what the mean over each tensor of a list counts, in sum 1; unset, every view counts the same.
+            view_weights: weight of each tensor of a list in the mean, in sum 1; None weighs all views alike.
         """
         sizes = images if isinstance(images, list) else [images if images.ndim == 5 else images[:, None]]
         counts = [views.shape[1] for views in sizes]
-        weights = weights or [count / sum(counts) for count in counts]
-        shares = [math.log(weight / count) for weight, count in zip(weights, counts, strict=True)]
+        view_weights = view_weights or [count / sum(counts) for count in counts]
+        shares = [math.log(weight / count) for weight, count in zip(view_weights, counts, strict=True)]
         views = [self._log_softmax(views) + share for views, share in zip(sizes, shares, strict=True)]  # [B, V, K] each
         return torch.cat(views, dim=1).logsumexp(1)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
-        images, labels = batch
+    def training_step(self, batch: Batch | PAIR, batch_idx: int) -> Tensor | None:
+        images, labels, *_ = Batch(*batch)
         if not len(labels):  # none of its images could be read
             return None
         output = self(images)
         losses = self.losses(output, labels)
-        loss = self._weighted(losses)
+        loss = self._weigh_losses(losses)
         for name, head_loss in self.head_losses.items():
             assert isinstance(head_loss, MeanLoss)
             head_loss.update(losses[name].detach(), len(labels))
             self._log_once(f"train/{name}_loss", head_loss)
         logits = output if isinstance(output, Tensor) else output.logits
-        # Of mixed images the one with the larger share counts
+        # Of mixed images the class with the larger share counts
         classes = labels if labels.ndim == 1 else labels.argmax(1)
         self._update("train", loss.detach(), logits.detach(), classes)
         step = self.trainer.global_step + 1
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
         if step % 10 == 1 or (every and step % every == 0):
             self.log("train/batch_loss", loss)
         return loss
 
-    def validation_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Log-probabilities [B, K] beside the labels, for whoever keeps them."""
-        return self._evaluate("val", *batch)
+    def validation_step(self, batch: Batch | PAIR, batch_idx: int) -> dict[str, Tensor]:
+        """Log-probabilities [B, K] and labels [B], for callbacks that keep them."""
+        return self._evaluate("val", Batch(*batch))
 
-    def test_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Log-probabilities [B, K] beside the labels, for whoever keeps them."""
+    def test_step(self, batch: Batch | PAIR, batch_idx: int) -> dict[str, Tensor]:
+        """Log-probabilities [B, K] and labels [B], for callbacks that keep them."""
         self.test_images.update(float(len(batch[1])))
         self._log_once("test/images", self.test_images)
-        return self._evaluate("test", *batch)
+        return self._evaluate("test", Batch(*batch))
 
-    def predict_step(self, batch: tuple[Images, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Probabilities [B, K] beside what came with the images: the places of their files, or their labels."""
-        images, places = batch
-        return {"places": places, "probabilities": self.log_probabilities(images).exp()}
+    def predict_step(self, batch: Batch | PAIR, batch_idx: int) -> dict[str, Tensor]:
+        """Probabilities [B, K] and what came with the images: their indices in the set, or their labels."""
+        images, indices, view_weights, _ = Batch(*batch)
+        return {"indices": indices, "probabilities": self.log_probabilities(images, view_weights).exp()}
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self._parameter_groups())
-        for group in optimizer.param_groups:
-            if group.get("fused", False) is None and not group.get("foreach"):
-                group["fused"] = True  # one kernel for all parameters, unless the user has chosen
+        optimizer = make_optimizer(self.optimizer, group_parameters(self, self.decay_norm_and_bias))
         if self.lr_scheduler is None:
             return optimizer
-        config: dict[str, Any] = {"interval": self.lr_interval, "monitor": "val/loss"}
-        if getattr(self.lr_scheduler, "keywords", {}).get("total_steps", 0) is None:
-            # OneCycleLR from a YAML file, which cannot know how many steps the data make
-            total_steps = int(steps_of_run(self.trainer))
-            config["scheduler"] = self.lr_scheduler(optimizer, total_steps=total_steps)  # type: ignore[call-arg]
-        else:
-            config["scheduler"] = self.lr_scheduler(optimizer)
-        if isinstance(config["scheduler"], ReduceLROnPlateau):
-            config["monitor"] = config["scheduler"].monitor
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        schedule = make_schedule(
+            self.lr_scheduler, optimizer, self.lr_interval, lambda: int(self.trainer.estimated_stepping_batches)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def train(self, mode: bool = True) -> "LitClassifier":
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.batch_norms_frozen:
-            for module in batch_norms(self):
+            for module in find_batch_norms(self):
                 module.eval()
         return self
-
-    def prepare_data(self) -> None:
-        # Before anything is written; crops of another size, where an augmentation makes some, are caught in forward
-        data = getattr(self.trainer, "datamodule", None)
-        if data is None or "crop" not in getattr(data, "preprocessing", {}):
-            return
-        size = data.preprocessing["crop"]
-        self.check_size(size, training=False)
-        if self.trainer.state.fn == "fit":
-            self.check_size(getattr(data, "train_size", size), training=True)
-            self._refuse_a_longer_cycle(self.steps_planned)
 
     def setup(self, stage: str) -> None:
         if self.compile_net:
             self.net.compile()
-
-    def on_fit_start(self) -> None:
-        """Say so where images come otherwise than the pretrained weights have seen them."""
-        data = getattr(self.trainer, "datamodule", None)
-        wanted = NORMALISATION if getattr(self.net, "transform_input", False) else self.weights_normalisation
-        given = {} if data is None else {name: list(data.preprocessing[name]) for name in ("mean", "std")}
-        if self.weights_normalisation and given and wanted and max_difference(wanted, given) > 0.02:
-            warnings.warn(
-                f"The pretrained weights were trained on images normalised with {wanted}, these data use {given}: "
-                "training will adapt, but a test without training would be wrong.",
-                stacklevel=2,
-            )
 
     def on_train_epoch_start(self) -> None:
         self.logged.clear()
@@ -288,41 +240,62 @@ class LitClassifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         for optimizer in self.trainer.optimizers:
-            match_strides(optimizer)
+            match_memory_layout(optimizer)
         if any(isinstance(each, StochasticWeightAveraging) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
             return  # the epoch that it adds takes no step
         for config in self.trainer.lr_scheduler_configs:
-            self._refuse_a_longer_cycle(getattr(config.scheduler, "total_steps", None))
+            if isinstance(config.scheduler, OneCycleLR):
+                steps = self.trainer.estimated_stepping_batches
+                refuse_longer_schedule(config.scheduler.total_steps, self.lr_interval, steps)
 
     def on_validation_start(self) -> None:
         """Let every process validate the running statistics of the first one, which are those that are saved."""
         if self.trainer.world_size > 1:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        if self.trainer.state.fn == "validate":
-            self._make_dense()
-
-    def on_test_start(self) -> None:
-        self._make_dense()
-
-    def on_test_epoch_end(self) -> None:
-        """A result over another number of images than the set has is no result."""
-        seen, size = int(self.test_images.compute()), len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
-        if not seen:
-            raise UserError(f"None of the {size:,} images of the test can be read: there is no error to tell.")
-        if seen + left_out(self.trainer) != size and not limited(self.trainer):
-            raise UserError(f"The test counted {seen:,} of the set's {size:,} images: the errors would be wrong.")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[RECORD] = self.record
 
-    def _refuse_a_longer_cycle(self, planned: int | None) -> None:
-        if planned is None or self.lr_interval != "step" or planned >= (steps := steps_of_run(self.trainer)):
-            return
-        raise UserError(
-            f"The cycle of the learning rate was laid out for {planned:,} steps and this run takes {steps:,}: it "
-            "cannot be made longer once it has begun, so start a new run, from its weights with --model.weights FILE."
-        )
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Path | str, map_location: Any = None, **kwargs: Any) -> Self:  # type: ignore[override]  # of Lightning's arguments, those that plain files need
+        """The model of a checkpoint with its weights, of the family that the checkpoint names; no code in it is run.
+
+        Args:
+            checkpoint_path: a .ckpt file.
+            map_location: the device of the weights; unset, the CPU.
+            **kwargs: arguments of the family in place of the saved ones; `optimizer` for a model that is to be trained.
+
+        Raises:
+            UserError: if the file cannot be read, or names a family outside `lit_models` and `cls` is not that class.
+        """
+        checkpoint = read_plain_file(Path(checkpoint_path))
+        saved = dict(checkpoint["hyper_parameters"])
+        family = find_family(str(saved.get("_class_path"))) if cls is LitClassifier else cls
+        arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
+        arguments |= {"optimizer": refuse_to_train, "lr_scheduler": None} | kwargs
+        model = family(**arguments)
+        assert isinstance(model, cls)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.to(map_location or "cpu")
+
+    def _keep_plain_hyperparameters(self) -> None:
+        """Leave callables out of the saved arguments, so that checkpoints load with `weights_only`.
+
+        The command line hands over its own plain config. Callables given from Python are lost: `load_from_checkpoint`
+        takes them as arguments.
+        """
+        for name in [name for name, value in self.hparams.items() if callable(value)]:
+            del self.hparams[name]
+        self.hparams.pop("weights", None)  # a checkpoint brings its own
+
+    def _freeze_batch_norms(self) -> None:
+        norms = find_batch_norms(self)
+        if not norms:
+            raise UserError(f"freeze_batch_norm is true, but {type(self.net).__name__} has no BatchNorm: leave it out.")
+        for module in norms:
+            module.requires_grad_(False)
+        self.train()
 
     def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         for name, metric in getattr(self, f"{stage}_metrics").items():
@@ -349,98 +322,52 @@ class LitClassifier(pl.LightningModule):
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
         return F.binary_cross_entropy_with_logits(logits, targets)
 
-    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
+    def _weigh_losses(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])
 
-    def _make_dense(self) -> None:
-        """Prepare the net for whole images where the data's protocol shows it such."""
-        data = getattr(self.trainer, "datamodule", None)
-        if (views := getattr(data, "views", None)) is not None and views.dense:
-            make_dense(self.net, views.size)
-
-    def _evaluate(self, stage: str, images: Images, labels: Tensor) -> dict[str, Tensor]:
+    def _evaluate(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        images, labels, view_weights, dense_size = batch
         if not len(labels):
             return {"log_probabilities": torch.empty(0, self.num_classes), "labels": labels}
-        weights = self.trainer.datamodule.views.weights if isinstance(images, list) else None  # type: ignore[attr-defined]
-        scores = self.log_probabilities(images, weights)
+        if dense_size is not None:
+            make_dense(self.net, dense_size)
+        scores = self.log_probabilities(images, view_weights)
         self._update(stage, F.nll_loss(scores, labels), scores, labels)
         return {"log_probabilities": scores, "labels": labels}
 
     def _log_softmax(self, views: Tensor) -> Tensor:
         """[B, V, 3, H, W] to [B, V, K], a bounded number of views at a time."""
         chunks = views.flatten(0, 1).split(self.images_per_forward)
-        return torch.cat([self._filled_up(chunk).float().log_softmax(1) for chunk in chunks]).unflatten(
-            0, views.shape[:2]
-        )
+        scores = torch.cat([self._evaluate_full(chunk).float().log_softmax(1) for chunk in chunks])
+        return scores.unflatten(0, views.shape[:2])
 
-    def _filled_up(self, images: Tensor) -> Tensor:
-        """Logits of a batch, [B, K]; a compiled net is given no batch smaller than the first, to be compiled once."""
+    def _evaluate_full(self, images: Tensor) -> Tensor:
+        """Logits of a batch, [B, K]; a compiled net gets no batch smaller than the first, to be compiled once."""
         size = len(images)
         if self.compile_net:
-            whole = self.whole_batch[images.shape[1:]] = max(self.whole_batch.get(images.shape[1:], 0), size)
-            images = torch.cat([images, images[-1:].expand(whole - size, -1, -1, -1)])
+            full = self.largest_batch[images.shape[1:]] = max(self.largest_batch.get(images.shape[1:], 0), size)
+            images = torch.cat([images, images[-1:].expand(full - size, -1, -1, -1)])
         return self(images)[:size]
 
-    def _parameter_groups(self) -> Iterable[Any]:
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if self.decay_norm_and_bias:
-            return trained
-        # Biases, gammas and betas are the parameters of one dimension
-        return [
-            {"params": [p for p in trained if p.ndim > 1]},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
 
-
-def operate(
-    net: nn.Module, norm: Norm | None, activation: Activation | None, dropout: float | None, with_weights: bool
-) -> None:
-    """The surgery that the arguments ask for.
+def find_family(class_path: str) -> type[LitClassifier]:
+    """The family that a checkpoint names, such as lit_models.LitResNet.
 
     Raises:
-        ValueError: if the net cannot have it, or weights that were trained without it are to be loaded.
+        UserError: if it is not a class of `lit_models`.
     """
-    for name, value in (("norm", norm), ("activation", activation)):
-        if value is not None and with_weights:
-            raise UserError(
-                f"{name} is {value} and weights are given, which were likely trained without it: leave one of them "
-                "out. If they were trained with it, or shall be adapted to it, add --model.strict false."
-            )
-    if norm is not None:
-        swap_norm(net, norm)
-    if activation is not None:
-        swap_activation(net, activation)
-    if dropout is not None:
-        swap_dropout(net, dropout)
+    module, _, name = class_path.rpartition(".")
+    family = (
+        getattr(importlib.import_module("lit_models"), name, None) if module.split(".")[0] == "lit_models" else None
+    )
+    if not (isinstance(family, type) and issubclass(family, LitClassifier)):
+        raise UserError(
+            f"The checkpoint names the model class {class_path}, which is not one of lit_models: load it with that "
+            "class, YourClass.load_from_checkpoint(path)."
+        )
+    return family
 
 
-def max_difference(first: dict[str, list[float]], second: dict[str, list[float]]) -> float:
-    """The largest difference between two normalisations."""
-    return max(abs(a - b) for name in first for a, b in zip(first[name], second[name], strict=True))
-
-
-def metrics(num_classes: int) -> nn.ModuleDict:
-    """Mean loss and errors of one stage; top-5 only where there are more than five classes."""
-    errors = {f"top{k}_error": TopKError(k) for k in (1, 5) if k < num_classes}
-    return nn.ModuleDict({"loss": MeanLoss(), **errors})
-
-
-def batch_norms(module: nn.Module) -> list[_BatchNorm]:
-    """All BatchNorm layers in a module, of any dimension, SyncBatchNorm too."""
-    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-
-
-def left_out(trainer: pl.Trainer) -> int:
-    """How many images of the test could not be read, on all devices together, where the user wants them skipped."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    places = getattr(data, "left_out", ())
-    # On the device: NCCL moves nothing else
-    count = torch.tensor(len(places), device=trainer.strategy.root_device)
-    return int(trainer.strategy.reduce(count, reduce_op="sum"))
-
-
-def limited(trainer: pl.Trainer) -> bool:
-    """Whether the trainer was told to test, or to validate, a part of the set only."""
-    # 1.0 is all of them, 1 is one batch
-    limit = trainer.limit_val_batches if trainer.state.fn == "validate" else trainer.limit_test_batches
-    return bool(trainer.fast_dev_run) or limit != 1.0 or isinstance(limit, int)  # type: ignore[attr-defined]
+def transforms_input(net: nn.Module) -> bool:
+    """Whether a net of torchvision brings images normalised with ImageNet's statistics to those of its weights."""
+    return bool(getattr(net, "transform_input", False))

@@ -3,7 +3,8 @@
 from typing import Any
 
 from errors import UserError
-from lit_models.classifier import MAX_SIZE, LitClassifier
+from lit_models.classifier import LitClassifier
+from lit_models.input_size import MAX_SIZE
 from lit_models.nets.googlenet import Stem
 
 # Pixels per side from which on the last reduction has something to take, in all three networks

@@ -1,7 +1,7 @@
 """Metrics that stay on the device and are exact over all processes and ragged batches."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 
@@ -53,3 +53,9 @@ class MeanLoss(Metric):
 
     def compute(self) -> Tensor:
         return self.loss / self.images
+
+
+def make_metrics(num_classes: int) -> nn.ModuleDict:
+    """Mean loss and errors of one stage; the top-5 error only where there are more than five classes."""
+    errors = {f"top{k}_error": TopKError(k) for k in (1, 5) if k < num_classes}
+    return nn.ModuleDict({"loss": MeanLoss(), **errors})

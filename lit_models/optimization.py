@@ -1,30 +1,61 @@
-"""How long a run is, and how an optimizer's state lies in memory."""
+"""Optimizer and learning-rate schedule of a model, from the callables that its config gives."""
 
-import math
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
 
-import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+
+from errors import UserError
 
 
-def steps_of_run(trainer: pl.Trainer) -> int | float:
-    """The optimizer steps of a whole run.
+def make_optimizer(make: OptimizerCallable, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+    """The optimizer, fused where it can be and the user has not chosen otherwise: one kernel for all parameters."""
+    optimizer = make(parameters)
+    for group in optimizer.param_groups:
+        if group.get("fused", False) is None and not group.get("foreach"):
+            group["fused"] = True
+    return optimizer
 
-    For our data modules without `trainer.estimated_stepping_batches`, which waits for the other processes and builds
-    the loaders: a resumed run's would never get back the state by which they refuse other batches inside an epoch.
+
+def make_schedule(
+    make: LRSchedulerCallable,
+    optimizer: torch.optim.Optimizer,
+    interval: Literal["epoch", "step"],
+    total_steps: Callable[[], int],
+) -> dict[str, Any]:
+    """The learning-rate schedule, as Lightning's `configure_optimizers` returns it.
+
+    Args:
+        make: called with the optimizer, and with `total_steps` where its config has left that null (OneCycleLR from a
+            YAML file, which cannot know how many steps the data make).
+        optimizer: whose rate is scheduled.
+        interval: when the schedule steps.
+        total_steps: counts the optimizer steps of the whole run.
     """
-    data: Any = getattr(trainer, "datamodule", None)
-    if not hasattr(data, "preprocessing") or trainer.max_epochs == -1:
-        return trainer.estimated_stepping_batches
-    batches, limit = len(data.train_dataloader()), trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * (trainer.max_epochs or 1)
-    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+    if isinstance(make, partial) and make.keywords.get("total_steps", 0) is None:
+        make = partial(make, total_steps=total_steps())
+    scheduler = make(optimizer)
+    monitor = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss"
+    return {"scheduler": scheduler, "interval": interval, "monitor": monitor}
 
 
-def match_strides(optimizer: torch.optim.Optimizer) -> None:
-    """Lay the optimizer's memory of each parameter out as the parameter is.
+def group_parameters(module: nn.Module, decay_norm_and_bias: bool) -> list[Any]:
+    """The trained parameters; unless biases and norms decay too, these in a group without weight decay."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if decay_norm_and_bias:
+        return trained
+    # Biases, gammas and betas are the parameters of one dimension
+    return [
+        {"params": [p for p in trained if p.ndim > 1]},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def match_memory_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay out the optimizer's state of each parameter in memory as the parameter is.
 
     Fused optimizers walk through both in the order of memory. A run that is resumed with another `channels_last` brings
     the old order along: momentum would go to other weights of the same layer.
@@ -33,3 +64,8 @@ def match_strides(optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
+def refuse_to_train(parameters: Iterable[Any]) -> torch.optim.Optimizer:
+    """Stands for the optimizer of a model that was loaded from a checkpoint for evaluation."""
+    raise UserError("This model was loaded without an optimizer: give load_from_checkpoint(path, optimizer=...).")

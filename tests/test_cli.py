@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 import datamodules
+from batch import Batch
 from cli import command_line
 from lit_models import LitResNet
 from tests.conftest import DIGITS, HOME, TINY, write_cifar
@@ -113,7 +114,7 @@ def test_the_error_on_the_test_set_is_the_share_of_wrong_images(run, here):
     model = lightning.LightningModule.load_from_checkpoint(folder / "checkpoints/best.ckpt", weights_only=True).eval()
     data = datamodules.Digits()
     data.setup("test")
-    images, labels = data.on_after_batch_transfer((data.test_set.images, data.test_set.labels), 0)
+    images, labels, *_ = data.to_inputs(Batch(data.test_set.images, data.test_set.labels), training=False)
     with torch.no_grad():
         wrong = (model(images).argmax(1) != labels).sum().item()
     result = json.loads((folder / "test-best-center.json").read_text())
@@ -150,7 +151,7 @@ def test_predict_sees_what_validation_sees(run, here):
     path = "runs/digits/resnet20/version_0/checkpoints/best.ckpt"
     model = lightning.LightningModule.load_from_checkpoint(path, weights_only=True).eval()
     with torch.no_grad():
-        images, _ = data.on_after_batch_transfer((data.test_set.images[:1], data.test_set.labels[:1]), 0)
+        images = data.to_inputs(Batch(data.test_set.images[:1], data.test_set.labels[:1]), training=False).images
         expected = model.log_probabilities(images).exp()[0]
     assert row["class_1"] == str(expected.argmax().item())
     assert float(row["probability_1"]) == pytest.approx(expected.max().item(), abs=1e-4)

@@ -11,7 +11,7 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         [
-            ["errors"],
+            ["errors", "batch"],
             ["checkpointing"],
             ["lit_models", "datamodules"],
             ["callbacks"],

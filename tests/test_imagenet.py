@@ -28,7 +28,7 @@ from datamodules.decode import Picture
 from datamodules.image_files import tree
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
-from datamodules.samplers import DrawSampler
+from datamodules.samplers import SampleSpecSampler
 from tests.conftest import HOME
 from tests.test_decode import encoded, gap, photo, turned
 from tests.test_resume import same
@@ -619,7 +619,7 @@ def test_repeated_images_come_cropped_anew_in_an_epoch_of_the_same_length(photos
 
 @pytest.mark.parametrize(("repeats", "world"), [(2, 2), (3, 2), (1, 4)])
 def test_ranks_share_repeated_images_out_without_doing_anything_twice(repeats, world):
-    samplers = [DrawSampler(37, lambda epoch: 16 + epoch, repeats, 5, rank, world) for rank in range(world)]
+    samplers = [SampleSpecSampler(37, lambda epoch: 16 + epoch, repeats, 5, rank, world) for rank in range(world)]
     parts = [list(sampler) for sampler in samplers]
     total = 37 - 37 % world
     assert {len(part) for part in parts} == {total // world}

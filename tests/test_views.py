@@ -128,17 +128,17 @@ def test_recipes_count_alike_and_views_within_them():
 
 def test_small_images_are_shifted_and_mirrored():
     images = torch.randint(1, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    (views,) = Views("ten_crop", 32, 32, framed=True).of_batch(images)
+    (views,) = Views("ten_crop", 32, 32, native_size=True).of_batch(images)
     assert views.shape == (4, 10, 3, 32, 32)
     assert torch.equal(views[:, 4], images) and torch.equal(views[:, 9], images.flip(-1))
     assert (
         torch.equal(views[:, 0, :, 2:, 2:], images[..., :30, :30]) and not views[:, 0, :, :2].any()
     )  # two pixels down
-    (views,) = Views("ten_crop", 32, 32, framed=True, mirrors=False).of_batch(images)
+    (views,) = Views("ten_crop", 32, 32, native_size=True, hflip_preserves_label=False).of_batch(images)
     assert views.shape[1] == 5
-    enlarged = Views("dense_multi_scale", 32, 32, framed=True).of_batch(images)
+    enlarged = Views("dense_multi_scale", 32, 32, native_size=True).of_batch(images)
     assert [look.shape[-1] for look in enlarged] == [32, 48, 64]
-    both = Views("dense+multi_crop", 32, 32, framed=True)
+    both = Views("dense+multi_crop", 32, 32, native_size=True)
     assert [tuple(look.shape[1:3]) for look in both.of_batch(images)] == [(2, 3)] * 3 + [(150, 3)]
     assert both.of(32, 32)[-1] == View((64, 64), 5, (42, 42, 32, 32), (32, 32), True)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from batch import Batch
 from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
 from datamodules.base import ImageData, run_seed
-from datamodules.batch import Batch, Loaded
 from datamodules.crops import CentreCrop, TrainCrop
 from datamodules.decode import Interpolation
 from datamodules.image_files import (
@@ -29,7 +29,9 @@ from datamodules.image_files import (
     tree,
     unreadable,
 )
-from datamodules.samplers import DrawSampler, ExactSampler
+from datamodules.loading import ImageSet, RawBatch
+from datamodules.samplers import ExactSampler, SampleSpecSampler
+from datamodules.skipped_files import SkippedFiles
 from errors import UserError, pluralize
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class ImageNet(ImageData):
         ValueError, FileNotFoundError: if there are no class folders, or an argument is out of its range.
     """
 
-    framed = False
+    native_size = False
 
     def __init__(
         self,
@@ -109,9 +111,8 @@ class ImageNet(ImageData):
             "std": list(std),
             "interpolation": interpolation,
         }
-        self.train_size, self.val_size, self.split_seed = size, val_size, split_seed
+        self.size, self.val_size, self.split_seed = size, val_size, split_seed
         self.on_bad_image = on_bad_image
-        self.told: set[str] = set()  # files that this process has left out
         alphas = ((v2.MixUp, self.augmentation.mixup), (v2.CutMix, self.augmentation.cutmix))
         self.mixes = [mix(alpha=alpha, num_classes=self.num_classes) for mix, alpha in alphas if alpha]
         self.look = CentreCrop(resize, eval_size, interpolation)
@@ -120,16 +121,16 @@ class ImageNet(ImageData):
         val, test = self._folder("val"), self._folder("test")
         if stage == "test" and (test or val):
             self.test_set = self._listed(test or val)
-            self._say(f"test: {pluralize(len(self.test_set), 'image')} in {test or val}")
+            say(f"test: {pluralize(len(self.test_set), 'image')} in {test or val}")
             return
         held_back = 0.1 if self.val_size is None and val is None else self.val_size or 0
         if stage == "validate" and val and not held_back:
             self.val_set = self._listed(val)
-            self._say(f"validation: {len(self.val_set):,} images in {val}")
+            say(f"validation: {len(self.val_set):,} images in {val}")
             return
         everything = self._listed(self.train_folder)
         train, rest = split(everything, held_back, self.split_seed)
-        self.train_set = train.look_through(TrainCrop(self.augmentation, self.look.interpolation))
+        self.train_set = train.with_transform(TrainCrop(self.augmentation, self.look.interpolation))
         self.val_set = rest if held_back else self._listed(val) if val else None
         if stage == "test":
             if self.val_set is None:
@@ -137,40 +138,29 @@ class ImageNet(ImageData):
                     f"There are no images to test on: {self.root} has no test/ and no val/ folder, and val_size is 0."
                 )
             self.test_set = self.val_set
-            self._say(f"test: {pluralize(len(rest), 'image')} of {self.train_folder}, held back for validation")
+            say(f"test: {pluralize(len(rest), 'image')} of {self.train_folder}, held back for validation")
             return
-        self.can_test = test is not None or self.val_set is not None
+        self.has_test_images = test is not None or self.val_set is not None
         where = "" if self.val_set is None else f"{len(rest):,} of them held back" if held_back else f"those in {val}"
         same = "" if test or (held_back and val) or not where else ", which a test would read too"
-        self._say(
+        say(
             f"{pluralize(len(train), 'training image')} of {self.num_classes:,} classes in {self.train_folder}; "
             + (f"validation: {where}{same}" if where else "no validation")
         )
 
-    def sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
+    def make_sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
         if not shuffle:
-            return super().sampler(size, shuffle, rank, world_size)
-        sizes = partial(self.augmentation.size, size=self.train_size)
-        return DrawSampler(size, sizes, self.augmentation.repeats, run_seed(), rank, world_size)
-
-    def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        self.left_out = []
-        return super().val_dataloader()
-
-    def test_dataloader(self) -> DataLoader:
-        self.left_out = []
-        return super().test_dataloader()
+            return super().make_sampler(size, shuffle, rank, world_size)
+        sizes = partial(self.augmentation.size, size=self.size)
+        return SampleSpecSampler(size, sizes, self.augmentation.repeats, run_seed(), rank, world_size)
 
     def teardown(self, stage: str) -> None:
         """Say how many files all processes together have left out."""
         if self.trainer is None or self.on_bad_image == "stop":
             return
-        told = [self.told] * self.trainer.world_size
-        if len(told) > 1:
-            torch.distributed.all_gather_object(told, self.told)
-        if count := len(set().union(*told)):
-            self._say(f"left out {pluralize(count, 'file')} that could not be read")
-        self.told = set()
+        if count := self.skipped.count_over_processes():
+            say(f"left out {pluralize(count, 'file')} that could not be read")
+        self.skipped = SkippedFiles()
 
     def augment(self, images: Tensor) -> Tensor:
         how = self.augmentation
@@ -184,21 +174,25 @@ class ImageNet(ImageData):
             images = random_erasing(images, how.erasing, [255 * value for value in self.preprocessing["mean"]])
         return images
 
-    def on_before_batch_transfer(self, batch: Loaded, dataloader_idx: int) -> Batch:  # type: ignore[override]
-        if batch.unreadable:
-            self._judge(batch)
-        return super().on_before_batch_transfer((batch.images, batch.labels), dataloader_idx)
+    def show_views(self, images: ImageSet) -> ImageSet:
+        assert isinstance(images, ImageFiles)
+        return images.with_transform(self.views)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        mixing = self.mixes and self.trainer is not None and self.trainer.training and len(batch[1]) > 1
+    @property
+    def train_size(self) -> int:
+        return self.size
+
+    def to_inputs(self, batch: Batch, training: bool) -> Batch:
+        mixing = self.mixes and training and len(batch.labels) > 1
         if mixing and self.augmentation.repeats > 1:
             # Neighbours are mixed, and without this they would be crops of one file
-            order = torch.randperm(len(batch[1]), device=batch[1].device)
-            batch = batch[0][order], batch[1][order]
-        images, labels = super().on_after_batch_transfer(batch, dataloader_idx)
+            order = torch.randperm(len(batch.labels), device=batch.labels.device)
+            assert isinstance(batch.images, Tensor)
+            batch = Batch(batch.images[order], batch.labels[order])
+        batch = super().to_inputs(batch, training)
         if mixing:
-            images, labels = self.mixes[int(torch.randint(len(self.mixes), ()))](images, labels)
-        return images, labels
+            return Batch(*self.mixes[int(torch.randint(len(self.mixes), ()))](batch.images, batch.labels))
+        return batch
 
     def _folder(self, name: str) -> Path | None:
         """The folder beside train/ if it holds images that can be scored: those of test/ in ImageNet have no labels."""
@@ -215,37 +209,35 @@ class ImageNet(ImageData):
             names, labels = labelled(folder, [entry.name for entry in entries if is_image(entry.name)], self.classes)
         else:
             names, labels = tree(folder, self.classes)
-        return ImageFiles(folder, names, labels, self.views if self.by_views else self.look)
+        return ImageFiles(folder, names, labels, self.look)
 
-    def _judge(self, batch: Loaded) -> None:
+    def handle_unreadable(self, batch: RawBatch, training: bool) -> None:
         """Stop because of images that cannot be read, or say that they are left out."""
         assert self.trainer is not None
         if self.on_bad_image == "stop":
             found, complete = unreadable(self._sets(), self.look)
-            lines = [f"{path} ({why})" for path, why in dict([*batch.unreadable, *found]).items()][:10]
+            given = [(file.path, file.reason) for file in batch.unreadable]
+            lines = [f"{path} ({why})" for path, why in dict([*given, *found]).items()][:10]
             count = pluralize(len(lines), "file") if complete else f"{len(lines)} or more files"
             raise UserError(
                 f"{count} cannot be read: {', '.join(lines)}. Mend or "
                 "remove them, or go on without them: --data.on_bad_image skip."
             )
-        for path, why in batch.unreadable:
-            if path not in self.told:  # once, and not in every epoch
-                log.warning("Left out: %s: %s.", path, why)
-            self.told.add(path)
-        training, size = self.trainer.training, self.images_per_batch(self.trainer.training)
-        if not training:
-            self.left_out = [*self.left_out, *batch.left_out]
+        super().handle_unreadable(batch, training)
+        size = self.images_per_batch(training)
         # A batch without images is left out, unless other devices wait for its step, or it is a whole one of several
         waited_for = training and self.trainer.world_size > 1
         if not len(batch.labels) and (waited_for or 1 < len(batch.unreadable) == size):
             raise UserError(
                 f"A batch of {pluralize(len(batch.unreadable), 'image')} has none that can be read, such as "
-                f"{batch.unreadable[0][0]}: remove such files."
+                f"{batch.unreadable[0].path}: remove such files."
             )
 
     def _sets(self) -> list["ImageFiles"]:
         return [getattr(self, f"{name}_set") for name in ("train", "val", "test") if getattr(self, f"{name}_set", None)]
 
-    def _say(self, text: str) -> None:
-        if self.trainer is None or self.trainer.is_global_zero:
-            print(f"Data: {text}", flush=True)
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print a line about the data, in one process."""
+    print(f"Data: {text}", flush=True)

@@ -1,5 +1,9 @@
 """Layers that more than one network needs."""
 
+from torch import nn
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+
 
 def groups(channels: int) -> int:
     """Groups of a GroupNorm (arXiv 1803.08494): 32 as in the paper, whose narrowest layer has 64 channels.
@@ -9,3 +13,8 @@ def groups(channels: int) -> int:
     """
     most = 32 if channels >= 64 else max(channels // 4, 1)
     return max(n for n in range(1, min(32, most) + 1) if channels % n == 0)
+
+
+def find_batch_norms(module: nn.Module) -> list[BatchNorm]:
+    """All BatchNorm layers of a module, of any dimension, SyncBatchNorm too."""
+    return [layer for layer in module.modules() if isinstance(layer, BatchNorm)]

@@ -26,6 +26,28 @@ CALLED = re.compile(r"\b(F|torch|functional)\.(leaky_)?(relu|selu)_?\(")
 WEIGHTED = (nn.Conv2d, nn.Linear)
 
 
+def apply_surgery(
+    net: nn.Module, norm: Norm | None, activation: Activation | None, dropout: float | None, with_weights: bool
+) -> None:
+    """Swap norm, activation and dropout as the arguments ask; None leaves them as they are.
+
+    Raises:
+        ValueError: if the net cannot have it, or weights that were trained without it are to be loaded.
+    """
+    for name, value in (("norm", norm), ("activation", activation)):
+        if value is not None and with_weights:
+            raise UserError(
+                f"{name} is {value} and weights are given, which were likely trained without it: leave one of them "
+                "out. If they were trained with it, or shall be adapted to it, add --model.strict false."
+            )
+    if norm is not None:
+        swap_norm(net, norm)
+    if activation is not None:
+        swap_activation(net, activation)
+    if dropout is not None:
+        swap_dropout(net, dropout)
+
+
 def swap_norm(net: nn.Module, norm: Norm) -> None:
     """Put another norm in place of every norm of a net; gamma and beta are kept.
 

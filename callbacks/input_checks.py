@@ -1,0 +1,111 @@
+"""Checks of the model against the data, before anything is written."""
+
+import warnings
+
+import lightning.pytorch as pl
+from torch import nn
+
+from datamodules.base import ImageData
+from errors import UserError, pluralize
+from lit_models.classifier import LitClassifier
+from lit_models.nets.layers import find_batch_norms
+
+
+class InputChecks(pl.Callback):
+    """Refuses images that the model cannot take and batches that cannot be shared out, in one sentence.
+
+    Sizes of the images, their normalisation, the number of classes, the sizes of batches and sets, a last batch of one
+    image. The command line adds this callback and asks it before any logger opens a file.
+    """
+
+    def __init__(self) -> None:
+        self.checked: set[str] = set()  # verbs
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.check(trainer, pl_module, trainer.datamodule, stage)  # type: ignore[attr-defined]  # set by Lightning
+
+    def check(
+        self, trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule | None, verb: str
+    ) -> None:
+        """Check once for each verb.
+
+        Raises:
+            UserError: with the value, the reason and the fix.
+        """
+        if not isinstance(data, ImageData) or verb in self.checked:
+            return
+        data.setup(verb)
+        world_size = trainer.num_devices * trainer.num_nodes
+        check_sets(data, verb, world_size)
+        if verb == "fit":
+            check_batches(data, model, world_size, quick=bool(trainer.fast_dev_run))  # type: ignore[attr-defined]
+        if isinstance(model, LitClassifier):
+            check_model(data, model, verb)
+        self.checked.add(verb)
+
+
+def check_sets(data: ImageData, verb: str, world_size: int) -> None:
+    """Refuse a batch size or a set of images that cannot be shared out among the devices."""
+    if data.batch_size % world_size:
+        raise UserError(
+            f"batch_size {data.batch_size} is for all devices together and cannot be divided among {world_size}: "
+            f"choose {data.batch_size - data.batch_size % world_size or world_size} or another multiple of it."
+        )
+    if verb == "validate" and data.val_set is None:
+        raise UserError(
+            "This run holds no validation images back (val_size is 0): run test instead, or give --data.val_size."
+        )
+    evaluated = data.test_set if verb == "test" else data.val_set
+    for name, images in (("train", data.train_set if verb == "fit" else None), ("evaluated", evaluated)):
+        if images is not None and len(images) < world_size:
+            name = name if name == "train" else "test" if verb == "test" else "val"
+            raise UserError(
+                f"The {name} set has {pluralize(len(images), 'image')}, fewer than the {world_size} devices: "
+                "each device needs one at least, so use fewer (--trainer.devices)."
+            )
+
+
+def check_batches(data: ImageData, model: nn.Module, world_size: int, quick: bool) -> None:
+    """Refuse an epoch without a full batch, and a last batch of one image that BatchNorm cannot train on."""
+    images, batch_size = len(data.train_set) // world_size, data.batch_size // world_size
+    if data.drop_last and images < batch_size:
+        raise UserError(
+            f"With {images} training images and batch_size {batch_size} per device there is no full batch, and "
+            "drop_last leaves out all others: choose a smaller --data.batch_size, or --data.drop_last false."
+        )
+    one_left = not data.drop_last and (images % batch_size or batch_size) == 1
+    if one_left and not quick and any(norm.training for norm in find_batch_norms(model)):
+        raise UserError(
+            f"With {pluralize(images, 'training image')} and batch_size {batch_size} per device the last batch "
+            "holds one image, of which BatchNorm cannot take statistics: choose another --data.batch_size, or "
+            "--data.drop_last true."
+        )
+
+
+def check_model(data: ImageData, model: LitClassifier, verb: str) -> None:
+    """Refuse another number of classes and sizes that the net cannot take; warn of another normalisation."""
+    if model.num_classes != data.num_classes:
+        raise UserError(
+            f"The model has {pluralize(model.num_classes, 'class').replace('classs', 'classes')} and the data have "
+            f"{data.num_classes}: give the model num_classes={data.num_classes}."
+        )
+    # Crops of another size, where an augmentation makes some, are refused in the model's forward
+    model.check_size(data.preprocessing["crop"], training=False)
+    if verb == "fit":
+        model.check_size(data.train_size, training=True)
+        warn_of_normalisation(data, model)
+
+
+def warn_of_normalisation(data: ImageData, model: LitClassifier) -> None:
+    """Say so where images are normalised otherwise than for the pretrained weights."""
+    expected = model.expected_normalisation
+    given = {name: list(data.preprocessing[name]) for name in ("mean", "std")}
+    if expected is None:
+        return
+    difference = max(abs(a - b) for name in given for a, b in zip(expected[name], given[name], strict=True))
+    if difference > 0.02:
+        warnings.warn(
+            f"The pretrained weights were trained on images normalised with {expected}, these data use {given}: "
+            "training will adapt, but a test without training would be wrong.",
+            stacklevel=2,
+        )
