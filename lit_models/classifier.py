@@ -1,7 +1,5 @@
 """What all families share: loss, metrics, views, optimizer groups, memory format, compilation."""
 
-import importlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,28 +7,28 @@ from typing import Any, Literal, Self
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics import Metric, SumMetric
 
 from batch import Batch, Images
-from checkpointing.record import RECORD, read_plain_file
-from checkpointing.resume import refuse_longer_schedule
+from checkpointing.record import RECORD
 from errors import UserError
+from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
+from lit_models.losses import LossName, classification_loss
 from lit_models.metrics import MeanLoss, make_metrics
 from lit_models.nets.dense import make_dense
-from lit_models.nets.layers import find_batch_norms
+from lit_models.nets.layers import find_batch_norms, freeze_batch_norms
 from lit_models.nets.surgery import Activation, Norm, apply_surgery
 from lit_models.optimization import (
+    check_schedules,
     group_parameters,
     make_optimizer,
     make_schedule,
     match_memory_layout,
-    refuse_to_train,
 )
+from lit_models.view_average import ViewAverage
 from lit_models.weights import NORMALISATION, load_weights
 
 PAIR = tuple[Tensor, Tensor]
@@ -86,7 +84,7 @@ class LitClassifier(pl.LightningModule):
         optimizer: OptimizerCallable,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
-        loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy",
+        loss: LossName = "cross_entropy",
         label_smoothing: float = 0.0,
         decay_norm_and_bias: bool = True,
         channels_last: bool = True,
@@ -109,13 +107,14 @@ class LitClassifier(pl.LightningModule):
         apply_surgery(net, norm, activation, dropout, with_weights=weights is not None and strict)
         loaded = None if weights is None else load_weights(net, weights, num_classes, strict)
         # How the images must be normalised for these weights: {"mean": [3], "std": [3]}
-        self.expected_normalisation = loaded and (NORMALISATION if transforms_input(net) else loaded)
+        self.expected_normalisation = loaded and (NORMALISATION if getattr(net, "transform_input", False) else loaded)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)
         self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
-        self.images_per_forward, self.batch_norms_frozen = images_per_forward, freeze_batch_norm
+        self.batch_norms_frozen = freeze_batch_norm
+        self.view_average = ViewAverage(images_per_forward, keep_batch_size=compile)
         self.input_size = InputSize(small_form=self.small_form)
         self.aux_weights: dict[str, float] = {}
         self.head_losses = nn.ModuleDict()
@@ -124,10 +123,10 @@ class LitClassifier(pl.LightningModule):
         self.test_metrics = make_metrics(num_classes)
         self.test_images = SumMetric(nan_strategy="disable")
         self.logged: set[str] = set()  # names of the metrics that Lightning knows of in this epoch
-        self.largest_batch: dict[torch.Size, int] = {}  # images in the largest evaluated batch of each size
         self.record: dict[str, Any] = {}  # what a checkpoint carries besides weights; a callback fills it
         if freeze_batch_norm:
-            self._freeze_batch_norms()
+            freeze_batch_norms(self.net)
+            self.train()
 
     def weigh_heads(self, **weights: float) -> None:
         """Set the weight of each auxiliary head's loss beside the main one, by the names of the net's outputs."""
@@ -153,25 +152,18 @@ class LitClassifier(pl.LightningModule):
         outputs = {"main": output}
         if not isinstance(output, Tensor):
             outputs = {"main": output.logits, **{name: getattr(output, name) for name in self.aux_weights}}
-        return {name: self._loss_of(logits, labels) for name, logits in outputs.items()}
+        return {
+            name: classification_loss(self.loss_name, logits, labels, self.label_smoothing)
+            for name, logits in outputs.items()
+        }
 
     def loss(self, output: Any, labels: Tensor) -> Tensor:
         """The training loss of what the net returned, auxiliary losses by their weights."""
         return self._weigh_losses(self.losses(output, labels))
 
     def log_probabilities(self, images: Images, view_weights: Sequence[float] | None = None) -> Tensor:
-        """Logarithm, [B, K] float32, of the softmax probabilities averaged over all views of each image.
-
-        Args:
-            images: see the class.
-            view_weights: weight of each tensor of a list in the mean, in sum 1; None weighs all views alike.
-        """
-        sizes = images if isinstance(images, list) else [images if images.ndim == 5 else images[:, None]]
-        counts = [views.shape[1] for views in sizes]
-        view_weights = view_weights or [count / sum(counts) for count in counts]
-        shares = [math.log(weight / count) for weight, count in zip(view_weights, counts, strict=True)]
-        views = [self._log_softmax(views) + share for views, share in zip(sizes, shares, strict=True)]  # [B, V, K] each
-        return torch.cat(views, dim=1).logsumexp(1)
+        """Logarithm, [B, K], of the mean softmax probabilities over the views of each image: see `ViewAverage`."""
+        return self.view_average.log_probabilities(self, images, view_weights)
 
     def training_step(self, batch: Batch | PAIR, batch_idx: int) -> Tensor | None:
         images, labels, *_ = Batch(*batch)
@@ -229,24 +221,10 @@ class LitClassifier(pl.LightningModule):
         if self.compile_net:
             self.net.compile()
 
-    def on_train_epoch_start(self) -> None:
-        self.logged.clear()
-
-    def on_validation_epoch_start(self) -> None:
-        self.logged.clear()
-
-    def on_test_epoch_start(self) -> None:
-        self.logged.clear()
-
     def on_train_start(self) -> None:
         for optimizer in self.trainer.optimizers:
             match_memory_layout(optimizer)
-        if any(isinstance(each, StochasticWeightAveraging) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
-            return  # the epoch that it adds takes no step
-        for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, OneCycleLR):
-                steps = self.trainer.estimated_stepping_batches
-                refuse_longer_schedule(config.scheduler.total_steps, self.lr_interval, steps)
+        check_schedules(self.trainer, self.lr_interval)
 
     def on_validation_start(self) -> None:
         """Let every process validate the running statistics of the first one, which are those that are saved."""
@@ -269,15 +247,14 @@ class LitClassifier(pl.LightningModule):
         Raises:
             UserError: if the file cannot be read, or names a family outside `lit_models` and `cls` is not that class.
         """
-        checkpoint = read_plain_file(Path(checkpoint_path))
-        saved = dict(checkpoint["hyper_parameters"])
-        family = find_family(str(saved.get("_class_path"))) if cls is LitClassifier else cls
-        arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
-        arguments |= {"optimizer": refuse_to_train, "lr_scheduler": None} | kwargs
-        model = family(**arguments)
+        model = load_model(None if cls is LitClassifier else cls, Path(checkpoint_path), **kwargs)
         assert isinstance(model, cls)
-        model.load_state_dict(checkpoint["state_dict"])
         return model.to(map_location or "cpu")
+
+    def _forget_logged(self) -> None:
+        self.logged.clear()
+
+    on_train_epoch_start = on_validation_epoch_start = on_test_epoch_start = _forget_logged
 
     def _keep_plain_hyperparameters(self) -> None:
         """Leave callables out of the saved arguments, so that checkpoints load with `weights_only`.
@@ -288,14 +265,6 @@ class LitClassifier(pl.LightningModule):
         for name in [name for name, value in self.hparams.items() if callable(value)]:
             del self.hparams[name]
         self.hparams.pop("weights", None)  # a checkpoint brings its own
-
-    def _freeze_batch_norms(self) -> None:
-        norms = find_batch_norms(self)
-        if not norms:
-            raise UserError(f"freeze_batch_norm is true, but {type(self.net).__name__} has no BatchNorm: leave it out.")
-        for module in norms:
-            module.requires_grad_(False)
-        self.train()
 
     def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         for name, metric in getattr(self, f"{stage}_metrics").items():
@@ -314,14 +283,6 @@ class LitClassifier(pl.LightningModule):
             self.logged.add(name)
             self.log(name, metric, on_step=False, on_epoch=True, prog_bar=name.endswith("top1_error"))
 
-    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of one output, [B, K], for labels [B] or, where images were mixed, shares of the classes [B, K]."""
-        if self.loss_name == "cross_entropy":
-            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        targets = F.one_hot(labels, self.num_classes) if labels.ndim == 1 else labels
-        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
-        return F.binary_cross_entropy_with_logits(logits, targets)
-
     def _weigh_losses(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])
 
@@ -334,40 +295,3 @@ class LitClassifier(pl.LightningModule):
         scores = self.log_probabilities(images, view_weights)
         self._update(stage, F.nll_loss(scores, labels), scores, labels)
         return {"log_probabilities": scores, "labels": labels}
-
-    def _log_softmax(self, views: Tensor) -> Tensor:
-        """[B, V, 3, H, W] to [B, V, K], a bounded number of views at a time."""
-        chunks = views.flatten(0, 1).split(self.images_per_forward)
-        scores = torch.cat([self._evaluate_full(chunk).float().log_softmax(1) for chunk in chunks])
-        return scores.unflatten(0, views.shape[:2])
-
-    def _evaluate_full(self, images: Tensor) -> Tensor:
-        """Logits of a batch, [B, K]; a compiled net gets no batch smaller than the first, to be compiled once."""
-        size = len(images)
-        if self.compile_net:
-            full = self.largest_batch[images.shape[1:]] = max(self.largest_batch.get(images.shape[1:], 0), size)
-            images = torch.cat([images, images[-1:].expand(full - size, -1, -1, -1)])
-        return self(images)[:size]
-
-
-def find_family(class_path: str) -> type[LitClassifier]:
-    """The family that a checkpoint names, such as lit_models.LitResNet.
-
-    Raises:
-        UserError: if it is not a class of `lit_models`.
-    """
-    module, _, name = class_path.rpartition(".")
-    family = (
-        getattr(importlib.import_module("lit_models"), name, None) if module.split(".")[0] == "lit_models" else None
-    )
-    if not (isinstance(family, type) and issubclass(family, LitClassifier)):
-        raise UserError(
-            f"The checkpoint names the model class {class_path}, which is not one of lit_models: load it with that "
-            "class, YourClass.load_from_checkpoint(path)."
-        )
-    return family
-
-
-def transforms_input(net: nn.Module) -> bool:
-    """Whether a net of torchvision brings images normalised with ImageNet's statistics to those of its weights."""
-    return bool(getattr(net, "transform_input", False))

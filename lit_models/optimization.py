@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
+import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
+from checkpointing.resume import refuse_longer_schedule
 from errors import UserError
 
 
@@ -64,6 +68,15 @@ def match_memory_layout(optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
+def check_schedules(trainer: pl.Trainer, interval: str) -> None:
+    """Refuse a resumed run that is longer than its one-cycle schedule: see `refuse_longer_schedule`."""
+    if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+        return  # the epoch that it adds takes no step
+    for config in trainer.lr_scheduler_configs:
+        if isinstance(config.scheduler, OneCycleLR):
+            refuse_longer_schedule(config.scheduler.total_steps, interval, trainer.estimated_stepping_batches)
 
 
 def refuse_to_train(parameters: Iterable[Any]) -> torch.optim.Optimizer:

@@ -59,7 +59,7 @@ def test_one_view_equals_the_plain_forward_pass(model):
 
 
 def test_views_go_through_the_net_a_bounded_number_at_a_time(model):
-    model.images_per_forward, sizes = 4, []
+    model.view_average.images_per_forward, sizes = 4, []
     model.net.register_forward_pre_hook(lambda net, args: sizes.append(len(args[0])))
     with torch.no_grad():
         model.log_probabilities(torch.randn(3, 5, 3, 32, 32))
@@ -212,3 +212,24 @@ def test_optimizers_are_fused_unless_the_user_has_chosen():
 
     assert groups()[0]["fused"] is True and groups(fused=False)[0]["fused"] is False
     assert not groups(foreach=True)[0]["fused"]
+
+
+def test_the_base_class_finds_the_family_that_a_checkpoint_names(tiny_run):
+    path = tiny_run / "checkpoints" / "best.ckpt"
+    model = LitClassifier.load_from_checkpoint(path)
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    assert type(model) is LitResNet and all(
+        torch.equal(saved[name], value) for name, value in model.state_dict().items()
+    )
+    with pytest.raises(ValueError, match="loaded without an optimizer"):
+        model.configure_optimizers()
+    assert LitClassifier.load_from_checkpoint(path, optimizer=SGD).configure_optimizers() is not None
+
+
+def test_a_checkpoint_of_a_class_elsewhere_is_not_looked_for(tiny_run):
+    path = tiny_run / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["_class_path"] = "os.system"
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"names the model class os\.system, which is not one of lit_models"):
+        LitClassifier.load_from_checkpoint(path)

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from errors import UserError
+
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
@@ -18,3 +20,16 @@ def groups(channels: int) -> int:
 def find_batch_norms(module: nn.Module) -> list[BatchNorm]:
     """All BatchNorm layers of a module, of any dimension, SyncBatchNorm too."""
     return [layer for layer in module.modules() if isinstance(layer, BatchNorm)]
+
+
+def freeze_batch_norms(net: nn.Module) -> None:
+    """Keep gamma and beta of every BatchNorm from training. Their statistics stand still while they are in eval mode.
+
+    Raises:
+        UserError: if the net has none.
+    """
+    norms = find_batch_norms(net)
+    if not norms:
+        raise UserError(f"freeze_batch_norm is true, but {type(net).__name__} has no BatchNorm: leave it out.")
+    for norm in norms:
+        norm.requires_grad_(False)
