@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import datamodules
+from batch import Batch
 from datamodules import CIFAR10, Digits, Photos, Synthetic
 from datamodules.augment import (
     constant,
@@ -47,7 +48,7 @@ def test_digits_are_1257_180_and_360_stratified_and_fixed():
 def test_normalised_digits_have_mean_0_and_deviation_1():
     data = Digits()
     data.setup("fit")
-    images, _ = data.on_after_batch_transfer((data.train_set.images, data.train_set.labels), 0)
+    images = data.on_after_batch_transfer(Batch(data.train_set.images, data.train_set.labels), 0).images
     assert abs(images.mean()) < 0.02 and abs(images.std() - 1) < 0.02
 
 
@@ -111,8 +112,8 @@ def test_the_loader_gives_whole_batches_whatever_the_workers(workers):
     data = Synthetic(classes=4, size=8, train_size=20, val_size=6, test_size=7, batch_size=3, num_workers=workers)
     data.setup("test")
     batches = list(data.test_dataloader())
-    assert [len(y) for _, y in batches] == [3, 3, 1] and batches[0][0].shape == (3, 3, 8, 8)
-    assert torch.equal(torch.cat([x for x, _ in batches]), data.test_set.images)
+    assert [len(batch.labels) for batch in batches] == [3, 3, 1] and batches[0].images.shape == (3, 3, 8, 8)
+    assert torch.equal(torch.cat([batch.images for batch in batches]), data.test_set.images)
 
 
 def test_random_crop_gives_each_window_of_the_padded_image_equally_often():
@@ -180,7 +181,7 @@ def test_a_gpu_is_never_waited_for():
     vary(resident.images)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        images, labels = resident.__getitems__([3, 1, 2])
+        images, labels, _ = resident.__getitems__([3, 1, 2])
         vary(images)
     finally:
         torch.cuda.set_sync_debug_mode("default")

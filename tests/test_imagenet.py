@@ -21,6 +21,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from batch import Batch
 from datamodules import ImageNet
 from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
 from datamodules.crops import CentreCrop, TrainCrop
@@ -71,15 +72,15 @@ def fit(root: Path, *flags: object) -> list[object]:
 
 
 class Recorder(pl.LightningModule):
-    """Trains nothing, and keeps the batches as they come."""
+    """Trains nothing, and keeps images and labels of the batches."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[tuple[Tensor, Tensor]] = []
         self.automatic_optimization = False
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.batches.append(batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        self.batches.append((batch.images, batch.labels))
 
     def configure_optimizers(self) -> None:
         return None
@@ -582,7 +583,8 @@ def test_validation_images_are_not_varied(photos):
     trainer.validate(Validator(), data, verbose=False)
     paths = [photos / "val" / name for name in names(data.val_set)]
     expected = torch.stack([CentreCrop(18, 16)(Picture(path.read_bytes())) for path in paths]).float() / 255
-    ((images, labels),) = seen
+    (batch,) = seen
+    images, labels = batch.images, batch.labels
     torch.testing.assert_close(images, F.normalize(expected, MEAN, STD))
     assert labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
@@ -610,8 +612,8 @@ def test_batches_grow_with_the_epochs(photos, workers):
 def test_repeated_images_come_cropped_anew_in_an_epoch_of_the_same_length(photos):
     data = ImageNet(photos, size=16, batch_size=22, num_workers=0, augmentation=Augmentation(repeats=3))
     data.setup("fit")
-    draws = list(data.sampler(22, True, 0, 1))
-    counts = Counter(draw.place for draw in draws)
+    draws = list(data.make_sampler(22, True, 0, 1))
+    counts = Counter(draw.index for draw in draws)
     assert len(draws) == 22 and sorted(counts.values()) == [1, *[3] * 7]
     (batch,) = loaded(data)
     assert len(batch.labels) == 22 and len({image.numpy().tobytes() for image in batch.images.contiguous()}) == 22
@@ -624,11 +626,11 @@ def test_ranks_share_repeated_images_out_without_doing_anything_twice(repeats, w
     total = 37 - 37 % world
     assert {len(part) for part in parts} == {total // world}
     everything = [draw for part in parts for draw in part]
-    counts = Counter(draw.place for draw in everything)
+    counts = Counter(draw.index for draw in everything)
     assert len(counts) == math.ceil(total / repeats) and set(counts.values()) <= {repeats, total % repeats}
     assert len({draw.seed for draw in everything}) == total  # no crop is made twice
     if repeats == world:
-        assert all(len({draw.place for draw in part}) == len(part) for part in parts)  # copies go to different devices
+        assert all(len({draw.index for draw in part}) == len(part) for part in parts)  # copies go to different devices
     for sampler, part in zip(samplers, parts, strict=True):
         sampler.start = 4
         assert list(sampler) == part[4:]
@@ -667,7 +669,7 @@ def test_images_are_the_same_whatever_the_batch_size(photos):
 def test_an_image_does_not_depend_on_those_before_it(photos):
     data = ImageNet(photos, size=24, augmentation=Augmentation(rand=9))
     data.setup("fit")
-    draws = list(data.sampler(22, True, 0, 1))
+    draws = list(data.make_sampler(22, True, 0, 1))
     together = data.train_set.__getitems__(draws)
     alone = [data.train_set.__getitems__([draw]) for draw in draws[::-1]][::-1]
     assert torch.equal(together.images, torch.cat([one.images for one in alone]))
@@ -679,7 +681,7 @@ def test_reading_leaves_the_generators_of_the_training_alone(photos):
     torch.manual_seed(7), np.random.seed(7)
     before, numpys = torch.get_rng_state(), np.random.get_state()[1].tolist()
     (photos / "train" / "ape" / "0.jpg").write_bytes(b"")
-    batch = data.train_set.__getitems__(list(data.sampler(22, True, 0, 1)))
+    batch = data.train_set.__getitems__(list(data.make_sampler(22, True, 0, 1)))
     assert len(batch.labels) == 21
     assert torch.equal(before, torch.get_rng_state()) and numpys == np.random.get_state()[1].tolist()
 
@@ -801,12 +803,12 @@ def test_unreadable_images_are_left_out_on_demand_and_the_test_says_so(run, phot
     flags = ["--data.on_bad_image", "skip", "--data.num_workers", workers]
     run(*fit(photos, *flags, "--trainer.max_epochs", 3))
     for name in bad:
-        assert caplog.text.count(f"Left out: {photos / 'train' / name}: ") == 1  # not in every epoch
+        assert caplog.text.count(f"Skipped: {photos / 'train' / name}: ") == 1  # not in every epoch
     assert "Data: left out 4 files that could not be read\n" in capsys.readouterr().out
     caplog.clear()
     run("test", "--ckpt_path", "runs/photos/net")
     assert "Data: left out 1 file that could not be read\n" in capsys.readouterr().out
-    assert caplog.text.count("Left out: ") == 1
+    assert caplog.text.count("Skipped: ") == 1
     result = json.loads(Path("runs/photos/net/version_0/test-best-center.json").read_text())
     assert result["images"] == 8 and result["partial"] is True
 
@@ -821,7 +823,8 @@ def test_leaving_an_image_out_changes_nothing_about_the_others(photos):
     parts, trained_without = loaded(data()), batches(data())
     assert len(parts) == len(whole) == 6
     hit = [k for k, batch in enumerate(parts) if batch.unreadable]
-    assert len(hit) == 1 and parts[hit[0]].unreadable == [(str(bad), "the file is empty")]
+    assert len(hit) == 1
+    assert [(file.path, file.reason) for file in parts[hit[0]].unreadable] == [(str(bad), "the file is empty")]
     for k in range(6):
         if k in hit:
             rows = [row.numpy().tobytes() for row in parts[k].images.contiguous()]
