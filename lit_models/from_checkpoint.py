@@ -32,14 +32,14 @@ def load_model(family: type[pl.LightningModule] | None, path: Path, **kwargs: An
 
 
 def find_family(class_path: str) -> type[pl.LightningModule]:
-    """The family that a checkpoint names, such as lit_models.LitResNet.
+    """The family that a checkpoint names, such as lit_models.LitResNet or lit_models.mynet.LitMyNet.
 
     Raises:
         UserError: if it is not a class of `lit_models`.
     """
-    package, _, name = class_path.rpartition(".")
-    ours = package.split(".")[0] == "lit_models"
-    family = getattr(importlib.import_module("lit_models"), name, None) if ours else None
+    module, _, name = class_path.rpartition(".")
+    ours = module.split(".")[0] == "lit_models"  # decided by the name, before anything is imported
+    family = getattr(importlib.import_module(module), name, None) if ours else None
     if not (isinstance(family, type) and issubclass(family, pl.LightningModule)):
         raise UserError(
             f"The checkpoint names the model class {class_path}, which is not one of lit_models: load it with that "
