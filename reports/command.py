@@ -1,61 +1,85 @@
-"""What the command lines of the reports on runs share."""
+"""Command line and terminal output that the reports on runs share."""
 
 import argparse
+import difflib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import rich.box
+import rich.markup
+import rich.table
 from rich.console import Console
 
 from checkpointing.run_dir import version_folder
 from errors import UserError
-from reports import html_page
 from reports.html_page import Figure, Section, Table
 
-PASSED_ON = ("--data", "--model", "--trainer", "--config", "--seed_everything")  # to main.py
+# Flags of main.py, for the tests that a report runs
+PASSED_ON = re.compile(r"--(config|data|model|seed_everything|trainer)([.=].*)?")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong as main.py does, and leaves main.py's flags to its tests.
+    """A parser that reports mistakes in one sentence, as main.py does, and collects main.py's own flags.
 
     Args:
-        module: what `python -m` runs.
+        module: name for `python -m`.
         description: of the report.
     """
 
     def __init__(self, module: str, description: str | None) -> None:
-        form = argparse.RawDescriptionHelpFormatter
-        super().__init__(f"python -m {module}", description=description, allow_abbrev=False, formatter_class=form)
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(f"python -m {module}", description=description, allow_abbrev=False, formatter_class=formatter)
 
     def error(self, message: str) -> NoReturn:
+        """End the program with status 1."""
         sys.exit(f"error: {message}")
 
-    def run(self, report: Callable[[argparse.Namespace, Sequence[str]], None], args: Sequence[str] | None) -> None:
-        """Parse, and make the report; a mistake of the user's ends in one sentence and exit status 1."""
-        given, flags = self.parse_known_args(args)
-        if flags and not flags[0].startswith(PASSED_ON):
-            self.error(f"There is no argument {flags[0]} here: see --help.")
+    def run(self, report: Callable[[argparse.Namespace], None], args: Sequence[str] | None = None) -> None:
+        """Parse and make the report; `flags` holds main.py's flags and their values, as FLAG=VALUE."""
+        words = sys.argv[1:] if args is None else list(args)
+        known = [f"--{name}" for name in vars(self.parse_args([]))]
+        self.set_defaults(flags=[])
+        for flag in {word.partition("=")[0] for word in words if PASSED_ON.fullmatch(word)}:
+            self.add_argument(flag, dest="flags", action="append", type=f"{flag}={{}}".format)
+        given, unknown = self.parse_known_args(words)
+        if unknown:
+            similar = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            meant = f"Did you mean {similar[0]}?" if similar else "See --help."
+            self.error(f"There is no argument {unknown[0]} here. {meant}")
         try:
-            report(given, flags)
+            report(given)
         except UserError as error:
-            sys.exit(f"error: {error}")
+            self.error(str(error))
 
 
-def show(sections: Sequence[Section]) -> None:
-    """The tables and paragraphs, in the terminal."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
-    for part in (part for section in sections for part in section.parts if not isinstance(part, Figure)):
-        if isinstance(part, Table):
-            console.print(part.title, style="bold", highlight=False, markup=False)
-        console.print(html_page.terminal(part) if isinstance(part, Table) else part, highlight=False, markup=False)
-
-
-def name_of(checkpoint: str) -> str:
-    """A run's folder from the data set on, and which checkpoint of it unless it is the best."""
+def run_label(checkpoint: str) -> str:
+    """A run's folder from the data set on, with the checkpoint's name unless it is the best one."""
     path = Path(checkpoint)
     folder = version_folder(path)
     if folder is None:
         return str(path)
     return "/".join(folder.parts[-3:]) + ("" if path.stem == "best" else f" ({path.stem})")
+
+
+def print_sections(sections: Sequence[Section]) -> None:
+    """Print tables and paragraphs, without figures."""
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    for part in (part for section in sections for part in section.parts if not isinstance(part, Figure)):
+        if isinstance(part, Table):
+            console.print(part.title, style="bold", highlight=False, markup=False)
+        shown = terminal_table(part) if isinstance(part, Table) else part
+        console.print(shown, highlight=False, markup=False)
+
+
+def terminal_table(table: Table) -> rich.table.Table:
+    """A table for rich's console, without its title; cells that are aligned to the left may be wrapped."""
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for name, alignment in zip(table.names, table.alignments, strict=True):
+        shown.add_column(name, justify=alignment, no_wrap=alignment == "right")
+    for row in table.rows:
+        shown.add_row(*map(rich.markup.escape, row))
+    return shown

@@ -1,27 +1,26 @@
-"""What the protocols look at, drawn on a picture: a row for each protocol, a panel for each scale."""
+"""The views of protocols, drawn on an image: a row for each protocol, a panel for each scale."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import Normal, Stroke
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from datamodules.decode import Picture, open_picture
 from datamodules.views import NATIVE, View, Views
-from errors import UserError
+from errors import UserError, pluralize
 
-FORMATS = (".png", ".svg", ".pdf")
-GAP, HEAD, FOOT = 28, 34, 52  # pixels between panels, above them for a protocol's name, below for what they are
-LONGEST = 40_000  # pixels of a drawing
-DIM = 0.4  # how bright is what no view shows
-FEW = 6  # views that get a colour each
+FORMATS = (".png", ".pdf")
+SCALE = (
+    2  # pixels of the drawing for a pixel of what a 224-px net gets; the following lengths are in pixels of the drawing
+)
+GAP, HEAD, FOOT = 56, 60, 84  # between panels, above them for a protocol's name, below for a caption
+MIN_WIDTH, MAX_SIDE = 800, 60_000
+DIM = 0.4  # brightness of pixels outside of all views
+FEW_VIEWS = 6  # each gets a colour of its own
 COLOURS = ("#ff5a5f", "#3fb8ff", "#ffd23f", "#5fe08a", "#ff9df5", "#ff9f40")
 Panel = list[View]
+Edges = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the drawing
 
 
 def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None:
@@ -31,39 +30,65 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
         image: a file.
         protocols: see `datamodules.views`.
         size: pixels per side of the net's input.
-        output: .png, .svg or .pdf.
+        output: .png or .pdf.
 
     Raises:
-        ValueError: if the image cannot be read, there is no such protocol, or the output cannot be written.
+        UserError: if the image cannot be read, there is no such protocol, or the output cannot be written.
     """
     if output.suffix not in FORMATS or not output.absolute().parent.is_dir():
-        raise UserError(f"{output} cannot be drawn: name a {', '.join(FORMATS)} file in a folder that exists.")
+        raise UserError(f"{output} cannot be drawn: name a {' or '.join(FORMATS)} file in a folder that exists.")
     if size < 1:
         raise UserError(f"--size is {size}: it must be at least 1 pixel.")
     try:
         picture = open_picture(image.expanduser())
-        picture.crop((0, 0, 1, 1), (1, 1))  # decodes it: what is cut off is found here
-    except ValueError as error:
+        picture.crop((0, 0, 1, 1), (1, 1))  # decodes it, so that a truncated file is found here
+    except UserError as error:
         raise UserError(f"{image} cannot be drawn on ({error}): give a photo.") from error
     views = [Views(name, size, round(size * 8 / 7)) for name in protocols]
-    rows = [(title(each, picture), panels(each, picture)) for each in views]
-    zoom = max(1, NATIVE / size)  # so that small ones can be seen
-    width = max(sum(zoom * panel[0].frame[1] + GAP for panel in row) for _, row in rows) + GAP
-    heights = [HEAD + zoom * max(panel[0].frame[0] for panel in row) + FOOT for _, row in rows]
-    if max(width, sum(heights)) > LONGEST:
+    drawing = draw_protocols(picture, views, SCALE * max(1, NATIVE / size))  # small views are enlarged
+    if drawing is None:
         raise UserError(f"{image} has {picture.height} x {picture.width} pixels, too long to be drawn on: crop it.")
-    figure = Figure(figsize=(max(width, 400) / 100, (sum(heights) + GAP) / 100), facecolor="white")
-    for number, (name, row) in enumerate(rows):
-        draw_row(figure, picture, name, row, GAP + sum(heights[:number]), zoom)
     try:
-        figure.savefig(output, dpi=150)
+        drawing.save(output)
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror}): name another file.") from error
     print(f"Wrote {output}")
 
 
+def open_whole(image: Path) -> Picture:
+    """Open an image and decode it, so that a truncated file is found here."""
+    try:
+        picture = open_picture(image.expanduser())
+        picture.crop((0, 0, 1, 1), (1, 1))
+    except UserError as error:
+        raise UserError(f"{image} cannot be drawn on ({error}): give a photo.") from error
+    return picture
+
+
+def draw_protocols(picture: Picture, views: Sequence[Views], zoom: float) -> Image.Image | None:
+    """The drawing; None if it would be too long."""
+    rows = [panels(each, picture) for each in views]
+    heights = [HEAD + FOOT + round(zoom * max(panel[0].frame[0] for panel in row)) for row in rows]
+    widths = [GAP + sum(GAP + round(zoom * panel[0].frame[1]) for panel in row) for row in rows]
+    size = max(MIN_WIDTH, *widths), GAP + sum(heights)
+    if max(size) > MAX_SIDE:
+        return None
+    drawing = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(drawing)
+    for number, (each, row) in enumerate(zip(views, rows, strict=True)):
+        left, top = GAP, GAP + sum(heights[:number])
+        pen.text((left, top), title(each, picture), "black", ImageFont.load_default(30))
+        for panel in row:
+            image = draw_panel(picture, panel, zoom)
+            drawing.paste(image, (left, top + HEAD))
+            caption = f"{panel[0].frame[1]} x {panel[0].frame[0]} px, {pluralize(len(panel), 'view')}"
+            pen.text((left, top + HEAD + image.height + 12), caption, "#444444", ImageFont.load_default(22))
+            left += image.width + GAP
+    return drawing
+
+
 def panels(views: Views, picture: Picture) -> list[Panel]:
-    """The views of a picture that are no mirror images, those together that are cut from it at one scale."""
+    """The views of a picture that are not mirrored, grouped by the scale at which they are cut from it."""
     frames: dict[tuple[int, int], Panel] = {}
     for view in views.of(picture.height, picture.width):
         if not view.mirror:
@@ -72,72 +97,54 @@ def panels(views: Views, picture: Picture) -> list[Panel]:
 
 
 def title(views: Views, picture: Picture) -> str:
-    """Name and number of views, and of distinct ones where some are the same (of a square picture)."""
+    """Name and number of views, and of distinct ones if some are the same (on a square picture)."""
     every = views.of(picture.height, picture.width)
     half = ", half of them mirrored" if any(view.mirror for view in every) else ""
     same = "" if len(set(every)) == len(every) else f", {len(set(every))} distinct on this picture"
-    return f"{views.protocol}: {len(every)} view{'s' * (len(every) > 1)}{half}{same}"
+    return f"{views.protocol}: {pluralize(len(every), 'view')}{half}{same}"
 
 
-def draw_row(figure: Figure, picture: Picture, name: str, row: list[Panel], top: float, zoom: float) -> None:
-    """A protocol, `top` pixels down the figure: its name, and below it its panels, all enlarged alike."""
-    width, height = (100 * side for side in figure.get_size_inches())
-    figure.text(GAP / width, 1 - top / height, name, va="top", fontsize=12, weight="bold")
-    left: float = GAP
-    for panel in row:
-        tall, wide = (zoom * side for side in panel[0].frame)
-        axes = figure.add_axes((left / width, 1 - (top + HEAD + tall) / height, wide / width, tall / height))
-        draw_panel(axes, picture, panel, zoom)
-        left += wide + GAP
-
-
-def draw_panel(axes: Axes, picture: Picture, panel: Panel, zoom: float) -> None:
-    """One scale: the picture, bright where views show it, and the views."""
+def draw_panel(picture: Picture, panel: Panel, zoom: float) -> Image.Image:
+    """One scale: the picture, bright inside the views, and their outlines."""
     tall, wide = panel[0].frame
-    pixels = picture.crop((0, 0, picture.height, picture.width), (tall, wide)).permute(1, 2, 0).numpy() / 255
+    pixels = picture.crop((0, 0, picture.height, picture.width), (tall, wide)).permute(1, 2, 0).numpy()
     seen = np.zeros((tall, wide, 1), bool)
-    for top, left, height, width in (view.box for view in panel):
-        seen[top : top + height, left : left + width] = True
-    axes.imshow(np.where(seen, pixels, pixels * DIM), extent=(0, wide, tall, 0))
+    for y, x, side_y, side_x in (view.box for view in panel):
+        seen[y : y + side_y, x : x + side_x] = True
+    shown = np.where(seen, pixels, pixels * DIM).round().astype(np.uint8)
+    image = Image.fromarray(shown).resize((round(wide * zoom), round(tall * zoom)))
+    pen = ImageDraw.Draw(image, "RGBA")
     for number, (view, colour) in enumerate(zip(panel, colours(panel), strict=True)):
-        # Views whose sides lie on each other are drawn beside each other
-        outline(axes, view, colour, inset=(2 + 2.5 * (number % 3)) / zoom, arm=0.12 if len(panel) <= FEW else 0.08)
-    views = f"{len(panel)} view{'s' * (len(panel) > 1)}"
-    axes.text(0, tall + 7 / zoom, f"{wide} x {tall} px, {views}", va="top", fontsize=9, color="#444444")
-    axes.set(xlim=(0, wide), ylim=(tall, 0))
-    axes.axis("off")
+        top, left, height, width = (zoom * side for side in view.box)
+        inset = 4 + 5 * (number % 3)  # sides that coincide are drawn next to each other
+        edges = left + inset, top + inset, left + width - inset, top + height - inset
+        if is_resized(view) or view.size == view.frame:
+            pen.rectangle(edges, outline=colour, width=4)
+        else:
+            draw_corners(pen, edges, colour, arm=width * (0.12 if len(panel) <= FEW_VIEWS else 0.08))
+    return image
 
 
 def colours(panel: Panel) -> list[str]:
-    """One for each view where they are few; for the views of each whole square; else from the first to the last."""
+    """A colour for each of a few views, for each square and the views cut from it, or from blue to red for many."""
     squares = np.cumsum([is_resized(view) for view in panel])
     if squares[-1]:
-        return [
-            COLOURS[int(number - is_resized(view)) % len(COLOURS)] for number, view in zip(squares, panel, strict=True)
-        ]
-    if len(panel) <= FEW:
+        own = [square - is_resized(view) for square, view in zip(squares, panel, strict=True)]
+        return [COLOURS[square % len(COLOURS)] for square in own]
+    if len(panel) <= FEW_VIEWS:
         return list(COLOURS[: len(panel)])
-    return [to_hex(colormaps["turbo"](0.15 + 0.75 * number / len(panel))) for number in range(len(panel))]
+    return [f"hsl({240 - 240 * number // len(panel)}, 100%, 60%)" for number in range(len(panel))]
 
 
 def is_resized(view: View) -> bool:
-    """Whether it is a whole square, brought to the net's size."""
+    """Whether the view is a whole square, resized for the net."""
     return view.box[2:] != view.size
 
 
-def outline(axes: Axes, view: View, colour: str, inset: float, arm: float) -> None:
-    """A view's corners, `arm` of its side long, and faintly its sides; of a whole square, or picture, all of them."""
-    top, left, height, width = view.box
-    x, y, wide, tall = left + inset, top + inset, width - 2 * inset, height - 2 * inset
-    whole = is_resized(view) or view.size == view.frame
-    style = {"linewidth": 2, "linestyle": (0, (4, 3))} if whole else {"linewidth": 0.7, "alpha": 0.5}
-    axes.add_patch(Rectangle((x, y), wide, tall, fill=False, edgecolor=colour, **style))
-    if whole:
-        return
-    arm *= wide
-    halo = [Stroke(linewidth=3.4, foreground="#0006"), Normal()]
-    for across, down in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        corner_x, corner_y = x + across * wide, y + down * tall
-        inwards_x, inwards_y = arm * (1 - 2 * across), arm * (1 - 2 * down)
-        xs, ys = (corner_x + inwards_x, corner_x, corner_x), (corner_y, corner_y, corner_y + inwards_y)
-        axes.plot(xs, ys, color=colour, linewidth=2, solid_capstyle="round", path_effects=halo)
+def draw_corners(pen: ImageDraw.ImageDraw, edges: Edges, colour: str, arm: float) -> None:
+    """The corners of a view, and its sides thinly."""
+    pen.rectangle(edges, outline=(*ImageColor.getrgb(colour)[:3], 128))
+    for x, across in ((edges[0], arm), (edges[2], -arm)):
+        for y, down in ((edges[1], arm), (edges[3], -arm)):
+            for fill, width in (("#00000066", 7), (colour, 4)):  # a shadow, so that it is seen on any picture
+                pen.line((x + across, y, x, y, x, y + down), fill, width, joint="curve")

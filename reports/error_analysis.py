@@ -1,177 +1,142 @@
-"""What predictions say besides their error: who is taken for whom, which mistakes are sure, calibration."""
+"""Confusions, errors by class, confident errors and calibration of one row of `reports.protocols`."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from checkpointing.predictions import Predictions
-from reports import metrics
-from reports.ensemble import merge
-from reports.evaluation import all_predictions
-from reports.html_page import Figure, Section, Table
-from reports.plots import confusion_chart, reliability_chart
+from errors import pluralize
+from reports import metrics, plots
+from reports.evaluation import load_predictions
+from reports.html_page import Figure, Part, Section, Table, format_table
 
-MOST_CLASSES = 30  # of a confusion matrix that can still be looked at
-MISTAKES, PAIRS, CLASSES = 10, 15, 10  # how many are listed
-Parts = list[str | Table | Figure]
+MAX_CLASSES = 30  # of a confusion matrix that is still legible
+NUM_ERRORS, NUM_PAIRS, NUM_CLASSES = 10, 15, 10  # listed at most
 
 
 @dataclass
-class Look:
-    """One row of a report, looked at closely.
+class ErrorAnalysis:
+    """One row of a report in detail.
 
     Args:
         row: see `reports.protocols.measure`.
-        test: of one of its members: labels, names and places of the images.
-        scores: log-probabilities of all its members together, [N, K] float32.
-        temperature: fitted on the validation images; None where that is not asked for.
-        same_images: whether these were the test's.
+        test: predictions of one of its members, for labels, class names and the indices or files of images.
+        log_probs: [N, K] float32 of the ensemble of all its members.
+        temperature: fitted on the validation images; None unless requested.
+        fitted_on_test: whether the validation images are the test's.
     """
 
     row: dict[str, Any]
     test: Predictions
-    scores: np.ndarray
+    log_probs: np.ndarray
     temperature: float | None = None
-    same_images: bool = False
+    fitted_on_test: bool = False
 
-    @classmethod
-    def at(cls, row: dict[str, Any], members: list[Predictions], calibrate: bool, flags: Sequence[str]) -> "Look":
-        """Look at the ensemble of these members; for its temperature, validations that are missing are run."""
-        look = cls(row, members[0], merge(members))
-        if calibrate:
-            wanted = [(Path(member.checkpoint), member.protocol) for member in members]
-            validation = all_predictions(wanted, "validate", flags)
-            look.temperature = metrics.fit_temperature(merge(validation), validation[0].labels)
-            look.same_images = validation[0].data_hash == members[0].data_hash
-        return look
+    def __post_init__(self) -> None:
+        from sklearn.metrics import confusion_matrix  # takes seconds to import
 
-    @cached_property
-    def cooled(self) -> np.ndarray:
-        """The scores at the temperature."""
-        assert self.temperature is not None
-        return metrics.at_temperature(self.scores, self.temperature)
+        self.names = self.test.class_names.tolist()
+        self.predicted = self.log_probs.argmax(axis=1)
+        self.confusion = confusion_matrix(self.test.labels, self.predicted, labels=range(len(self.names)))
+        self.class_errors = metrics.class_errors(self.confusion)
+        indices = metrics.most_confident_errors(self.log_probs, self.test.labels, NUM_ERRORS)
+        self.confident_errors = [self._error(index) for index in indices]
 
-    @cached_property
-    def guesses(self) -> np.ndarray:
-        return self.scores.argmax(axis=1)
+    def _error(self, index: int) -> dict[str, Any]:
+        label, predicted = self.test.labels[index], self.predicted[index]
+        own, highest = np.exp(self.log_probs[index, [label, predicted]]).tolist()
+        image = self.test.files[index] if len(self.test.files) else int(self.test.places[index])
+        names = {"image": image, "class": self.names[label], "predicted": self.names[predicted]}
+        return names | {"probability": highest, "of_the_class": own}
 
-    @cached_property
-    def confusion(self) -> np.ndarray:
-        return metrics.confusion(self.guesses, self.test.labels, len(self.names))
-
-    @property
-    def names(self) -> list[str]:
-        return self.test.class_names.tolist()
-
-    def sections(self, rows: list[dict[str, Any]]) -> list[Section]:
-        """Calibration of all rows, and what else there is to say of this one."""
-        heading = f"Mistakes: {who(self.row)}"
-        return [Section("Calibration", self._calibration(rows)), Section(heading, self._mistakes())]
+    def fit_temperature(self, members: Sequence[Predictions], flags: Sequence[str]) -> None:
+        """Fit the temperature of the members' ensemble; validations that are missing are run with these flags."""
+        wanted = [(Path(member.checkpoint), member.protocol) for member in members]
+        validation = load_predictions(wanted, "validate", flags)
+        ensemble = metrics.ensemble_mean([member.normalised() for member in validation])
+        self.temperature = metrics.fit_temperature(ensemble, validation[0].labels)
+        self.fitted_on_test = validation[0].data_hash == self.test.data_hash
 
     def facts(self) -> dict[str, Any]:
-        """The same of this row, for JSON."""
-        errors = metrics.class_errors(self.confusion)
-        facts = {
-            "models": self.row["models"],
-            "protocol": self.row["protocol"],
-            "classes": self.names,
-            "class_errors": [None if math.isnan(error) else float(error) for error in errors],
-            "confused_pairs": metrics.confused_pairs(self.confusion, PAIRS),
-            "confident_mistakes": [self._mistake(image) for image in self._surest],
-        }
-        if len(self.names) <= MOST_CLASSES:
+        """Everything, for JSON."""
+        facts = {name: self.row[name] for name in ("models", "protocol")} | {"classes": self.names}
+        facts["class_errors"] = [None if np.isnan(error) else error for error in self.class_errors.tolist()]
+        facts["confused_pairs"] = metrics.most_confused(self.confusion, NUM_PAIRS)
+        facts["confident_errors"] = self.confident_errors
+        if len(self.names) <= MAX_CLASSES:
             facts["confusion"] = self.confusion.tolist()
         if self.temperature is not None:
-            facts["temperature"] = self.temperature
-            facts["at_temperature"] = metrics.calibration(self.cooled, self.test.labels)
-            facts["fitted_on_test_images"] = self.same_images
+            scaled = metrics.apply_temperature(self.log_probs, self.temperature)
+            facts["at_temperature"] = metrics.calibration(scaled, self.test.labels)
+            facts |= {"temperature": self.temperature, "fitted_on_test_images": self.fitted_on_test}
         return facts
 
-    @cached_property
-    def _surest(self) -> np.ndarray:
-        return metrics.confident_mistakes(self.scores, self.test.labels, MISTAKES)
-
-    def _mistake(self, image: int) -> dict[str, Any]:
-        label, guess = self.test.labels[image], self.guesses[image]
-        where = self.test.files[image] if len(self.test.files) else int(self.test.places[image])
-        chances = np.exp(self.scores[image])
-        names = {"image": where, "class": self.names[label], "guess": self.names[guess]}
-        return names | {"probability": float(chances[guess]), "of_the_class": float(chances[label])}
-
-    def _calibration(self, rows: list[dict[str, Any]]) -> Parts:
-        labels = self.test.labels
-        lines = [(who(row), row) for row in rows]
-        after = None
+    def calibration(self, rows: Sequence[dict[str, Any]]) -> Section:
+        """Calibration of all rows, and of this one at its temperature."""
+        name, labels = row_label(self.row), self.test.labels
+        lines = [row | {"label": row_label(row)} for row in rows]
+        series = {"unchanged": metrics.reliability(self.log_probs, labels)}
         if self.temperature is not None:
-            lines.append((f"{who(self.row)}, at T = {self.temperature:.3f}", metrics.calibration(self.cooled, labels)))
-            after = metrics.reliability(self.cooled, labels)
-        title = f"Expected calibration error (ECE, {metrics.BINS} bins of equal width), negative log-likelihood (NLL, "
-        title += "nats), Brier score (summed over classes, 0 to 2); smaller is better"
-        keys = ("ece", "nll", "brier")
-        table = [[name, *(f"{values[key]:.4f}" for key in keys)] for name, values in lines]
-        before = metrics.reliability(self.scores, labels)
-        chart = reliability_chart(before, after, self.temperature)
-        chart.title += f": {who(self.row)}"
-        return [Table(title, ["<", "ECE", "NLL", "Brier"], table), *self._of_temperature(), chart]
+            scaled = metrics.apply_temperature(self.log_probs, self.temperature)
+            lines.append({"label": f"{name}, T = {self.temperature:.3f}"} | metrics.calibration(scaled, labels))
+            series[f"T = {self.temperature:.3f}"] = metrics.reliability(scaled, labels)
+        title = (
+            f"Expected calibration error (ECE, {metrics.BINS} bins of equal width), negative log-likelihood (NLL, "
+            "nats), Brier score (summed over the classes, 0 to 2); lower is better"
+        )
+        columns = {"<": "{label}", "ECE": "{ece:.4f}", "NLL": "{nll:.4f}", "Brier": "{brier:.4f}"}
+        caption = f"Reliability of {name}: bins of equal width, dots sized by their number of images"
+        chart = Figure(caption, partial(plots.reliability_chart, series))
+        return Section("Calibration", [format_table(title, lines, columns), *self._on_temperature(), chart])
 
-    def _of_temperature(self) -> list[str]:
+    def _on_temperature(self) -> list[str]:
         if self.temperature is None:
             return ["--calibrate fits a temperature on the validation images."]
         text = [
-            f"T = {self.temperature:.3f} divides the log-probabilities, which are then normalised again; at that "
-            "temperature the validation images are likeliest. Above 1 the predictions are too sure, below 1 not enough."
+            f"Temperature scaling: log-probabilities are divided by T = {self.temperature:.3f}, which minimises the "
+            "NLL of the validation images, and normalised. A T above 1 means overconfident, below 1 underconfident."
         ]
-        if self.same_images:
-            text.append("The validation images are those of the test: what the temperature gains on them is too much.")
-        if not metrics.COLDEST * 1.01 < self.temperature < metrics.HOTTEST / 1.01:
-            text.append(
-                "It is at the end of its range: on images that are all right, or all alike, there is no best one."
-            )
+        if self.fitted_on_test:
+            text.append("The validation images are the test images: the calibration at T is optimistic.")
+        if not metrics.MIN_TEMPERATURE * 1.01 < self.temperature < metrics.MAX_TEMPERATURE / 1.01:
+            text.append("T is at the end of its range: the NLL has no minimum, as when all images are correct.")
         return text
 
-    def _mistakes(self) -> Parts:
-        surest = [self._mistake(image) for image in self._surest]
-        if not surest:
-            return ["No image is taken for another class."]
-        images = "<file" if len(self.test.files) else "place in the set"
-        table = Table(
-            "The mistakes that were made with the highest probability",
-            [images, "<class", "<taken for", "probability", "of the class"],
-            [
-                [str(m["image"]), m["class"], m["guess"], f"{m['probability']:.4f}", f"{m['of_the_class']:.4f}"]
-                for m in surest
-            ],
-        )
-        if len(self.names) <= MOST_CLASSES:
-            return [confusion_chart(self.confusion, self.names), self._of_classes(), table]
-        pairs = metrics.confused_pairs(self.confusion, PAIRS)
-        confused = [[self.names[label], self.names[guess], str(count)] for label, guess, count in pairs]
-        columns = ["<class", "<taken for", "images"]
-        return [Table("Classes that are confused most often", columns, confused), self._of_classes(), table]
+    def errors(self) -> Section:
+        """Confusions, errors by class and confident errors."""
+        heading = f"Errors of {row_label(self.row)}"
+        if not self.confident_errors:
+            return Section(heading, ["No errors."])
+        columns = {"<file" if len(self.test.files) else "index": "{image}", "<class": "{class}"}
+        columns |= {"<predicted": "{predicted}", "its probability": "{probability:.4f}"}
+        columns["probability of the class"] = "{of_the_class:.4f}"
+        confident = format_table("Most confident errors", self.confident_errors, columns)
+        return Section(heading, [self._confusions(), self._errors_by_class(), confident])
 
-    def _of_classes(self) -> Table:
-        """Every class, or, of many, those with the highest error."""
-        errors, images = metrics.class_errors(self.confusion), self.confusion.sum(axis=1)
-        filled = [k for k in range(len(self.names)) if images[k]]
-        many = len(self.names) > MOST_CLASSES
-        shown = sorted(filled, key=lambda k: -errors[k])[:CLASSES] if many else filled
-        guessed = self.confusion.sum(axis=0)
-        lines = [[self.names[k], str(images[k]), str(guessed[k]), percent(errors[k])] for k in shown]
-        title = f"The {CLASSES} classes with the highest error" if many else "Errors of each class"
-        return Table(title, ["<class", "images", "taken for it", "error, %"], lines)
+    def _confusions(self) -> Part:
+        """The confusion matrix, or the most frequent confusions of many classes."""
+        if len(self.names) <= MAX_CLASSES:
+            title = "Confusion matrix: number of images by class (row) and predicted class (column)"
+            return Figure(title, partial(plots.confusion_chart, self.confusion, self.names))
+        pairs = metrics.most_confused(self.confusion, NUM_PAIRS)
+        rows = [[self.names[label], self.names[predicted], str(count)] for label, predicted, count in pairs]
+        return Table("Most frequent confusions", ["<class", "<predicted", "images"], rows)
 
-
-def percent(value: float, form: str = ".2f") -> str:
-    """A share as percent."""
-    return format(100 * value, form)
+    def _errors_by_class(self) -> Table:
+        """All classes with images, or the ones with the highest errors of many."""
+        images, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        shown, title = np.flatnonzero(images).tolist(), "Errors by class"
+        if len(self.names) > MAX_CLASSES:
+            shown = sorted(shown, key=lambda k: -self.class_errors[k])[:NUM_CLASSES]
+            title = f"The {NUM_CLASSES} classes with the highest error"
+        rows = [[self.names[k], str(images[k]), str(predicted[k]), f"{100 * self.class_errors[k]:.2f}"] for k in shown]
+        return Table(title, ["<class", "images", "predicted", "error, %"], rows)
 
 
-def who(row: dict[str, Any]) -> str:
-    """What a row is called."""
-    models = f"{row['models']} models together" if row["models"] > 1 else "1 model"
-    return f"{models}, {row['protocol']}"
+def row_label(row: dict[str, Any]) -> str:
+    """Models and protocol of a row."""
+    return f"{pluralize(row['models'], 'model')}, {row['protocol']}"

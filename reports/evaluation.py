@@ -1,6 +1,6 @@
-"""The tests that reports stand on: read where they lie beside a run, run where they are missing.
+"""Predictions of checkpoints: read where a test has left them beside its run, and tested where they are missing.
 
-A report never trains and never tests an unchanged checkpoint twice.
+A report never trains, and never tests an unchanged checkpoint twice.
 """
 
 import sys
@@ -16,136 +16,135 @@ from cli import command_line
 from datamodules.views import Views
 from errors import UserError
 
-NAMES = {"test": "Test", "validate": "Validation"}
-# A further process would start the report once more, not the test
-OF_MANY_DEVICES = ("--trainer.devices", "--trainer.num_nodes", "--trainer.strategy")
+VERB_TITLES = {"test": "Test", "validate": "Validation"}
+# Another process would start the report again, not the test
+MULTI_DEVICE_FLAGS = ("--trainer.devices", "--trainer.num_nodes", "--trainer.strategy")
 
 
-def predictions_of(checkpoint_arg: Path, protocol: str, verb: str = "test", flags: Sequence[str] = ()) -> Predictions:
-    """What a checkpoint says of the images of its test, or validation, set.
-
-    Args:
-        checkpoint_arg: a file, a version folder or an experiment folder, see `find_checkpoint`.
-        protocol: how the images are looked at, see `datamodules.views`.
-        verb: test or validate.
-        flags: more of the command line for a test that has to be run, such as --data.root DIR.
-
-    Raises:
-        ValueError, FileNotFoundError: if there is no such checkpoint or protocol, or its test left no predictions.
-        SystemExit: if the test fails, with its own sentence.
-    """
-    return all_predictions([(checkpoint_arg, protocol)], verb, flags)[0]
-
-
-def all_predictions(
+def load_predictions(
     wanted: Sequence[tuple[Path, str]], verb: str = "test", flags: Sequence[str] = ()
 ) -> list[Predictions]:
-    """The same for several pairs of checkpoint and protocol, in their order.
+    """Predictions of several checkpoints and protocols, all on the same images, in the order of `wanted`.
 
-    Whatever can be refused is refused before the first test is run.
-    """
-    refuse_many_devices(flags)
-    for _, protocol in wanted:
-        Views(protocol, size=1)  # no length is too small for that: only the name can be wrong
-    pairs = [(find_checkpoint(Path(given).expanduser(), verb), protocol) for given, protocol in wanted]
-    if not pairs:
-        raise UserError("No checkpoints are given: name runs or files, such as runs/digits/resnet20.")
-    hashes = {file: file_hash(file) for file, _ in pairs}
-    found = {pair: stored(*pair, verb, hashes[pair[0]]) for pair in pairs}
-    missing = [pair for pair, predictions in found.items() if predictions is None]
-    for number, (file, protocol) in enumerate(missing, 1):
-        print(f"{NAMES[verb]} {number} of {len(missing)}: {file}, {protocol}", flush=True)
-        evaluate(file, protocol, verb, flags)
-        found[file, protocol] = stored(file, protocol, verb, hashes[file])
-        if found[file, protocol] is None:
-            raise UserError(
-                f"The {verb} left no predictions in {predictions_path(file, protocol, verb)}: test whole sets (no "
-                "limit_test_batches, no fast_dev_run), and runs that lie in a folder that can be written to."
-            )
-    if flags and len(missing) < len(found):
-        print(f"Read, without {' '.join(flags)}: {len(found) - len(missing)} that had been tested before.", flush=True)
-    for predictions in found.values():
-        assert predictions is not None
-        if not np.isfinite(predictions.log_probabilities).all():
-            raise UserError(
-                f"{who(predictions)} has predictions that are no numbers: its net has diverged, leave it out."
-            )
-    return [found[pair] for pair in pairs]  # type: ignore[misc]
-
-
-def stored(checkpoint: Path, protocol: str, verb: str, digest: str) -> Predictions | None:
-    """The predictions beside a checkpoint; None where there are none that can be read, or they are another file's.
+    Mistakes that can be found without a test are found before the first test is run.
 
     Args:
-        digest: SHA-256 of the checkpoint as it is now.
+        wanted: a checkpoint (a file, a version folder or an experiment folder, see `find_checkpoint`) and a protocol,
+            see `datamodules.views`, for each result.
+        verb: test or validate.
+        flags: of main.py, for tests that are missing, such as --data.root=DIR.
+
+    Raises:
+        UserError: if there is no such checkpoint or protocol, if a test leaves no predictions, if predictions are NaN,
+            or if they are of different images or classes.
+        SystemExit: if a test fails, with its message.
+    """
+    if not wanted:
+        raise UserError("No checkpoints are given: name runs or files, such as runs/digits/resnet20.")
+    refuse_multiple_devices(flags)
+    for _, protocol in wanted:
+        Views(protocol, size=1)  # no shorter side is too small for 1 pixel: only the name can be wrong
+    pairs = [(find_checkpoint(path.expanduser(), verb), protocol) for path, protocol in wanted]
+    hashes = {file: file_hash(file) for file, _ in pairs}
+    cached = {pair: read_cached_predictions(*pair, verb, hashes[pair[0]]) for pair in pairs}
+    found = {pair: predictions for pair, predictions in cached.items() if predictions is not None}
+    missing = [pair for pair in cached if pair not in found]
+    for number, (file, protocol) in enumerate(missing, 1):
+        print(f"{VERB_TITLES[verb]} {number} of {len(missing)}: {file}, {protocol}", flush=True)
+        found[file, protocol] = evaluate(file, protocol, verb, flags, hashes[file])
+    if flags and len(missing) < len(found):
+        print(f"Read, without {' '.join(flags)}: {len(found) - len(missing)} that had been tested before.", flush=True)
+    results = [found[pair] for pair in pairs]
+    check_finite(results)
+    check_same_images(results)
+    return results
+
+
+def read_cached_predictions(checkpoint: Path, protocol: str, verb: str, checkpoint_hash: str) -> Predictions | None:
+    """Read the predictions beside a checkpoint; None if there is no readable file, or if the checkpoint has changed.
+
+    Args:
+        checkpoint_hash: SHA-256 of the checkpoint now.
     """
     path = predictions_path(checkpoint, protocol, verb)
     try:
         predictions = Predictions.read(path) if path.is_file() else None
-    except ValueError:
+    except UserError:
         return None
-    if predictions is None or predictions.checkpoint_hash != digest:
+    if predictions is None or predictions.checkpoint_hash != checkpoint_hash:
         return None
     return replace(predictions, checkpoint=str(checkpoint.absolute()))  # the run may have been moved since
 
 
-def evaluate(checkpoint: Path, protocol: str, verb: str, flags: Sequence[str]) -> None:
-    """Type a test, on one device; its errors end the program with their sentence and status 1."""
+def evaluate(checkpoint: Path, protocol: str, verb: str, flags: Sequence[str], checkpoint_hash: str) -> Predictions:
+    """Run main.py's test or validate on one device; its errors end the program with their message and status 1."""
     command = [verb, "--ckpt_path", checkpoint, *flags, "--data.protocol", protocol, "--trainer.devices", 1]
     try:
         command_line.main([str(word) for word in command])
     except SystemExit as stop:
         if stop.code:
             sys.exit(stop.code if isinstance(stop.code, str) else 1)
+    predictions = read_cached_predictions(checkpoint, protocol, verb, checkpoint_hash)
+    if predictions is None:
+        raise UserError(
+            f"The {verb} left no predictions in {predictions_path(checkpoint, protocol, verb)}: test whole sets (no "
+            "limit_test_batches, no fast_dev_run), and runs in a folder that can be written to."
+        )
+    return predictions
 
 
-def refuse_many_devices(flags: Sequence[str]) -> None:
-    """Raise ValueError for flags that would start further processes."""
+def refuse_multiple_devices(flags: Sequence[str]) -> None:
+    """Raise UserError for flags that would start more processes."""
     for flag in flags:
-        if flag.startswith(OF_MANY_DEVICES):
+        if flag.startswith(MULTI_DEVICE_FLAGS):
             raise UserError(
                 f"A report tests on one device and takes no {flag}: type `python main.py test --ckpt_path ... "
-                "--data.protocol ...` on several, and the report reads what it leaves behind."
+                "--data.protocol ...` on several, and the report reads the predictions."
             )
 
 
-def check_same_set(members: Sequence[Predictions]) -> None:
-    """Raise ValueError unless all predictions are of the same images, and of the same classes in the same order."""
-    if not members:
-        raise UserError("No predictions are given: there is nothing to average.")
+def check_finite(members: Sequence[Predictions]) -> None:
+    """Raise UserError for predictions of a net that has diverged."""
+    for member in members:
+        if not np.isfinite(member.log_probabilities).all():
+            raise UserError(f"{label(member)} has predictions that are NaN: its net has diverged, leave it out.")
+
+
+def check_same_images(members: Sequence[Predictions]) -> None:
+    """Raise UserError unless all predictions are of the same images, and of the same classes in the same order."""
     first = members[0]
     for other in members[1:]:
-        names = f"{who(other)} and {who(first)}"
+        names = f"{label(other)} and {label(first)}"
         check_same_classes(names, first.class_names.tolist(), other.class_names.tolist())
         if not np.array_equal(first.places, other.places):
             raise UserError(
-                f"{names} are of other images ({len(other.places):,} and {len(first.places):,}, some of them at other "
-                "places of the set): mend the files that could not be read and test both once more, on the same data."
+                f"{names} are of different images ({len(other.places):,} and {len(first.places):,}, with different "
+                "indices): repair the files that could not be read and test both again, on the same data."
             )
         if not np.array_equal(first.labels, other.labels) or first.data_hash != other.data_hash:
             raise UserError(
-                f"{names} are of different data, though of as many images: remove the file of predictions that is of "
-                "the wrong ones, and test once more."
+                f"{names} are of different data sets of the same size: remove the file with predictions of the wrong "
+                "one, and test again."
             )
 
 
 def check_same_classes(names: str, ours: list[str], theirs: list[str]) -> None:
-    """Raise ValueError where two lists of classes are not the same.
+    """Raise UserError if two lists of classes differ.
 
     Args:
-        names: of what has the second list, and what the first, for the sentence.
+        names: of what has the second list and what has the first, for the message.
     """
     if ours == theirs:
         return
     if len(ours) != len(theirs):
         difference = f"{len(theirs)} and {len(ours)} of them"
     else:
-        number = next(k for k, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+        index = next(k for k, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
         order = ", the same ones in another order" if sorted(ours) == sorted(theirs) else ""
-        difference = f"number {number} is {theirs[number]} and {ours[number]}{order}"
+        difference = f"number {index} is {theirs[index]} and {ours[index]}{order}"
     raise UserError(f"{names} disagree on the classes ({difference}): take runs that were trained on one set.")
 
 
-def who(predictions: Predictions) -> str:
-    """What predictions are called in a sentence."""
+def label(predictions: Predictions) -> str:
+    """Checkpoint and protocol of predictions, for messages."""
     return f"{predictions.checkpoint} ({predictions.protocol})"

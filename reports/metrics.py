@@ -1,90 +1,162 @@
-"""What can be said of predictions: errors and how sure they are, who is taken for whom, calibration.
+"""Metrics of predictions: top-k errors, intervals, confusions, calibration, and the mean of an ensemble.
 
-Scores are log-probabilities [N, K] float32, rows whose exponentials sum to 1; labels are [N] int64.
+`log_probs` are log-probabilities, [N, K] float32, whose exponentials sum to 1 in each row; `labels` are [N] int64.
+scipy is imported where it is used: that takes a second.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-DRAWS = 10_000  # bootstrap samples: chance moves the ends of a 95 % interval by 1 % of its width
+BOOTSTRAP_SAMPLES = 10_000  # the sampling error of an end of a 95 % interval is 1 % of the interval's width
 BINS = 15  # of equal width, as in Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599
-COLDEST, HOTTEST = 0.05, 20.0  # where a temperature is looked for
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+IMAGES_PER_CHUNK = 4096  # of an ensemble: 7 members of 1,000 classes take 230 MB in float64
+Mean = Literal["arithmetic", "geometric"]
+LogProbs = Sequence[np.ndarray]  # of several members, [N, K] each
 
 
-def misses(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> np.ndarray:
-    """Whether the class of each image, [N] bool, is not among the k likeliest; of equally likely ones the first is.
+def topk_errors(log_probs: np.ndarray, labels: np.ndarray, k: int = 1) -> np.ndarray:
+    """Whether the label of each image is not among its k most probable classes, [N] bool.
 
-    Scores that are no numbers, of a net that has diverged, miss.
+    Of equally probable classes the one with the lowest index comes first, as in argmax. NaN, from a net that has
+    diverged, is an error. scikit-learn's `top_k_accuracy_score` differs in both.
     """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    earlier = np.arange(scores.shape[1]) < labels[:, None]
-    ahead = ~(scores <= own) | ((scores == own) & earlier)  # NaN is never "<="
-    return ahead.sum(axis=1) >= k
+    own = _of_labels(log_probs, labels)[:, None]
+    has_lower_index = np.arange(log_probs.shape[1]) < labels[:, None]
+    comes_before = ~(log_probs <= own) | ((log_probs == own) & has_lower_index)  # NaN is never "<="
+    return comes_before.sum(axis=1) >= k
 
 
-def interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The bootstrap's percentile interval of a mean over images.
+def reported_k(num_classes: int) -> list[int]:
+    """The k of the top-k errors that reports show: 1 and, with more than five classes, 5."""
+    return [k for k in (1, 5) if k < num_classes]
 
-    Images are drawn anew, as many as there are. Only how often each value comes up matters, and that is drawn exactly:
-    of 0 and 1, errors of one net, from a binomial distribution; of -1, 0 and 1, differences between two nets on the
-    same images, from a multinomial one; and so for the few values that a mean over several nets has.
+
+def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over images.
+
+    A bootstrap sample is determined by how often it holds each distinct value, and these counts are multinomial.
+    They are sampled directly: errors of one net have the values 0 and 1, differences between two nets -1, 0 and 1.
 
     Args:
-        values: [N].
-        level: share of the bootstrap's means inside, the rest half above and half below.
+        values: [N], one of each image.
+        level: coverage.
     """
-    kinds, counts = np.unique(values, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=DRAWS)
-    low, high = np.quantile(drawn @ kinds.astype(float) / len(values), [(1 - level) / 2, (1 + level) / 2])
+    distinct, counts = np.unique(values, return_counts=True)
+    samples = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=BOOTSTRAP_SAMPLES)
+    means = samples @ distinct.astype(float) / len(values)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def confusion(guesses: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """How many images of each class (row) were taken for each class (column), [K, K] int64."""
-    return np.bincount(labels * classes + guesses, minlength=classes**2).reshape(classes, classes)
+def error_interval(errors: np.ndarray) -> tuple[float, float]:
+    """95 % interval of an error rate, in [0, 1]: bootstrap; at a rate of 0 or 1, where that has no width, Wilson's.
+
+    Args:
+        errors: [N], 0 or 1 for one net; a share of the nets for several.
+    """
+    if not np.isin(errors.mean(), (0, 1)):
+        return bootstrap_interval(errors)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(int(errors.sum()), len(errors)).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
-def class_errors(matrix: np.ndarray) -> np.ndarray:
-    """Share of the images of each class, [K], that were taken for another one; NaN for a class without images."""
-    images = matrix.sum(axis=1)
-    return np.where(images, 1 - matrix.diagonal() / np.maximum(images, 1), np.nan)
+def upper_bound_without_errors(images: int) -> float:
+    """Exact (Clopper-Pearson) one-sided 95 % upper bound of an error rate, in [0, 1], when no image was an error."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(0, images, alternative="less").proportion_ci(0.95, method="exact").high)
 
 
-def confused_pairs(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
-    """The most frequent confusions: class, what it was taken for, and how many images; the most first."""
-    wrong = matrix - np.diag(matrix.diagonal())
+def ensemble_mean(
+    member_log_probs: LogProbs, mean: Mean = "arithmetic", weights: Sequence[float] | None = None
+) -> np.ndarray:
+    """Log-probabilities of an ensemble, [N, K] float32: the same bits for every order of its members.
+
+    Args:
+        member_log_probs: [N, K] of each member. One member is returned unchanged.
+        mean: arithmetic, of the probabilities, as in the papers; or geometric, normalised.
+        weights: one of each member, at least 0; only their ratios matter. None weighs all members equally.
+    """
+    if len(member_log_probs) == 1:
+        return member_log_probs[0]
+    shares = np.array(weights or [1.0] * len(member_log_probs))
+    shares = shares[:, None, None] / shares.sum()
+    chunks = [
+        _mean_of_chunk(
+            np.stack([member[start : start + IMAGES_PER_CHUNK] for member in member_log_probs]), mean, shares
+        )
+        for start in range(0, len(member_log_probs[0]), IMAGES_PER_CHUNK)
+    ]
+    return np.concatenate(chunks)
+
+
+def _mean_of_chunk(log_probs: np.ndarray, mean: Mean, shares: np.ndarray) -> np.ndarray:
+    """The weighted mean of [M, n, K]. Terms are sorted before they are summed: rounding depends on their order."""
+    if mean == "geometric":
+        summed = np.sort(log_probs * shares, axis=0).sum(axis=0)
+        return (summed - _logsumexp(summed, axis=1)).astype(np.float32)
+    with np.errstate(divide="ignore"):  # a weight of 0 has the logarithm -inf
+        terms = np.sort(log_probs + np.log(shares), axis=0)
+    return _logsumexp(terms, axis=0)[0].astype(np.float32)
+
+
+def _logsumexp(values: np.ndarray, axis: int) -> np.ndarray:
+    """scipy's `logsumexp` with `keepdims`, in an eighteenth of its time."""
+    largest = values.max(axis=axis, keepdims=True)
+    return largest + np.log(np.exp(values - largest).sum(axis=axis, keepdims=True))
+
+
+def class_errors(confusion: np.ndarray) -> np.ndarray:
+    """Error rate of each class, [K] in [0, 1], from a confusion matrix with a row per class; NaN without images."""
+    images = confusion.sum(axis=1)
+    return np.where(images, 1 - confusion.diagonal() / np.maximum(images, 1), np.nan)
+
+
+def most_confused(confusion: np.ndarray, count: int) -> list[tuple[int, int, int]]:
+    """The most frequent confusions: class, predicted class and number of images, in descending order of the number."""
+    wrong = confusion - np.diag(confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
     return [(int(row), int(column), int(wrong[row, column])) for row, column in pairs if wrong[row, column]]
 
 
-def confident_mistakes(scores: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Which images a wrong class was given the highest probability for, [at most count], the surest first."""
-    wrong = np.flatnonzero(misses(scores, labels))
-    return wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:count]
+def most_confident_errors(log_probs: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the errors with the most probable predictions, at most `count`, in descending order of probability."""
+    wrong = np.flatnonzero(topk_errors(log_probs, labels))
+    return wrong[np.argsort(-log_probs[wrong].max(axis=1), kind="stable")][:count]
 
 
-def negative_log_likelihood(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log of the probability of the right class, in nats."""
-    return -float(np.take_along_axis(scores, labels[:, None], axis=1).mean(dtype=np.float64))
+def negative_log_likelihood(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log of the probability of the label, in nats."""
+    return -float(_of_labels(log_probs, labels).mean(dtype=np.float64))
 
 
-def brier_score(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance, summed over classes, from the probabilities to certainty of the right class: in [0, 2]."""
-    probabilities = np.exp(scores)
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+def brier_score(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance between probabilities and the one-hot label, summed over the classes: in [0, 2]."""
+    probabilities = np.exp(log_probs)
+    own = _of_labels(probabilities, labels)
     return float(((probabilities**2).sum(axis=1) - 2 * own + 1).mean(dtype=np.float64))
+
+
+def _of_labels(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The value of each image's label, [N] of [N, K]."""
+    return np.take_along_axis(values, labels[:, None], axis=1)[:, 0]
 
 
 @dataclass
 class Reliability:
-    """Images by the probability of the guess, in bins of equal width from 0 to 1, each without its lower end.
+    """Predictions in bins of equal width, by the probability of the predicted class; a bin excludes its lower end.
 
     Args:
-        images: [B] int64.
-        confidence: [B] mean probability of the guess; NaN in an empty bin, as `accuracy`.
-        accuracy: [B] share of right guesses.
+        images: [B] int64, number of images.
+        confidence: [B] mean probability of the predicted class; NaN in an empty bin, like `accuracy`.
+        accuracy: [B] share of correct predictions.
     """
 
     images: np.ndarray
@@ -92,55 +164,59 @@ class Reliability:
     accuracy: np.ndarray
 
     @property
-    def error(self) -> float:
-        """Expected calibration error: mean over the images of the distance between the two in their bin, in [0, 1]."""
-        filled = self.images > 0
-        distance = np.abs(self.confidence - self.accuracy)[filled]
-        return float((distance * self.images[filled]).sum() / self.images.sum())
+    def expected_calibration_error(self) -> float:
+        """Distance between confidence and accuracy, averaged over the images, in [0, 1]."""
+        return float(np.nansum(np.abs(self.confidence - self.accuracy) * self.images) / self.images.sum())
 
 
-def reliability(scores: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
-    """How often guesses are right, by how sure they are."""
-    confidence = np.exp(scores.max(axis=1).astype(np.float64))
-    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    images = np.bincount(places, minlength=bins)
-    right = ~misses(scores, labels)
-    with np.errstate(invalid="ignore"):
-        sums = [np.bincount(places, weights=values, minlength=bins) / images for values in (confidence, right)]
-    return Reliability(images, *sums)
+def reliability(log_probs: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
+    """Accuracy by confidence."""
+    confidence = np.exp(log_probs.max(axis=1).astype(np.float64))
+    indices = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    images = np.bincount(indices, minlength=bins)
+    correct = ~topk_errors(log_probs, labels)
+    with np.errstate(invalid="ignore"):  # an empty bin has no mean
+        means = [np.bincount(indices, weights=values, minlength=bins) / images for values in (confidence, correct)]
+    return Reliability(images, *means)
 
 
-def calibration(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def calibration(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Expected calibration error in `BINS` bins, negative log-likelihood and Brier score."""
     return {
-        "ece": reliability(scores, labels).error,
-        "nll": negative_log_likelihood(scores, labels),
-        "brier": brier_score(scores, labels),
+        "ece": reliability(log_probs, labels).expected_calibration_error,
+        "nll": negative_log_likelihood(log_probs, labels),
+        "brier": brier_score(log_probs, labels),
     }
 
 
-def at_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """Log-probabilities divided by a temperature and normalised again: above 1 they are less sure."""
-    scaled = scores / np.float32(temperature)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+def summary(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Top-k errors, in [0, 1], their 95 % intervals, and calibration."""
+    found: dict[str, Any] = {}
+    for k in reported_k(log_probs.shape[1]):
+        errors = topk_errors(log_probs, labels, k)
+        found |= {f"top{k}_error": float(errors.mean()), f"top{k}_interval": error_interval(errors)}
+    return found | calibration(log_probs, labels)
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [COLDEST, HOTTEST] at which the negative log-likelihood is least.
+def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Log-probabilities divided by a temperature and normalised; above 1 they are less confident."""
+    scaled = log_probs / np.float32(temperature)
+    return scaled - _logsumexp(scaled, axis=1)
 
-    In 1/T the likelihood is convex, and its slope the mean of what the scores are expected to be, by the probabilities
-    at T, less what they are for the right class: halving finds where that changes sign. If every image is right (or the
-    scores know nothing) it does not, and an end of the range is returned.
+
+def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature in [MIN_TEMPERATURE, MAX_TEMPERATURE] with the least negative log-likelihood.
+
+    The likelihood is convex in 1/T (arXiv 1706.04599, section 4.2). It has no minimum if all images are correct: then
+    an end of the range is returned.
     """
-    own = np.take_along_axis(scores, labels[:, None], axis=1).mean(dtype=np.float64)
+    from scipy.optimize import minimize_scalar
 
-    def slope(inverse: float) -> float:
-        expected = (np.exp(at_temperature(scores, 1 / inverse)) * scores).sum(axis=1)
-        return float(expected.mean(dtype=np.float64) - own)
+    own = _of_labels(log_probs, labels).mean(dtype=np.float64)
 
-    low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if slope(np.exp(middle)) > 0 else (middle, high)
-    return float(np.exp(-low))
+    def loss(log_temperature: float) -> float:
+        inverse = np.exp(-np.float64(log_temperature))
+        return float(_logsumexp(log_probs * inverse, axis=1).mean() - own * inverse)
+
+    bounds = np.log([MIN_TEMPERATURE, MAX_TEMPERATURE])
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8}).x))

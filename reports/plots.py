@@ -1,122 +1,131 @@
-"""The figures of `reports.protocols`."""
+"""Charts of the reports, described with Altair, which is imported where it is used: that takes a second.
+
+What is drawn in `INK` takes the colour of the page's text, light or dark.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from reports.html_page import INK, Figure, canvas, drawn
 from reports.metrics import Reliability
 
-BLUE, ORANGE = "#2f7ebc", "#d97b28"  # seen on white and on black
+if TYPE_CHECKING:
+    from altair import Chart, LayerChart, VConcatChart
+
+BLUE, ORANGE = "#2f7ebc", "#d97b28"  # legible on white and on black
+INK = "currentColor"
 
 
-def cost_chart(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Top-1 error against forward passes, a line for each number of models."""
-    with canvas(7, 3.6) as figure:
-        axes = figure.subplots()
-        for colour, models in zip((BLUE, ORANGE), sorted({row["models"] for row in rows}), strict=False):
-            line = sorted((row for row in rows if row["models"] == models), key=lambda row: row["cost"])
-            costs, errors = ([row[key] for row in line] for key in ("cost", "top1_error"))
-            ends = np.array([row["top1_interval"] for row in line]).T
-            away = 100 * np.abs(ends - errors)
-            name = f"{models} models together" if models > 1 else "1 model"
-            percent = [100 * error for error in errors]
-            axes.errorbar(costs, percent, away, fmt="o-", color=colour, capsize=3, linewidth=1.2, label=name)
-            for row in line:
-                own = [100 * result["top1_error"] for result in row["each"]]
-                axes.plot([row["cost"]] * len(own), own, "_", color=colour, markersize=9, alpha=0.7)
-                axes.annotate(
-                    row["protocol"],
-                    (row["cost"], 100 * row["top1_error"]),
-                    xytext=(7, 5),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
-        axes.set_xscale("log")
-        axes.set_xticks(sorted({row["cost"] for row in rows}))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.minorticks_off()
-        axes.set_xlabel("forward passes for an image")
-        axes.set_ylabel("top-1 error, %")
-        axes.margins(x=0.12)
-        axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
-        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
-        axes.legend(loc="best")
-        title = "Error against cost, with 95 % intervals" + ("; dashes: each model" if rows[0]["each"][1:] else "")
-        return Figure(title, drawn(figure))
+def cost_chart(rows: Sequence[dict[str, Any]]) -> "LayerChart":
+    """Top-1 error against forward passes per image, with intervals; a series for single models and one for ensembles.
+
+    Args:
+        rows: see `reports.protocols.measure`. Dashes show each model; rows at one point share a label.
+    """
+    import altair as alt
+
+    axis = alt.Axis(values=sorted({row["cost"] for row in rows}), format=",d", grid=False)
+    base = chart(rows).transform_calculate(series="datum.models + (datum.models > 1 ? ' models' : ' model')")
+    base = base.encode(
+        alt.X("cost:Q").title("forward passes per image").scale(type="log", nice=False, padding=40).axis(axis),
+        alt.Y("top1_error:Q").title("top-1 error").scale(zero=False).axis(format=".2%", tickCount=6),
+        alt.Color("series:N").sort(None).title(None).scale(range=[BLUE, ORANGE]),
+    )
+    points = base.transform_aggregate(rows="values(protocol)", groupby=["series", "cost", "top1_error"])
+    names = points.transform_calculate(label="join(pluck(datum.rows, 'protocol'), ', ')")
+    return styled(
+        base.mark_rule(strokeWidth=1.2).encode(y="top1_interval[0]:Q", y2="top1_interval[1]:Q")
+        + base.mark_line(strokeWidth=1.2, point={"size": 45})
+        + base.transform_flatten(["each"]).mark_tick(orient="horizontal", size=10).encode(y="each.top1_error:Q")
+        + names.mark_text(align="left", dx=7, dy=-7).encode(text="label:N", color=alt.value(INK))
+    )
 
 
-def curve_chart(curve: Sequence[dict[str, float]]) -> Figure:
-    """Top-1 error of ensembles of 1 to M members: the mean over the choices of so many, and from least to most."""
-    with canvas(7, 3.4) as figure:
-        axes = figure.subplots()
-        sizes = [row["members"] for row in curve]
-        mean, least, most = ([100 * row[key] for row in curve] for key in ("top1_error", "least", "most"))
-        axes.fill_between(sizes, least, most, color=BLUE, alpha=0.2, linewidth=0, label="from the least to the most")
-        axes.plot(sizes, mean, "o-", color=BLUE, linewidth=1.2, label="mean over the choices of so many")
-        axes.set_xticks(sizes)
-        axes.set(xlabel="members", ylabel="top-1 error, %")
-        axes.set_ylim(bottom=0)
-        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
-        axes.legend(loc="best")
-        return Figure("Error of 1 to all members together", drawn(figure))
+def ensemble_size_chart(curve: Sequence[dict[str, float]]) -> "LayerChart":
+    """Top-1 error of ensembles of 1 to M members: the mean as a line, best to worst as a band.
+
+    Args:
+        curve: see `reports.ensemble.error_by_size`.
+    """
+    import altair as alt
+
+    axis = alt.Axis(values=[row["members"] for row in curve], format="d", grid=False)
+    base = chart(curve).encode(alt.X("members:Q").scale(zero=False, nice=False, padding=20).axis(axis))
+    error = alt.Y("top1_error:Q").title("top-1 error").axis(format=".2%", tickCount=6)
+    return styled(
+        base.mark_area(color=BLUE, opacity=0.2).encode(y="least:Q", y2="most:Q")
+        + base.mark_line(color=BLUE, strokeWidth=1.2, point={"size": 45, "color": BLUE}).encode(error)
+    )
 
 
-def confusion_chart(matrix: np.ndarray, names: Sequence[str]) -> Figure:
-    """A confusion matrix, [K, K], its mistakes coloured by their share of the class."""
-    classes = len(names)
-    side = max(3.2, 0.36 * classes + 1.4)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    with canvas(side + 0.6, side) as figure:
-        axes = figure.subplots()
-        wrong = np.ma.masked_array(shares, np.eye(classes, dtype=bool))
-        most = max(float(wrong.max()), 1e-9)
-        for row, column in np.argwhere(matrix):
-            right = row == column
-            if not right:
-                square = (column - 0.5, row - 0.5)
-                axes.add_patch(Rectangle(square, 1, 1, color=ORANGE, alpha=0.25 + 0.7 * shares[row, column] / most))
-            weight = "normal" if right else "bold"
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8, weight=weight)
-        axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5), aspect="equal")
-        axes.set_xticks(range(classes), names, rotation=0 if max(map(len, names)) < 4 else 90)
-        axes.set_yticks(range(classes), names)
-        axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color=INK, alpha=0.15, linewidth=0.6)
-        axes.tick_params(which="both", length=0)
-        axes.spines[:].set_visible(False)
-        axes.set(xlabel="taken for", ylabel="class")
-        return Figure("Confusion matrix: images of a class (row) taken for each class (column)", drawn(figure))
+def confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> "LayerChart":
+    """A confusion matrix, [K, K]: the darker an error, the larger its share of the images of its class."""
+    import altair as alt
+
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    cells = [
+        {"class": names[row], "predicted": names[column], "images": int(confusion[row, column])}
+        | {"share": float(shares[row, column])}
+        for row, column in np.argwhere(confusion)
+    ]
+    axis: dict[str, Any] = {"bandPosition": 0, "grid": True, "ticks": False, "domain": False}
+    angle = 0 if max(map(len, names)) < 4 else -90
+    base = chart(cells, 26 * len(names), 26 * len(names)).encode(
+        alt.X("predicted:N").title("predicted class").scale(domain=list(names)).axis(**axis, labelAngle=angle),
+        alt.Y("class:N").title("class").scale(domain=list(names)).axis(**axis),
+    )
+    errors = base.transform_filter("datum.class != datum.predicted").mark_rect(color=ORANGE)
+    return styled(
+        errors.encode(alt.Opacity("share:Q").legend(None).scale(range=[0.25, 0.95]))
+        + base.mark_text(color=INK).encode(text="images:Q")
+    )
 
 
-def reliability_chart(before: Reliability, after: Reliability | None, temperature: float | None) -> Figure:
-    """How often guesses are right by how sure they are, and how many are how sure."""
-    shown = [("as it is", before, BLUE)]
-    if after is not None:
-        shown.append((f"at temperature {temperature:.2f}", after, ORANGE))
-    with canvas(5.2, 5) as figure:
-        top, bottom = figure.subplots(2, sharex=True, height_ratios=[3.2, 1])
-        top.plot([0, 1], [0, 1], color=INK, linewidth=0.8, alpha=0.5, linestyle="--")
-        bins = len(before.images)
-        edges = np.linspace(0, 1, bins + 1)
-        for place, (name, bars, colour) in enumerate(shown):
-            name = f"{name}, ECE {bars.error:.3f}"
-            top.plot(bars.confidence, bars.accuracy, color=colour, linewidth=1, alpha=0.6)
-            # As large as the bin: of a few images, chance decides
-            area = 6 + 150 * bars.images / bars.images.sum()
-            top.scatter(bars.confidence, bars.accuracy, area, color=colour, clip_on=False, zorder=3, label=name)
-            width = 0.8 / bins / len(shown)
-            bottom.bar(edges[:-1] + (place + 0.625) * width, bars.images, width, color=colour)
-        top.set(ylabel="share of right guesses", ylim=(0, 1.02), xlim=(0, 1.01))
-        legend = top.legend(loc="best")
-        for handle in legend.legend_handles:
-            handle.set_sizes([30])
-        bottom.set_yscale("symlog", linthresh=1)
-        bottom.set(ylabel="images", xlabel="probability of the guess")
-        title = f"Reliability in {bins} bins of equal width, dots by the number of images"
-        return Figure(title, drawn(figure))
+def reliability_chart(series: dict[str, Reliability]) -> "VConcatChart":
+    """Accuracy by confidence, above the number of images by confidence.
+
+    Args:
+        series: the bins of each series, by its name.
+    """
+    import altair as alt
+
+    values = [
+        {"series": name, "confidence": bins.confidence[k], "accuracy": bins.accuracy[k], "images": int(bins.images[k])}
+        | {"left": (k + 0.1 + 0.8 * place) / len(bins.images), "width": 0.8 / len(series) / len(bins.images)}
+        for place, (name, bins) in zip(np.arange(len(series)) / len(series), series.items(), strict=True)
+        for k in np.flatnonzero(bins.images)
+    ]
+    colour = alt.Color("series:N").sort(None).title(None).scale(range=[BLUE, ORANGE]).legend(orient="top-left")
+    base, unit = chart(values, 380, 280).encode(colour), alt.Scale(domain=[0, 1])
+    dots = base.encode(alt.X("confidence:Q").title(None).scale(unit), alt.Y("accuracy:Q").scale(unit))
+    diagonal = chart([{"x": 0}, {"x": 1}], 380, 280).encode(alt.X("x:Q"), alt.Y("x:Q").title(None))
+    bars = base.transform_calculate(right="datum.left + datum.width").properties(height=90).mark_bar()
+    return styled(
+        diagonal.mark_line(color=INK, opacity=0.5, strokeDash=[4, 4], strokeWidth=1)
+        + dots.mark_line(strokeWidth=1, opacity=0.6)
+        + dots.mark_circle(opacity=1).encode(alt.Size("images:Q").legend(None).scale(range=[15, 200]))
+        & bars.encode(
+            alt.X("left:Q").title("confidence (probability of the predicted class)").scale(unit),
+            alt.Y("images:Q").scale(type="symlog").axis(values=[0, 1, 10, 100, 1000, 10000], format="~s"),
+            x2="right:Q",
+            y2=alt.datum(0),
+        )
+    )
+
+
+def chart(values: Sequence[dict[str, Any]], width: int = 560, height: int = 260) -> "Chart":
+    """A chart of rows of values, with its size in pixels."""
+    import altair as alt
+
+    return alt.Chart(alt.Data(values=list(values)), width=width, height=height)
+
+
+def styled(drawing: Any) -> Any:
+    """The common look of all charts."""
+    inks = dict.fromkeys(("labelColor", "titleColor", "gridColor", "domainColor", "tickColor"), INK)
+    drawing = drawing.configure(background="transparent", aria=False, font="system-ui, sans-serif")
+    drawing = drawing.configure_view(stroke=None).configure_legend(labelColor=INK, labelLimit=0, symbolOpacity=1)
+    return drawing.configure_axis(
+        **inks, gridOpacity=0.12, titleFontWeight="normal", labelFontSize=11, titleFontSize=12
+    )

@@ -1,16 +1,17 @@
-"""Models x ways of testing, as in GoogLeNet's Table 3, and what the predictions say besides: confusion, calibration.
+"""Table of models x protocols, as GoogLeNet's Table 3, with confusions and calibration.
 
 python -m reports.protocols --checkpoints runs/digits/resnet20 runs/digits/vgg --protocols center ten_crop crops_144
 python -m reports.protocols --checkpoints A B C --protocols center --html FILE --markdown FILE --json FILE --calibrate
 python -m reports.protocols --draw IMAGE --protocols ten_crop crops_144 --output FILE
 
-Tests that are missing are run first, each checkpoint's on its own data; flags of main.py, such as --data.root DIR, are
-for these. Tests that lie beside a run, of a checkpoint that has not changed since, are read.
+Predictions of earlier tests are read if the checkpoint has not changed since. Missing tests are run first, each
+checkpoint on its own data; flags of main.py, such as --data.root DIR, are passed on to them.
 """
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,197 +22,207 @@ from checkpointing.record import RECORD, read_checkpoint
 from checkpointing.run_dir import find_checkpoint
 from datamodules.views import PROTOCOLS
 from errors import UserError
-from reports import html_page, metrics
-from reports.command import Parser, name_of, show
+from reports import html_page, metrics, plots
+from reports.command import Parser, print_sections, run_label
 from reports.draw_crops import draw
-from reports.ensemble import merge
-from reports.error_analysis import Look, percent
-from reports.evaluation import all_predictions, check_same_classes, check_same_set
-from reports.html_page import Figure, Section, Table
+from reports.error_analysis import ErrorAnalysis
+from reports.evaluation import check_same_classes, load_predictions
+from reports.html_page import Figure, Part, Section, Table, format_table, with_interval
 from reports.papers.matching import find_published_row, is_imagenet
-from reports.plots import cost_chart
 
-TITLE = "Models and ways of testing"
+TITLE = "Models and protocols"
+Row = dict[str, Any]
+Tests = dict[str, list[Predictions]]  # by protocol, of each model
 
 
-def measure(members: Sequence[Predictions], predictors: Iterable[np.ndarray], models: int) -> dict[str, Any]:
-    """A row of the table: the mean over predictors that are tested in one way.
+def measure(members: Sequence[Predictions], log_probs: Sequence[np.ndarray], num_models: int) -> Row:
+    """A row of the table: the mean over predictors that are tested with one protocol.
 
     Args:
-        members: the models.
-        predictors: log-probabilities [N, K]: of each model, or of all of them together.
-        models: in each predictor.
+        members: the predictions of the models.
+        log_probs: [N, K] of each predictor: of each model, or of their ensemble alone.
+        num_models: models in a predictor.
 
     Returns:
-        The row, for JSON but for `misses`: for each k, the share of the predictors that miss each image, [N].
+        The row for JSON, and with `errors`: for each k, the share of the predictors that are wrong on each image, [N].
     """
-    labels, classes = members[0].labels, len(members[0].class_names)
-    places = [k for k in (1, 5) if k < classes]
-    each, missed = [], []
-    for scores in predictors:
-        missed.append([metrics.misses(scores, labels, k) for k in places])
-        errors = {f"top{k}_error": float(misses.mean()) for k, misses in zip(places, missed[-1], strict=True)}
-        each.append(errors | metrics.calibration(scores, labels))
+    labels = members[0].labels
+    each = [metrics.summary(scores, labels) for scores in log_probs]
     views = [member.views for member in members]
-    row: dict[str, Any] = {"models": models, "protocol": members[0].protocol, "views": views[0]}
-    row["cost"] = round(models * sum(views) / len(views))
+    row: Row = {"models": num_models, "protocol": members[0].protocol, "views": views[0]}
+    row["cost"] = round(num_models * sum(views) / len(views))
     row |= {name: float(np.mean([result[name] for result in each])) for name in each[0]}
-    row["misses"] = dict(zip(places, np.mean(missed, axis=0), strict=True))
-    for k, misses in row["misses"].items():
-        row[f"top{k}_interval"] = metrics.interval(misses)
+    row["errors"] = {}
+    for k in metrics.reported_k(len(members[0].class_names)):
+        row["errors"][k] = np.mean([metrics.topk_errors(scores, labels, k) for scores in log_probs], axis=0)
+        row[f"top{k}_interval"] = metrics.error_interval(row["errors"][k])
         row[f"top{k}_range"] = [pick(result[f"top{k}_error"] for result in each) for pick in (min, max)]
     return row | {"checkpoints": [member.checkpoint for member in members], "each": each}
 
 
-def compare(row: dict[str, Any], base: dict[int, np.ndarray]) -> None:
-    """Add to a row its differences to another one's misses, image by image; its own are taken out."""
-    for k, misses in row.pop("misses").items():
-        row[f"top{k}_difference"] = float((misses - base[k]).mean())
-        row[f"top{k}_difference_interval"] = metrics.interval(misses - base[k])
-
-
-def all_rows(tests: dict[str, list[Predictions]], configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table: one model by every protocol, then all of them together; the first row is the base.
+def all_rows(tests: Tests, configs: list[dict[str, Any]]) -> list[Row]:
+    """The table: single models with every protocol, then their ensembles; the first row is the base of differences.
 
     Args:
-        tests: for each protocol, what each model says.
-        configs: of the models, as their checkpoints hold them.
+        tests: for each protocol, the predictions of each model.
+        configs: of the models, as in their checkpoints.
     """
-    count = len(configs)
-    rows = [measure(members, (member.normalised() for member in members), 1) for members in tests.values()]
-    if count > 1:
-        rows += [measure(members, [merge(members)], count) for members in tests.values()]
-    base = rows[0]["misses"]
-    first = next(iter(tests.values()))[0]
-    imagenet = all(is_imagenet(config, first.class_names.tolist()) for config in configs)
-    alone = [[config] for config in configs]
-    for row in rows:
-        compare(row, base)
-        predictors = [configs] if row["models"] > 1 else alone
-        paper = find_published_row(predictors, row["protocol"], alone, first.protocol, imagenet)
-        row["paper"] = paper and vars(paper)
+    rows, ensembles = [], []
+    for members in tests.values():
+        log_probs = [member.normalised() for member in members]
+        rows.append(measure(members, log_probs, 1))
+        if len(members) > 1:
+            ensembles.append(measure(members, [metrics.ensemble_mean(log_probs)], len(members)))
+    rows += ensembles
+    add_differences(rows)
+    add_papers(rows, configs, next(iter(tests.values()))[0])
     return rows
 
 
-def with_interval(row: dict[str, Any], key: str, form: str = ".2f") -> str:
-    """A cell such as 2.78 [1.11, 4.44], in percent."""
-    interval = row[f"{key.removesuffix('_error')}_interval"]
-    return f"{percent(row[key], form)} [{', '.join(percent(end, form) for end in interval)}]"
+def add_differences(rows: list[Row]) -> None:
+    """Add the paired differences to the first row, image by image; the errors of images are removed from the rows."""
+    errors = [row.pop("errors") for row in rows]
+    for row, own in zip(rows, errors, strict=True):
+        for k, base in errors[0].items():
+            row[f"top{k}_difference"] = float((own[k] - base).mean())
+            row[f"top{k}_difference_interval"] = metrics.bootstrap_interval(own[k] - base)
 
 
-def main_table(rows: list[dict[str, Any]]) -> Table:
-    """GoogLeNet's Table 3, without columns that are empty."""
-    columns = {
-        "models": [str(row["models"]) for row in rows],
-        "<protocol": [row["protocol"] for row in rows],
-        "views": [str(row["views"]) for row in rows],
-        "cost": [str(row["cost"]) for row in rows],
-    }
-    for k in (1, 5):
-        if f"top{k}_error" not in rows[0]:
-            continue
-        columns[f"top-{k} error, %"] = [with_interval(row, f"top{k}_error") for row in rows]
-        if k == 1:
-            ends = [map(percent, row["top1_range"]) if row["each"][1:] else () for row in rows]
-            columns["each model"] = [" to ".join(pair) for pair in ends]
-        differences = [with_interval(row, f"top{k}_difference", "+.2f") for row in rows]
-        columns[f"top-{k} to base"] = ["base", *differences[1:]]
-    papers = [row["paper"] for row in rows]
-    name = "<the paper: to its base" if any(paper and paper["is_difference"] for paper in papers) else "<the paper"
-    columns[name] = ["{printed} ({source})".format(**paper) if paper else "" for paper in papers]
-    shown = {name: cells for name, cells in columns.items() if any(cells)}
-    return Table("Errors and what they cost", list(shown), list(zip(*shown.values(), strict=True)))
+def add_papers(rows: list[Row], configs: list[dict[str, Any]], test: Predictions) -> None:
+    """Add what the papers print of these models and protocols."""
+    imagenet = all(is_imagenet(config, test.class_names.tolist()) for config in configs)
+    single = [[config] for config in configs]
+    for row in rows:
+        predictors = [configs] if row["models"] > 1 else single
+        paper = find_published_row(predictors, row["protocol"], single, rows[0]["protocol"], imagenet)
+        row["paper"] = paper and vars(paper)
 
 
-def explanation(rows: list[dict[str, Any]], test: Predictions) -> list[str]:
-    """What the table's columns are."""
+def main_table(rows: list[Row]) -> Table:
+    """GoogLeNet's Table 3."""
+    columns = {"models": "{models}", "<protocol": "{protocol}", "views": "{views}", "cost": "{cost}"}
+    for k in (k for k in (1, 5) if f"top{k}_error" in rows[0]):
+        columns[f"top-{k} error, %"] = with_interval(f"top{k}_error", f"top{k}_interval")
+        if k == 1 and len(rows[0]["each"]) > 1:
+            columns["each model, %"] = "{range}"
+        columns[f"top-{k} to base, %"] = with_interval(f"top{k}_difference", f"top{k}_difference_interval", "+.2%")
+    if papers := [row["paper"] for row in rows if row["paper"]]:
+        columns["<paper, to its base" if papers[0]["is_difference"] else "<paper"] = "{printed}"
+    lines = []
+    for row in rows:
+        printed = "{printed} ({source})".format(**row["paper"]) if row["paper"] else ""
+        best_to_worst = "{:.2%} to {:.2%}".format(*row["top1_range"]) if row["models"] == 1 else ""
+        lines.append(row | {"range": best_to_worst, "printed": printed})
+    return format_table("Errors and their cost", lines, columns)
+
+
+def explanation(rows: list[Row], test: Predictions) -> list[str]:
+    """Paragraphs on the columns of the table."""
     images, models = len(test.labels), len(rows[0]["checkpoints"])
-    several = f" 1 model is the mean over the {models}, {models} models are the mean of their probabilities."
+    several = f' "1 model": average error of the {models} single models. "{models} models": their ensemble.'
     text = [
-        f"{images:,} images of {len(test.class_names):,} classes.{several if models > 1 else ''} Cost is forward "
-        "passes for an image. In brackets, 95 % of the means of images that are drawn anew (bootstrap): what other "
-        "images of their kind may change, and nothing of other training runs. Differences to the first row are of the "
-        "same images, in points. Where two classes are as good as equal, rounding to 16 bits may have moved an image.",
+        f"{images:,} images of {len(test.class_names):,} classes. Cost: forward passes per image."
+        f"{several if models > 1 else ''} Brackets: 95 % bootstrap interval over the test images. It does not include "
+        "the variation between training runs. Differences to the base, the first row, are paired by image."
     ]
-    intervals = [row[key] for row in rows for key in ("top1_interval", "top5_interval") if key in row]
-    if any(low == high for low, high in intervals):
-        text.append(
-            "Where there is no mistake (or nothing else) there is nothing to draw, and the interval is one number: "
-            f"no mistake in {images:,} images agrees with an error of up to {percent(3 / images)} %."
-        )
+    if any(row.get(key) == 0 for row in rows for key in ("top1_error", "top5_error")):
+        bound = 100 * metrics.upper_bound_without_errors(images)
+        text.append(f"No errors observed; 95 % upper bound {bound:.2f} %. Brackets of 0 errors: Wilson interval.")
     if not test.complete:
-        text.append("Images of the set that could not be read are left out.")
+        text.append("Images that could not be read are left out.")
     return text
 
 
-def each_model(rows: list[dict[str, Any]]) -> Table:
-    """Top-1 and top-5 error of each model by each protocol."""
-    alone = [row for row in rows if row["models"] == 1]
+def table_of_models(rows: list[Row]) -> Table:
+    """Errors of each model with each protocol."""
     keys = [key for key in ("top1_error", "top5_error") if key in rows[0]]
     lines = [
-        [name_of(path), *(" / ".join(percent(row["each"][number][key]) for key in keys) for row in alone)]
-        for number, path in enumerate(alone[0]["checkpoints"])
+        [run_label(path), *(" / ".join(f"{100 * row['each'][index][key]:.2f}" for key in keys) for row in rows)]
+        for index, path in enumerate(rows[0]["checkpoints"])
     ]
-    title = f"Each model alone: {' / '.join(key.replace('top', 'top-').replace('_', ' ') for key in keys)}, %"
-    return Table(title, ["<model", *(row["protocol"] for row in alone)], lines)
+    title = "Top-1 / top-5 error of each model, %" if len(keys) > 1 else "Top-1 error of each model, %"
+    return Table(title, ["<model", *(row["protocol"] for row in rows)], lines)
 
 
-def report(given: argparse.Namespace, flags: Sequence[str]) -> None:
-    """Run what is missing, and write everything."""
-    outputs = {name: path for name in ("html", "markdown", "json") if (path := getattr(given, name))}
-    for path in outputs.values():
+def overview(rows: list[Row], test: Predictions) -> Section:
+    """The table, its explanation and its chart."""
+    parts: list[Part] = [main_table(rows), *explanation(rows, test)]
+    several = len(rows[0]["each"]) > 1
+    if several:
+        parts.append(table_of_models([row for row in rows if row["models"] == 1]))
+    if len(rows) > 1:
+        title = "Error against cost, with 95 % intervals" + ("; dashes: each model" if several else "")
+        parts.append(Figure(title, partial(plots.cost_chart, rows)))
+    return Section("Models x protocols", parts)
+
+
+def report(given: argparse.Namespace) -> None:
+    """Run missing tests, print the tables and write the files."""
+    for path in filter(None, (given.html, given.markdown, given.json)):
         if not path.absolute().parent.is_dir():
             raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
+    tests, configs = load_tests(given)
+    rows = all_rows(tests, configs)
+    analysis = analyse_best(rows, tests, given.calibrate, given.flags)
+    sections = [overview(rows, analysis.test), analysis.calibration(rows), analysis.errors()]
+    print_sections(sections)
+    if given.html:
+        write(given.html, html_page.html(TITLE, sections))
+    if given.markdown:
+        write(given.markdown, html_page.markdown(TITLE, sections))
+    if given.json:
+        facts = {"images": len(analysis.test.labels), "data_hash": analysis.test.data_hash}
+        facts |= {"rows": rows, "error_analysis": analysis.facts()}
+        write(given.json, json.dumps(facts, indent=2) + "\n")
+
+
+def load_tests(given: argparse.Namespace) -> tuple[Tests, list[dict[str, Any]]]:
+    """For each protocol the predictions of each model; and the configs of the models."""
     files = [find_checkpoint(path.expanduser(), "test") for path in given.checkpoints]
     records = [read_checkpoint(file)[RECORD] for file in files]
     for file, record in zip(files, records, strict=True):  # before hours of tests
         check_same_classes(f"{file} and {files[0]}", records[0]["class_names"], record["class_names"])
     protocols = list(dict.fromkeys(given.protocols))
-    found = all_predictions([(path, name) for name in protocols for path in files], "test", flags)
-    check_same_set(found)
-    tests = {name: found[number * len(files) :][: len(files)] for number, name in enumerate(protocols)}
-    rows = all_rows(tests, [record["config"] for record in records])
-    best = min((row for row in rows if row["models"] == len(files)), key=lambda row: (row["top1_error"], row["cost"]))
-    look = Look.at(best, tests[best["protocol"]], given.calibrate, flags)
-    sections = [Section("Models x views", overview(rows, look.test)), *look.sections(rows)]
-    facts = {"images": len(look.test.labels), "data_hash": look.test.data_hash}
-    written = {
-        "html": lambda: html_page.html(TITLE, sections),
-        "markdown": lambda: html_page.markdown(TITLE, sections),
-        "json": lambda: json.dumps(facts | {"rows": rows, "closer_look": look.facts()}, indent=2) + "\n",
-    }
-    show(sections)
-    for name, path in outputs.items():
-        try:
-            path.write_text(written[name]())
-        except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
-        print(f"Wrote {path}")
+    found = iter(load_predictions([(file, name) for name in protocols for file in files], "test", given.flags))
+    return {name: [next(found) for _ in files] for name in protocols}, [record["config"] for record in records]
 
 
-def overview(rows: list[dict[str, Any]], test: Predictions) -> list[str | Table | Figure]:
-    """The first section."""
-    parts: list[str | Table | Figure] = [main_table(rows), *explanation(rows, test)]
-    parts += [each_model(rows)] if rows[0]["each"][1:] else []
-    return parts + ([cost_chart(rows)] if len(rows) > 1 else [])
+def analyse_best(rows: list[Row], tests: Tests, calibrate: bool, flags: Sequence[str]) -> ErrorAnalysis:
+    """Analyse the row of all models with the lowest error, the cheapest one of equals."""
+    of_all = [row for row in rows if row["models"] == len(row["checkpoints"])]
+    best = min(of_all, key=lambda row: (row["top1_error"], row["cost"]))
+    members = tests[best["protocol"]]
+    analysis = ErrorAnalysis(best, members[0], metrics.ensemble_mean([member.normalised() for member in members]))
+    if calibrate:
+        analysis.fit_temperature(members, flags)
+    return analysis
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file and say so."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
+    print(f"Wrote {path}")
 
 
 def main(args: list[str] | None = None) -> None:
     parser = Parser("reports.protocols", __doc__)
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=[], metavar="RUN", help="runs or .ckpt files")
     parser.add_argument("--protocols", nargs="+", default=["center"], metavar="NAME", help=f"of {', '.join(PROTOCOLS)}")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
     parser.add_argument("--calibrate", action="store_true", help="fit a temperature on the validation images")
-    parser.add_argument("--draw", type=Path, metavar="IMAGE", help="draw what the protocols look at instead")
+    parser.add_argument("--draw", type=Path, metavar="IMAGE", help="only draw the views of the protocols on an image")
     parser.add_argument("--size", type=int, default=224, help="for --draw: pixels per side of the net's input (224)")
     parser.add_argument("--output", type=Path, default=Path("views.png"), metavar="FILE", help="for --draw (views.png)")
-    parser.run(lambda given, flags: draw_views(given) if given.draw else report(given, flags), args)
+    parser.run(lambda given: draw_views(given) if given.draw else report(given), args)
 
 
 def draw_views(given: argparse.Namespace) -> None:
-    """What `--draw` asks for."""
+    """Make the drawing of `--draw`."""
     draw(given.draw, given.protocols, given.size, given.output)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
-from reports.command import show
+from reports.command import print_sections
 from reports.html_page import Section, Table
 from reports.papers.architectures import ARCHITECTURES, Architecture
 
@@ -149,7 +149,7 @@ def main(args: list[str] | None = None) -> None:
         for name in lit_models.__all__
         if name not in counted and name != "LitClassifier"
     ]
-    show([Section("Architectures", [table(measured), *notes])])
+    print_sections([Section("Architectures", [table(measured), *notes])])
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
         print(f"Wrote {arguments.json}")

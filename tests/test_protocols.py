@@ -93,7 +93,7 @@ def test_models_times_views(runs, capsys):
         low, high = row["top1_difference_interval"]
         assert low <= row["top1_difference"] <= high
     assert rows[0]["top1_difference_interval"] == [0, 0] and rows[3]["top1_difference_interval"][1] < 0
-    assert result["closer_look"]["protocol"] == "ten_crop" and result["images"] == 200
+    assert result["error_analysis"]["protocol"] == "ten_crop" and result["images"] == 200
     printed = capsys.readouterr().out
     assert "Test 1" not in printed and "Wrote r.html" in printed
     percents = f"{100 * rows[0]['top1_range'][0]:.2f} to {100 * rows[0]['top1_range'][1]:.2f}"
@@ -129,15 +129,15 @@ def test_the_order_of_models_does_not_matter(runs):
 
 def test_a_temperature_from_the_validation_images(runs):
     result, html, _ = report("--checkpoints", runs[0], "--protocols", "ten_crop", "--calibrate")
-    look, row = result["closer_look"], result["rows"][0]
+    look, row = result["error_analysis"], result["rows"][0]
     validation = predictions(4 * logits(0, 2.5), LABELS).normalised()
     assert (
         look["temperature"] == pytest.approx(metrics.fit_temperature(validation, LABELS))
         and not look["fitted_on_test_images"]
     )
     assert look["at_temperature"]["nll"] > row["nll"]  # the net was made to be four times as sure there
-    assert f"at T = {look['temperature']:.3f}" in html and "divides the log-probabilities" in html
-    assert "temperature" not in report("--checkpoints", runs[0])[0]["closer_look"]
+    assert f"T = {look['temperature']:.3f}" in html and "log-probabilities are divided by T" in html
+    assert "temperature" not in report("--checkpoints", runs[0])[0]["error_analysis"]
 
 
 def test_a_temperature_that_was_fitted_on_the_test_images_says_so(runs, here):
@@ -146,23 +146,24 @@ def test_a_temperature_that_was_fitted_on_the_test_images_says_so(runs, here):
         predictions_path(best, "center", "validate").write_bytes(predictions_path(best, "center").read_bytes())
     result, html, _ = report("--checkpoints", *runs, "--calibrate")
     assert (
-        result["closer_look"]["fitted_on_test_images"] and "are those of the test: what the temperature gains" in html
+        result["error_analysis"]["fitted_on_test_images"]
+        and "are the test images: the calibration at T is optimistic" in html
     )
 
 
-def test_a_closer_look(runs):
+def test_a_error_analysis(runs):
     result, html, markdown = report("--checkpoints", runs[0])
-    look = result["closer_look"]
+    look = result["error_analysis"]
     matrix = np.array(look["confusion"])
     assert matrix.shape == (7, 7) and matrix.sum() == 200
     assert 1 - matrix.trace() / 200 == pytest.approx(result["rows"][0]["top1_error"])
     assert look["class_errors"] == pytest.approx(1 - matrix.diagonal() / matrix.sum(1))
-    surest = look["confident_mistakes"]
-    assert len(surest) == 10 and all(m["class"] != m["guess"] for m in surest)
+    surest = look["confident_errors"]
+    assert len(surest) == 10 and all(m["class"] != m["predicted"] for m in surest)
     chances = [m["probability"] for m in surest]
     assert chances == sorted(chances, reverse=True) and all(m["of_the_class"] < m["probability"] for m in surest)
     assert LABELS[surest[0]["image"]] == int(surest[0]["class"].split()[1])
-    row = f"| {surest[0]['image']} | {surest[0]['class']} | {surest[0]['guess']} | {chances[0]:.4f} |"
+    row = f"| {surest[0]['image']} | {surest[0]['class']} | {surest[0]['predicted']} | {chances[0]:.4f} |"
     assert row in markdown and "Confusion matrix" in html
 
 
@@ -180,28 +181,31 @@ def test_of_many_classes_the_worst_are_shown(runs):
     files = np.array([f"class/{number}.jpg" for number in range(195)])
     many(runs, files=files, complete=False)
     result, html, markdown = report("--checkpoints", runs[0])
-    look = result["closer_look"]
+    look = result["error_analysis"]
     assert "confusion" not in look and "Confusion matrix" not in html and len(look["confused_pairs"]) == 15
     assert look["class_errors"][-1] is None and "The 10 classes with the highest error" in markdown
-    assert re.fullmatch(r"class/\d+\.jpg", look["confident_mistakes"][0]["image"]) and "| file | class |" in markdown
+    assert re.fullmatch(r"class/\d+\.jpg", look["confident_errors"][0]["image"]) and "| file | class |" in markdown
     assert "could not be read are left out" in markdown
 
 
 def test_a_class_without_images_has_no_error(runs):
     many(runs, classes=20)
     result, _, markdown = report("--checkpoints", runs[0])
-    assert np.array(result["closer_look"]["confusion"]).sum(1).tolist() == [5] * 19 + [0]
+    assert np.array(result["error_analysis"]["confusion"]).sum(1).tolist() == [5] * 19 + [0]
     assert "| class 18 | 5 |" in markdown and "| class 19 | 0 |" not in markdown and "nan" not in markdown
 
 
-def test_without_a_mistake_the_bootstrap_says_that_it_knows_nothing(runs):
+def test_without_an_error_the_interval_is_wilsons(runs):
     path = protocols.Path(runs[0]) / "checkpoints" / "best.ckpt"
     right = predictions(9 * np.eye(4)[LABELS % 4], LABELS % 4, checkpoint_hash=file_hash(path))
     right.write(predictions_path(path, "center"))
     result, _, markdown = report("--checkpoints", runs[0])
-    assert "top5_error" not in result["rows"][0] and result["rows"][0]["top1_interval"] == [0, 0]
-    assert "no mistake in 200 images agrees with an error of up to 1.50 %" in markdown
-    assert "No image is taken for another class." in markdown
+    z = 1.959964
+    assert "top5_error" not in result["rows"][0]
+    assert result["rows"][0]["top1_interval"] == pytest.approx([0, z**2 / (200 + z**2)])
+    assert f"No errors observed; 95 % upper bound {100 * (1 - 0.05 ** (1 / 200)):.2f} %." in markdown
+    assert "No errors." in markdown
+    assert "No errors observed" not in report("--checkpoints", runs[1])[2]
 
 
 # What is wrong is said in one sentence
@@ -228,14 +232,18 @@ def fails(capsys):
         (["--checkpoints", "RUN", "--html", "no/where.html"], "no/where.html cannot be written: there is no folder"),
         (["--checkpoints", "RUN", "--html", "runs"], "runs cannot be written (Is a directory): name another file."),
         (["--draw", "photo.png", "--output", "v.png"], "v.png cannot be written (Is a directory): name another file."),
-        (["--checkpoints", "RUN", "--htm", "x"], "error: There is no argument --htm here: see --help."),
+        (["--checkpoints", "RUN", "--htm", "x"], "error: There is no argument --htm here. Did you mean --html?"),
+        (["--checkpoints", "RUN", "--data.root", "X", "--calibarte"], "--calibarte here. Did you mean --calibrate?"),
+        (["--data.root", "X", "--checkpoints", "RUN", "--config=a.yaml", "stray"], "There is no argument stray here."),
+        (["--checkpoints", "RUN", "--datum.root", "X"], "There is no argument --datum.root here. See --help."),
+        (["--checkpoints", "RUN", "--data.root"], "argument --data.root: expected one argument"),
         (["RUN"], "error: There is no argument "),
         (["--checkpoints", "RUN", "--trainer.devices", "2"], "A report tests on one device and takes no --trainer.dev"),
         (["--draw", "nowhere.jpg"], "nowhere.jpg cannot be drawn on (it cannot be opened: No such file"),
         (["--draw", "text.jpg"], "text.jpg cannot be drawn on (it cannot be read as an image"),
         (["--draw", "photo.png", "--size", "0"], "--size is 0: it must be at least 1 pixel."),
-        (["--draw", "photo.png", "--output", "views.gif"], "views.gif cannot be drawn: name a .png, .svg, .pdf file"),
-        (["--draw", "photo.png", "--output", "no/v.png"], "no/v.png cannot be drawn: name a .png, .svg, .pdf file"),
+        (["--draw", "photo.png", "--output", "views.gif"], "views.gif cannot be drawn: name a .png or .pdf file"),
+        (["--draw", "photo.png", "--output", "no/v.png"], "no/v.png cannot be drawn: name a .png or .pdf file"),
         (["--draw", "photo.png", "--protocols", "all"], "There is no protocol all: choose one of"),
         (["--draw", "photo.png", "--protocols", "center@8"], "would cut views of 224 px out of images whose shorter"),
         (["--draw", "long.png"], "long.png has 2 x 900 pixels, too long to be drawn on: crop it."),
@@ -357,7 +365,7 @@ def test_beside_other_images_a_paper_says_what_its_protocol_is_worth():
 
 def test_on_other_images_no_error_of_a_paper_is_shown(runs):
     _, _, markdown = report("--checkpoints", *runs, "--protocols", "center", "ten_crop")
-    assert "the paper: to its base" in markdown and "- / -0.92 (GoogLeNet, Table 3)" in markdown
+    assert "paper, to its base" in markdown and "- / -0.92 (GoogLeNet, Table 3)" in markdown
     assert "9.15" not in markdown and "10.07" not in markdown
 
 
