@@ -18,7 +18,7 @@ from torch import Tensor
 from callbacks.precise_bn import reestimate
 from callbacks.run_record import run_folder
 from checkpointing.record import AVERAGED_FROM, RECORD, read_checkpoint, saved_step
-from checkpointing.run_dir import beside, free_name
+from checkpointing.run_dir import free_name, results_folder
 from errors import UserError, pluralize
 from lit_models.nets.layers import find_batch_norms
 
@@ -296,7 +296,7 @@ def report(rows: list[Result], choice: str, members: list[Path]) -> None:
     change = mean.top1_error - single.top1_error
     how = "made no difference" if change == 0 else "helped" if change < 0 else "did not help"
     print(f"Averaging {how}: {mean.top1_error:.2%} top-1 error, {single.weights} has {single.top1_error:.2%}.")
-    path = beside(members[0]) / "averaging.json"
+    path = results_folder(members[0]) / "averaging.json"
     content = {"choice": choice, "members": [path.name for path in members], "results": [asdict(row) for row in rows]}
     path.write_text(json.dumps(content, indent=2) + "\n")
     print(f"Wrote {path}", flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from callbacks.run_record import limited
-from checkpointing.predictions import LEAST, Predictions, file_hash, predictions_path
+from checkpointing.predictions import Predictions, file_hash, predictions_path
 from datamodules.base import Verb, image_data
 
 
@@ -31,8 +31,7 @@ class PredictionWriter(pl.Callback):
             self.on_test_start(trainer, pl_module)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
-        scores = outputs["log_probabilities"].clamp(min=LEAST).half()
-        self.batches.append({"scores": scores.cpu(), "labels": outputs["labels"].cpu()})
+        self.batches.append({"scores": outputs["log_probabilities"].cpu(), "labels": outputs["labels"].cpu()})
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
@@ -54,23 +53,24 @@ class PredictionWriter(pl.Callback):
             return
         verb: Verb = "validate" if trainer.state.fn == "validate" else "test"
         mine = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in ("scores", "labels")}
-        mine["places"] = data.evaluated_indices(verb)
+        mine["indices"] = data.evaluated_indices(verb)
         everyone = gather(trainer, [mine])
         if not trainer.is_global_zero:
             return
         checkpoint = Path(trainer.ckpt_path)
         if file_hash(checkpoint) != self.hash:
             print(
-                f"{checkpoint} has changed during the test: its predictions are not kept, test once more.", flush=True
+                f"{checkpoint} has changed during the test: its predictions are not kept, rerun `main.py {verb}`.",
+                flush=True,
             )
             return
-        places = np.concatenate([part["places"] for part in everyone])
-        order = places.argsort()
+        indices = np.concatenate([part["indices"] for part in everyone])
+        order = indices.argsort()
         scores, labels = (np.concatenate([part[name] for part in everyone])[order] for name in ("scores", "labels"))
         names = data.evaluated_set(verb).file_names
         predictions = Predictions(
-            places=places[order],
-            files=np.array([names[place] for place in sorted(places)] if names else [], dtype=str),
+            indices=indices[order],
+            files=np.array([names[index] for index in sorted(indices)] if names else [], dtype=str),
             labels=labels,
             log_probabilities=scores,
             class_names=np.array(data.class_names),
@@ -79,7 +79,7 @@ class PredictionWriter(pl.Callback):
             checkpoint=str(checkpoint.absolute()),
             checkpoint_hash=self.hash,
             data_hash=data.fingerprint(verb),
-            complete=len(places) == len(data.evaluated_set(verb)),
+            complete=len(indices) == len(data.evaluated_set(verb)),
         )
         path = predictions_path(checkpoint, data.protocol, verb)
         try:

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from callbacks.run_logger import RunLogger
 from checkpointing.record import code_version, resolved
 from checkpointing.resume import enter_unfinished_epoch, rebase, set_later_aside
-from checkpointing.run_dir import beside
+from checkpointing.run_dir import results_folder
 from datamodules.base import ImageData, image_data
 from errors import UserError, pluralize
 
@@ -122,7 +122,7 @@ class RunRecord(SaveConfigCallback):
         errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]
         seen = pluralize(images, "image")
         print(f"Tested {checkpoint} on {seen}{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
-        path = beside(checkpoint) / f"test-{checkpoint.stem}-{protocol}.json"
+        path = results_folder(checkpoint) / f"test-{checkpoint.stem}-{protocol}.json"
         try:
             path.write_text(json.dumps(result, indent=2) + "\n")
             print(f"Wrote {path}", flush=True)

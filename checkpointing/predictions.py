@@ -1,37 +1,34 @@
-"""The file of predictions that a test leaves beside its run."""
+"""The prediction file that `test` and `validate` leave in a run directory."""
 
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from checkpointing.run_dir import beside
+from checkpointing.run_dir import results_folder
 from errors import UserError
-
-LEAST = -6e4  # logarithms below have no finite float16
 
 
 @dataclass
 class Predictions:
-    """What one checkpoint says of the images of one set, in the order of the set.
+    """The predictions of one checkpoint for the images of one set, in the order of the set.
 
     Args:
-        places: [N] int64, of the images in the set.
-        files: [N] their names from the folder of the set on; empty where the images are no files.
+        indices: [N] int64, of the images in the set.
+        files: [N] paths of the images, relative to the folder of the set; empty where images are not files.
         labels: [N] int64.
-        log_probabilities: [N, K] float16; float32 rows sum to 1 only after `normalised`.
+        log_probabilities: [N, K] float32; the exponentials of a row sum to 1.
         class_names: [K].
-        protocol: how an image was looked at, see `datamodules.views`.
-        views: how often that is: forward passes for each image.
-        checkpoint: its file.
-        checkpoint_hash: SHA-256 of that.
-        data_hash: SHA-256 of what the set holds: classes, labels, and images or names of files.
+        protocol: the views of an image that were averaged, see `datamodules.views`.
+        views: how many of them there are: forward passes for each image.
+        checkpoint: path of the checkpoint file.
+        checkpoint_hash: SHA-256 of the checkpoint file.
+        data_hash: SHA-256 of the set: classes, labels, and pixels or file names.
         complete: whether every image of the set is here.
     """
 
-    places: np.ndarray
+    indices: np.ndarray
     files: np.ndarray
     labels: np.ndarray
     log_probabilities: np.ndarray
@@ -43,13 +40,8 @@ class Predictions:
     data_hash: str
     complete: bool
 
-    def normalised(self) -> np.ndarray:
-        """Log-probabilities [N, K] float32 whose exponentials sum to 1, which rounding to float16 has spoilt."""
-        scores = torch.from_numpy(self.log_probabilities.astype(np.float32))
-        return scores.log_softmax(1).numpy()
-
     def write(self, path: Path) -> None:
-        """Write an .npz file that numpy reads without pickle; a file that is there is replaced only by a whole one."""
+        """Write an .npz file that numpy reads without pickle; an existing file is replaced by a complete one."""
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
             np.savez_compressed(file, **asdict(self))
@@ -57,25 +49,25 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
-        """Read such a file.
+        """Read a prediction file.
 
         Raises:
-            ValueError: if it is cut off or holds something else.
+            UserError: if the file is truncated, corrupt, from an older version or of another kind.
         """
         try:
             with np.load(path) as file:
                 content = {name: file[name] for name in cls.__dataclass_fields__}
-        except Exception as error:  # numpy and zipfile have an error each for every way to be broken
+        except Exception as error:  # numpy and zipfile raise a different exception for each way of being corrupt
             raise UserError(
-                f"{path} is no whole file of predictions ({error}): remove it and test once more."
+                f"{path} cannot be read as a file of predictions ({error}): remove it and rerun `main.py test`."
             ) from error
         return cls(**{name: value.item() if value.ndim == 0 else value for name, value in content.items()})
 
 
 def predictions_path(checkpoint: Path, protocol: str, verb: str = "test") -> Path:
-    """Where the predictions of a checkpoint lie: beside its run; those on the validation images have a prefix."""
+    """The prediction file of a checkpoint, in its run directory; for validation images its name has a prefix."""
     prefix = {"test": "", "validate": "val_"}[verb]
-    return beside(checkpoint) / f"{prefix}predictions-{checkpoint.stem}-{protocol}.npz"
+    return results_folder(checkpoint) / f"{prefix}predictions-{checkpoint.stem}-{protocol}.npz"
 
 
 def file_hash(path: Path) -> str:

@@ -60,8 +60,8 @@ def version_folder(checkpoint: Path) -> Path | None:
     return folder.parent if folder.name == "checkpoints" and version_number(folder.parent) >= 0 else None
 
 
-def beside(checkpoint: Path) -> Path:
-    """Where what is found out about a checkpoint is written: its run's folder, or the one that it lies in."""
+def results_folder(checkpoint: Path) -> Path:
+    """The folder for results of a checkpoint: its run directory, or else the folder that it lies in."""
     return version_folder(checkpoint) or checkpoint.parent
 
 

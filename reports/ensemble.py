@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from checkpointing.predictions import LEAST, Predictions
+from checkpointing.predictions import Predictions
 from checkpointing.run_dir import claim_version, version_folder
 from errors import UserError, pluralize
 from reports import html_page, plots
@@ -116,7 +116,7 @@ def report(given: argparse.Namespace) -> None:
     chosen, steps, on_test = list(range(len(members))), [], False
     if given.greedy:
         validation = load_predictions(pairs, "validate", given.flags)
-        steps = select_greedily([each.normalised() for each in validation], validation[0].labels, given.mean)
+        steps = select_greedily([each.log_probabilities for each in validation], validation[0].labels, given.mean)
         chosen, on_test = best_members(steps), validation[0].data_hash == members[0].data_hash
     weights = given.weights or [float(index in chosen) for index in range(len(members))]
     ensemble = merge([members[index] for index in chosen], given.mean, given.weights)
@@ -137,11 +137,11 @@ def merge(
     members: Sequence[Predictions], mean: Mean = "arithmetic", weights: Sequence[float] | None = None
 ) -> Predictions:
     """The predictions of an ensemble, for whoever takes it for a model."""
-    log_probs = ensemble_mean([member.normalised() for member in members], mean, weights)
+    log_probs = ensemble_mean([member.log_probabilities for member in members], mean, weights)
     hashes = "".join(sorted(member.checkpoint_hash for member in members))
     return replace(
         members[0],
-        log_probabilities=np.maximum(log_probs, LEAST),
+        log_probabilities=log_probs,
         protocol="+".join(dict.fromkeys(member.protocol for member in members)),
         views=sum(member.views for member in members),
         checkpoint=f"{mean} mean of {pluralize(len(members), 'member')}",
@@ -156,7 +156,7 @@ def measure(
     """Everything about members and ensemble, for JSON."""
     rows = [
         {"checkpoint": member.checkpoint, "protocol": member.protocol, "views": member.views, "weight": weight}
-        | summary(member.normalised(), member.labels)
+        | summary(member.log_probabilities, member.labels)
         for member, weight in zip(members, weights, strict=True)
     ]
     return {
@@ -165,9 +165,9 @@ def measure(
         "images": len(ensemble.labels),
         "partial": not all(member.complete for member in members),
         "members": rows,
-        "ensemble": {"views": ensemble.views} | summary(ensemble.normalised(), ensemble.labels),
+        "ensemble": {"views": ensemble.views} | summary(ensemble.log_probabilities, ensemble.labels),
         "mean_of_members": float(np.mean([row["top1_error"] for row in rows])),
-        "curve": error_by_size([member.normalised() for member in members], ensemble.labels, mean),
+        "curve": error_by_size([member.log_probabilities for member in members], ensemble.labels, mean),
     }
 
 

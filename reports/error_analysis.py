@@ -49,7 +49,7 @@ class ErrorAnalysis:
     def _error(self, index: int) -> dict[str, Any]:
         label, predicted = self.test.labels[index], self.predicted[index]
         own, highest = np.exp(self.log_probs[index, [label, predicted]]).tolist()
-        image = self.test.files[index] if len(self.test.files) else int(self.test.places[index])
+        image = self.test.files[index] if len(self.test.files) else int(self.test.indices[index])
         names = {"image": image, "class": self.names[label], "predicted": self.names[predicted]}
         return names | {"probability": highest, "of_the_class": own}
 
@@ -57,7 +57,7 @@ class ErrorAnalysis:
         """Fit the temperature of the members' ensemble; validations that are missing are run with these flags."""
         wanted = [(Path(member.checkpoint), member.protocol) for member in members]
         validation = load_predictions(wanted, "validate", flags)
-        ensemble = metrics.ensemble_mean([member.normalised() for member in validation])
+        ensemble = metrics.ensemble_mean([member.log_probabilities for member in validation])
         self.temperature = metrics.fit_temperature(ensemble, validation[0].labels)
         self.fitted_on_test = validation[0].data_hash == self.test.data_hash
 

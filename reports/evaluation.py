@@ -116,9 +116,9 @@ def check_same_images(members: Sequence[Predictions]) -> None:
     for other in members[1:]:
         names = f"{label(other)} and {label(first)}"
         check_same_classes(names, first.class_names.tolist(), other.class_names.tolist())
-        if not np.array_equal(first.places, other.places):
+        if not np.array_equal(first.indices, other.indices):
             raise UserError(
-                f"{names} are of different images ({len(other.places):,} and {len(first.places):,}, with different "
+                f"{names} are of different images ({len(other.indices):,} and {len(first.indices):,}, with different "
                 "indices): repair the files that could not be read and test both again, on the same data."
             )
         if not np.array_equal(first.labels, other.labels) or first.data_hash != other.data_hash:

@@ -69,7 +69,7 @@ def all_rows(tests: Tests, configs: list[dict[str, Any]]) -> list[Row]:
     """
     rows, ensembles = [], []
     for members in tests.values():
-        log_probs = [member.normalised() for member in members]
+        log_probs = [member.log_probabilities for member in members]
         rows.append(measure(members, log_probs, 1))
         if len(members) > 1:
             ensembles.append(measure(members, [metrics.ensemble_mean(log_probs)], len(members)))
@@ -192,7 +192,7 @@ def analyse_best(rows: list[Row], tests: Tests, calibrate: bool, flags: Sequence
     of_all = [row for row in rows if row["models"] == len(row["checkpoints"])]
     best = min(of_all, key=lambda row: (row["top1_error"], row["cost"]))
     members = tests[best["protocol"]]
-    analysis = ErrorAnalysis(best, members[0], metrics.ensemble_mean([member.normalised() for member in members]))
+    analysis = ErrorAnalysis(best, members[0], metrics.ensemble_mean([member.log_probabilities for member in members]))
     if calibrate:
         analysis.fit_temperature(members, flags)
     return analysis

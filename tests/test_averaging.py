@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from batch import Batch
 from callbacks.checkpoint_averaging import kept_checkpoints, mean_of, save
 from checkpointing.run_dir import find_checkpoint
 from tests.conftest import DIGITS, HOME, TINY
@@ -51,7 +52,7 @@ def test_its_statistics_are_those_of_the_whole_training_set(averaged):
 
     data = datamodules.Synthetic(classes=6, size=16, train_size=32, val_size=8, test_size=11, batch_size=8)
     data.setup("fit")
-    images, _ = data.on_after_batch_transfer((data.train_set.images, data.train_set.labels), 0)
+    images = data.on_after_batch_transfer(Batch(data.train_set.images, data.train_set.labels), 0).images
     state = read(averaged / "checkpoints/averaged.ckpt")["state_dict"]
     values = torch.nn.functional.conv2d(images.double(), state["net.conv1.weight"].double(), padding=1)
     values = values.transpose(0, 1).flatten(1)

@@ -21,8 +21,8 @@ def voice(skill: float, seed: int, labels: np.ndarray = LABELS) -> Predictions:
     scores[np.arange(len(labels)), labels] += skill
     scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
     return Predictions(
-        places=np.arange(len(labels)), files=np.array([], dtype=str), labels=labels,
-        log_probabilities=scores.astype(np.float16), class_names=np.array([str(k) for k in range(10)]),
+        indices=np.arange(len(labels)), files=np.array([], dtype=str), labels=labels,
+        log_probabilities=scores.astype(np.float32), class_names=np.array([str(k) for k in range(10)]),
         protocol="center", views=1, checkpoint=f"{seed}.ckpt", checkpoint_hash=str(seed), data_hash="data",
         complete=True,
     )  # fmt: skip
@@ -36,7 +36,7 @@ def merged(members, mean="arithmetic", weights=None) -> np.ndarray:
 
 
 def log_probs(members) -> list[np.ndarray]:
-    return [member.normalised() for member in members]
+    return [member.log_probabilities for member in members]
 
 
 def error(scores: np.ndarray) -> float:
@@ -45,7 +45,7 @@ def error(scores: np.ndarray) -> float:
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_one_member_and_copies_of_it_are_the_member(mean):
-    alone = MEMBERS[0].normalised()
+    alone = MEMBERS[0].log_probabilities
     assert np.array_equal(merged(MEMBERS[:1], mean), alone)
     assert np.allclose(merged(MEMBERS[:1] * 4, mean), alone, atol=1e-6)
 
@@ -58,7 +58,7 @@ def test_order_does_not_matter(mean):
 
 
 def test_the_means_are_what_they_are_called():
-    probabilities = np.stack([np.exp(member.normalised().astype(np.float64)) for member in MEMBERS])
+    probabilities = np.stack([np.exp(member.log_probabilities.astype(np.float64)) for member in MEMBERS])
     assert np.allclose(np.exp(merged(MEMBERS)), probabilities.mean(0), atol=1e-6)
     geometric = np.exp(np.log(probabilities).mean(0))
     assert np.allclose(np.exp(merged(MEMBERS, "geometric")), geometric / geometric.sum(1, keepdims=True), atol=1e-6)
@@ -66,13 +66,13 @@ def test_the_means_are_what_they_are_called():
     assert np.allclose(
         np.exp(merged(MEMBERS, weights=weights)), (3 * probabilities[0] + probabilities[1]) / 4, atol=1e-6
     )
-    assert error(merged(MEMBERS)) < min(error(member.normalised()) for member in MEMBERS)
+    assert error(merged(MEMBERS)) < min(error(member.log_probabilities) for member in MEMBERS)
 
 
 def test_the_curve_falls_and_ends_at_the_whole_ensemble():
     rows = error_by_size(log_probs(MEMBERS), LABELS)
     assert [row["members"] for row in rows] == list(range(1, 8))
-    assert rows[0]["top1_error"] == pytest.approx(np.mean([error(member.normalised()) for member in MEMBERS]))
+    assert rows[0]["top1_error"] == pytest.approx(np.mean([error(member.log_probabilities) for member in MEMBERS]))
     assert rows[-1]["least"] == rows[-1]["most"] == pytest.approx(error(merged(MEMBERS)))
     assert rows[0]["top1_error"] > rows[2]["top1_error"] > rows[-1]["top1_error"]
 
@@ -120,7 +120,7 @@ def test_families_and_protocols_mix(families, capsys):
         for path, protocol in zip(families, ("center", "ten_crop", "dense"), strict=True)
     ]
     written = Predictions.read(folder / "predictions-ensemble.npz")
-    assert np.allclose(written.normalised(), merged(kept), atol=1e-6)
+    assert np.allclose(written.log_probabilities, merged(kept), atol=1e-6)
     assert content["ensemble"]["top1_error"] == pytest.approx((merged(kept).argmax(1) != kept[0].labels).mean())
     page = (folder / "ensemble.html").read_text()
     assert "http" not in page and "GoogLeNet".lower() in page

@@ -25,10 +25,10 @@ def predictions(scores, labels, **changes):
     scores = np.asarray(scores, np.float64)
     scores = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     content = {
-        "places": np.arange(len(labels)),
+        "indices": np.arange(len(labels)),
         "files": np.array([], dtype=str),
         "labels": np.asarray(labels),
-        "log_probabilities": scores.astype(np.float16),
+        "log_probabilities": scores.astype(np.float32),
         "class_names": np.array([f"class {k}" for k in range(scores.shape[1])]),
         "protocol": "center",
         "views": 1,
@@ -46,7 +46,7 @@ def noisy():
     rng = np.random.default_rng(0)
     labels = rng.integers(7, size=500)
     logits = rng.normal(size=(500, 7)) + 1.5 * np.eye(7)[labels]
-    return predictions(logits, labels).normalised(), labels
+    return predictions(logits, labels).log_probabilities, labels
 
 
 # Statistics
@@ -192,12 +192,12 @@ def members():
 
 
 def mean_of(members, *args, **kwargs):
-    return ensemble_mean([member.normalised() for member in members], *args, **kwargs)
+    return ensemble_mean([member.log_probabilities for member in members], *args, **kwargs)
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_an_ensemble_of_one_is_the_model_and_of_equal_ones_too(members, mean):
-    alone = members[0].normalised()
+    alone = members[0].log_probabilities
     assert (mean_of(members[:1], mean) == alone).all()
     assert mean_of([members[0]] * 3, mean) == pytest.approx(alone, abs=3e-7)
     assert mean_of(members[:1], mean, weights=[0.3]).dtype == mean_of(members, mean).dtype == np.float32
@@ -213,7 +213,7 @@ def test_the_order_of_members_does_not_change_a_bit(members, mean, monkeypatch):
 
 
 def test_means_by_hand(members):
-    chances = np.stack([np.exp(member.normalised().astype(np.float64)) for member in members])
+    chances = np.stack([np.exp(member.log_probabilities.astype(np.float64)) for member in members])
     assert np.exp(mean_of(members)) == pytest.approx(chances.mean(0), abs=1e-6)
     weighted = np.average(chances, axis=0, weights=[1, 2, 5])
     assert np.exp(mean_of(members, weights=[1, 2, 5])) == pytest.approx(weighted, abs=1e-6)
@@ -221,7 +221,7 @@ def test_means_by_hand(members):
     roots = np.exp(np.log(chances).mean(0))
     assert np.exp(mean_of(members, "geometric")) == pytest.approx(roots / roots.sum(1, keepdims=True), abs=1e-6)
     for mean in ("arithmetic", "geometric"):
-        assert mean_of(members, mean, [0, 1, 0]) == pytest.approx(members[1].normalised(), abs=3e-7)
+        assert mean_of(members, mean, [0, 1, 0]) == pytest.approx(members[1].log_probabilities, abs=3e-7)
 
 
 NAMES = np.array(["ant", "bee", "cow", "dog", "eel", "fox"])
@@ -236,8 +236,8 @@ NAMES = np.array(["ant", "bee", "cow", "dog", "eel", "fox"])
         ({"class_names": NAMES[:5]}, "5 and 6 of them"),
         ({"labels": np.ones(20, int)}, "are of different data sets of the same size"),
         ({"data_hash": "other data"}, "are of different data sets of the same size"),
-        ({"places": np.arange(1, 21)}, "are of different images .20 and 20, with different indices"),
-        ({"places": np.arange(19)}, "are of different images .19 and 20"),
+        ({"indices": np.arange(1, 21)}, "are of different images .20 and 20, with different indices"),
+        ({"indices": np.arange(19)}, "are of different images .19 and 20"),
     ],
 )  # fmt: skip
 def test_members_of_another_set_are_refused(members, changes, sentence):

@@ -6,14 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import datamodules
+from batch import Batch
 from checkpointing.predictions import Predictions, file_hash, predictions_path
+from lit_models import LitClassifier
 from tests.conftest import DIGITS, HOME, TINY
 from tests.test_ddp import TWO, type_it
 
@@ -37,16 +38,16 @@ def test_predictions_are_those_of_the_net(run, tiny_run):
     kept = Predictions.read(tiny_run / "predictions-best-center.npz")
     checkpoint = tiny_run / "checkpoints/best.ckpt"
     assert predictions_path(checkpoint, "center") == (tiny_run / "predictions-best-center.npz").absolute()
-    model = lightning.LightningModule.load_from_checkpoint(checkpoint, weights_only=True).eval()
+    model = LitClassifier.load_from_checkpoint(checkpoint).eval()
     data = datamodules.Synthetic(classes=6, size=16, train_size=32, val_size=8, test_size=11)
     data.setup("test")
-    images, labels = data.on_after_batch_transfer((data.test_set.images, data.test_set.labels), 0)
+    batch = data.on_after_batch_transfer(Batch(data.test_set.images, data.test_set.labels), 0)
     with torch.no_grad():
-        expected = model.log_probabilities(images).numpy()
-    assert kept.log_probabilities.dtype == np.float16 and kept.log_probabilities.shape == (11, 6)
-    assert np.allclose(kept.log_probabilities, expected, atol=2e-2, rtol=2e-3)
-    assert np.allclose(np.exp(kept.normalised()).sum(1), 1, atol=1e-6)
-    assert kept.labels.tolist() == labels.tolist() and kept.places.tolist() == list(range(11))
+        expected = model.log_probabilities(batch.images).numpy()
+    assert kept.log_probabilities.dtype == np.float32 and kept.log_probabilities.shape == (11, 6)
+    assert np.allclose(kept.log_probabilities, expected, atol=1e-5)
+    assert np.allclose(np.exp(kept.log_probabilities).sum(1), 1, atol=1e-6)
+    assert kept.labels.tolist() == batch.labels.tolist() and kept.indices.tolist() == list(range(11))
     assert (kept.protocol, kept.views, kept.complete, len(kept.files)) == ("center", 1, True, 0)
     assert kept.checkpoint_hash == file_hash(checkpoint) and kept.checkpoint == str(checkpoint.absolute())
     assert kept.class_names.tolist() == [f"class {k}" for k in range(6)]
@@ -88,7 +89,7 @@ def test_files_are_named_and_broken_ones_left_out(run, here, photos, protocol):
     run("test", "--ckpt_path", folder, "--data.on_bad_image", "skip", "--data.protocol", protocol)
     kept = Predictions.read(folder / f"predictions-best-{protocol}.npz")
     assert kept.files.tolist() == ["cat/1.png", "cat/5.png", "cat/9.png", "dog/11.png", "dog/7.png"]
-    assert kept.labels.tolist() == [0, 0, 0, 1, 1] and kept.places.tolist() == [0, 1, 2, 3, 5]
+    assert kept.labels.tolist() == [0, 0, 0, 1, 1] and kept.indices.tolist() == [0, 1, 2, 3, 5]
     assert not kept.complete and json.loads((folder / f"test-best-{protocol}.json").read_text())["partial"]
 
 
@@ -100,8 +101,8 @@ def test_two_processes_leave_the_same_file(run, tiny_run):
     done = type_it("test", "--ckpt_path", tiny_run, "--data.protocol", "ten_crop", *TWO, "--data.batch_size", 2)
     assert done.returncode == 0, done.stderr
     together = Predictions.read(path)
-    assert np.allclose(alone.log_probabilities, together.log_probabilities, atol=2e-2)
-    for name in ("places", "labels", "class_names"):
+    assert np.allclose(alone.log_probabilities, together.log_probabilities, atol=1e-5)
+    for name in ("indices", "labels", "class_names"):
         assert np.array_equal(getattr(alone, name), getattr(together, name))
     assert alone.data_hash == together.data_hash and alone.checkpoint_hash == together.checkpoint_hash
 
@@ -110,7 +111,7 @@ def test_a_file_that_is_cut_off_gets_a_sentence(run, tiny_run):
     run("test", "--ckpt_path", tiny_run)
     path = tiny_run / "predictions-best-center.npz"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match="is no whole file of predictions"):
+    with pytest.raises(ValueError, match="cannot be read as a file of predictions"):
         Predictions.read(path)
 
 
