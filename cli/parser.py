@@ -66,6 +66,7 @@ def parser_settings() -> dict[str, Any]:
     verbs: dict[str, dict[str, Any]] = {
         verb: {
             "usage": f"python main.py {verb} [--FLAG VALUE ...]",
+            "allow_abbrev": False,  # jsonargparse before 4.53 does not hand it down
             "description": (Path(__file__).parent / "help" / f"{verb}.txt").read_text(),
         }
         for verb in VERBS

@@ -1,5 +1,6 @@
 """Fixtures: the real command line in an empty directory, and CIFAR-10's layout with a handful of images."""
 
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,15 @@ TINY += [
 TINY += ["--trainer.log_every_n_steps", "1"]
 
 Run = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine of any speed: no progress line after 30 s, no end of the search for unreadable files after 10 s."""
+    monkeypatch.setattr("callbacks.progress.SECONDS_BETWEEN_LINES", math.inf)
+    monkeypatch.setattr("datamodules.image_files.SECONDS_TO_LOOK", math.inf)
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "600")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "600")
 
 
 @pytest.fixture
