@@ -32,7 +32,7 @@ class InputChecks(pl.Callback):
         Raises:
             UserError: with the value, the reason and the fix.
         """
-        if not isinstance(data, ImageData) or verb in self.checked:
+        if not isinstance(data, ImageData) or verb == "predict" or verb in self.checked:
             return
         data.setup(verb)
         world_size = trainer.num_devices * trainer.num_nodes
@@ -51,14 +51,14 @@ def check_sets(data: ImageData, verb: str, world_size: int) -> None:
             f"batch_size {data.batch_size} is for all devices together and cannot be divided among {world_size}: "
             f"choose {data.batch_size - data.batch_size % world_size or world_size} or another multiple of it."
         )
+    sets = {"test": data.test_set} if verb == "test" else {"val": data.val_set}
+    sets |= {"train": data.train_set} if verb == "fit" else {}
     if verb == "validate" and data.val_set is None:
         raise UserError(
             "This run holds no validation images back (val_size is 0): run test instead, or give --data.val_size."
         )
-    evaluated = data.test_set if verb == "test" else data.val_set
-    for name, images in (("train", data.train_set if verb == "fit" else None), ("evaluated", evaluated)):
+    for name, images in sets.items():
         if images is not None and len(images) < world_size:
-            name = name if name == "train" else "test" if verb == "test" else "val"
             raise UserError(
                 f"The {name} set has {pluralize(len(images), 'image')}, fewer than the {world_size} devices: "
                 "each device needs one at least, so use fewer (--trainer.devices)."
@@ -86,8 +86,8 @@ def check_model(data: ImageData, model: LitClassifier, verb: str) -> None:
     """Refuse another number of classes and sizes that the net cannot take; warn of another normalisation."""
     if model.num_classes != data.num_classes:
         raise UserError(
-            f"The model has {pluralize(model.num_classes, 'class').replace('classs', 'classes')} and the data have "
-            f"{data.num_classes}: give the model num_classes={data.num_classes}."
+            f"The model's num_classes is {model.num_classes} and the data have {data.num_classes} classes: give the "
+            f"model num_classes={data.num_classes}."
         )
     # Crops of another size, where an augmentation makes some, are refused in the model's forward
     model.check_size(data.preprocessing["crop"], training=False)

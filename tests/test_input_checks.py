@@ -1,0 +1,44 @@
+"""Checks of model against data, for those who use Lightning's Trainer from Python."""
+
+from functools import partial
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from callbacks import InputChecks
+from datamodules import Synthetic
+from lit_models import LitResNet, LitVGG
+
+SGD = partial(torch.optim.SGD, lr=0.01)
+
+
+def fit(model, **data):
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[InputChecks()],
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=Synthetic(classes=6, size=16, train_size=12, **{"batch_size": 4} | data))
+    return trainer
+
+
+def test_what_fits_is_trained():
+    assert fit(LitResNet(6, depth=20, optimizer=SGD)).global_step == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "sentence"),
+    [
+        (partial(LitResNet, 7, depth=20), {}, "num_classes is 7 and the data have 6 classes"),
+        (
+            partial(LitVGG, 6, head="cifar"),
+            {},
+            "LitVGG cannot take images of 16 px in evaluation: they must have at least 32",
+        ),
+        (partial(LitResNet, 6, depth=20), {"batch_size": 11}, "the last batch holds one image"),
+        (partial(LitResNet, 6, depth=20), {"batch_size": 16, "drop_last": True}, "there is no full batch"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(model, data, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fit(model(optimizer=SGD), **data)
