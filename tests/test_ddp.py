@@ -24,7 +24,7 @@ def type_it(*args: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_processes_share_one_run_and_count_each_image_once(here):
+def test_two_processes_share_one_run_and_count_each_image_once(run, here, capsys):
     done = type_it("fit", "--config", DIGITS, *TINY, *TWO, "--trainer.max_epochs", 1)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
@@ -33,15 +33,17 @@ def test_two_processes_share_one_run_and_count_each_image_once(here):
     assert checkpoint["global_step"] == 4  # 32 images in batches of 8 over both: 4 each
     with open("runs/digits/resnet20/version_0/metrics.csv") as file:
         in_fit = next(float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"])
-    alone = type_it("validate", "--ckpt_path", "runs/digits/resnet20/version_0/checkpoints/last.ckpt")
-    assert float(re.search(r"val/loss\D+([0-9.]+)", alone.stdout)[1]) == pytest.approx(in_fit, rel=1e-4)
-    results = []
-    for devices in (TWO, []):
-        done = type_it("test", "--ckpt_path", "runs/digits/resnet20", *devices, "--data.test_size", 5)
-        assert done.returncode == 0, done.stderr
-        results.append(json.loads(Path("runs/digits/resnet20/version_0/test-best-center.json").read_text()))
-    assert results[0]["images"] == results[1]["images"] == 5
-    assert abs(results[0]["metrics"]["test/loss"] - results[1]["metrics"]["test/loss"]) < 1e-5
+    run("validate", "--ckpt_path", "runs/digits/resnet20/version_0/checkpoints/last.ckpt")
+    assert float(re.search(r"val/loss\D+([0-9.]+)", capsys.readouterr().out)[1]) == pytest.approx(in_fit, rel=1e-4)
+    test = ["test", "--ckpt_path", "runs/digits/resnet20", "--data.test_size", 5]
+    stored = Path("runs/digits/resnet20/version_0/test-best-center.json")
+    done = type_it(*test, *TWO)
+    assert done.returncode == 0, done.stderr
+    together = json.loads(stored.read_text())
+    run(*test)
+    alone = json.loads(stored.read_text())
+    assert together["images"] == alone["images"] == 5
+    assert abs(together["metrics"]["test/loss"] - alone["metrics"]["test/loss"]) < 1e-5
 
 
 UNSHAREABLE = [
