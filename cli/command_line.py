@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ QUIET = (
 CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
 
 
-def main(args: ArgsType = None) -> None:
-    """Run one verb; a mistake of the user's ends in one sentence on stderr and exit status 1 or 2."""
+def main(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
+    """Run one verb; a mistake of the user's ends in one sentence on stderr and exit status 1 or 2.
+
+    Args:
+        args: the words of the command; None takes those of the process.
+        callbacks: for the Trainer, beside those of the config.
+    """
     quieten()
     try:
         CommandLine(
@@ -67,7 +73,7 @@ def main(args: ArgsType = None) -> None:
             subclass_mode_data=True,
             trainer_class=Trainer,
             # Samplers here shard by themselves, exactly; evaluation writes its results beside the run, not to a logger
-            trainer_defaults={"logger": False, "use_distributed_sampler": False},
+            trainer_defaults={"logger": False, "use_distributed_sampler": False, "callbacks": list(callbacks)},
             save_config_callback=RunRecord,
             seed_everything_default=0,
             auto_configure_optimizers=False,
