@@ -1,10 +1,6 @@
-"""The command line: fit, validate, test and predict, from YAML files and flags.
+"""The entry point: `python main.py fit --config configs/digits/resnet20.yaml`, and `python main.py --help`."""
 
-python main.py fit --config configs/digits/resnet20.yaml
-python main.py test --ckpt_path runs/digits/resnet20
-"""
-
-from cli.command_line import main
+from cli.command_line import run_cli
 
 if __name__ == "__main__":
-    main()
+    run_cli()

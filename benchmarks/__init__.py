@@ -1,1 +1,1 @@
-"""Training speed: what `python -m benchmarks` measures, and the results that were measured."""
+"""Speed measurements: code and the figures that it measured."""

@@ -24,7 +24,8 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        due = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        interval = trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never within an epoch
+        due = interval > 0 and trainer.global_step % interval == 0
         last = batch_idx + 1 == trainer.num_training_batches
         if (due or last) and torch.cuda.is_available():
             torch.cuda.synchronize()  # without it the clock would see how fast work is queued

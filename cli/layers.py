@@ -1,4 +1,14 @@
-"""The layers of a config: base.yaml, the checkpoint's, the --config files, flags."""
+"""The layers of a config, the lowest first; where two say something of the same key, the higher one wins:
+
+1. configs/base.yaml, which every `fit` starts from;
+2. the config inside the checkpoint that --ckpt_path names, as far as the verb needs it (`checkpoint_layer`);
+3. the --config files in their order;
+4. flags.
+
+jsonargparse reads base.yaml as defaults, and merges files and flags in the order of the command line. The checkpoint's
+layer is therefore put in front of the user's arguments, as a --config of its own. Once merged, the config is completed:
+lists, absolute paths, and what one key means for another.
+"""
 
 import argparse
 import copy
@@ -8,46 +18,60 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from cli.trainer import resolve_precision
 from errors import UserError
 
 
-def flags(*names: str) -> argparse.ArgumentParser:
-    """A parser for these flags alone, to look at a command line before it is parsed."""
+def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of a flag (None if it is not there), and the command line without the flag."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in names:
-        parser.add_argument(f"--{name}")
-    return parser
+    parser.add_argument(f"--{name}", dest="value")
+    found, rest = parser.parse_known_args(argv)
+    return found.value, rest
 
 
-def config_below(verb: str, record: dict[str, Any], experiment: list[Path]) -> dict[str, Any]:
-    """What a checkpoint says of the config, to lie below what the user says.
+def insert_checkpoint_layer(argv: list[str], verb: str, record: dict[str, Any]) -> list[str]:
+    """The command line with the checkpoint's config right behind the verb, below all that the user gives."""
+    start = argv.index(verb) + 1
+    layer = checkpoint_layer(verb, record, keep_trainer=not experiment_files(argv))
+    return [*argv[:start], "--config", json.dumps(layer), *argv[start:]]
 
-    Resuming takes all of it, unless the user names the experiment file again: then that file says how to train.
-    Evaluation takes seed, model and data; predict takes how photos are brought to the net.
+
+def checkpoint_layer(verb: str, record: dict[str, Any], keep_trainer: bool) -> dict[str, Any]:
+    """The part of a checkpoint's config that a verb starts from.
+
+    Args:
+        verb: fit takes everything; validate and test take seed, model and data; predict takes seed, model, and the
+            preprocessing and class names of the data.
+        record: what the checkpoint carries besides weights.
+        keep_trainer: whether fit takes the trainer's section too: yes, unless the user names an experiment file again,
+            which then says how to train.
     """
     config = copy.deepcopy(record["config"])
     for name in {"weights", "init_from"} & config["model"]["init_args"].keys():
         config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
     if verb == "fit":
-        return {k: v for k, v in config.items() if k not in ("trainer", "runs") or (k == "trainer" and not experiment)}
+        left_out = {"runs"} if keep_trainer else {"runs", "trainer"}
+        return {key: value for key, value in config.items() if key not in left_out}
+    layer = {key: config[key] for key in ("seed_everything", "model", "data")}
     if verb == "predict":
-        init_args = {"preprocessing": record["preprocessing"], "class_names": record["class_names"]}
-        data = {"class_path": "datamodules.Photos", "init_args": init_args}
-        return {"seed_everything": config["seed_everything"], "model": config["model"], "data": data}
-    return {k: config[k] for k in ("seed_everything", "model", "data")}
+        init_args = {key: record[key] for key in ("preprocessing", "class_names")}
+        layer["data"] = {"class_path": "datamodules.Photos", "init_args": init_args}
+    return layer
 
 
-def experiments(argv: list[str]) -> list[Path]:
+def experiment_files(argv: list[str]) -> list[Path]:
     """The --config files of a command line that are no overlays."""
-    parser = flags()
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c", action="append", default=[])
-    given = [Path(config) for config in parser.parse_known_args(argv)[0].config if not config.startswith("{")]
-    return [path for path in given if path.absolute().parent.name != "overlays"]
+    configs = parser.parse_known_args(argv)[0].config
+    paths = [Path(config) for config in configs if not config.startswith("{")]  # a brace begins a checkpoint's layer
+    return [path for path in paths if path.absolute().parent.name != "overlays"]
 
 
-def run_name(argv: list[str]) -> str:
-    """<dataset>/<experiment> after the first experiment file of a command line."""
-    paths = experiments(argv)
+def name_run(argv: list[str]) -> str:
+    """<dataset>/<experiment>: folder and name of the first experiment file of a command line."""
+    paths = experiment_files(argv)
     if not paths:
         raise UserError(
             "This run has no name: give --config configs/<dataset>/<experiment>.yaml, "
@@ -56,30 +80,35 @@ def run_name(argv: list[str]) -> str:
     return f"{paths[0].absolute().parent.name}/{paths[0].stem}"
 
 
-def make_absolute(data: Namespace) -> None:
-    """Write paths so that the checkpoint finds the data from any directory."""
+def make_paths_absolute(data: Namespace) -> None:
+    """Write paths so that a checkpoint finds its data from any directory."""
     init_args = data.get("init_args") or Namespace()
     for name, value in vars(init_args).items():
         if isinstance(value, Path):
             init_args[name] = value.expanduser().absolute()
 
 
-def as_lists(trainer: Namespace) -> None:
-    """Bring loggers and callbacks to the one form of the several that Lightning takes."""
+def complete_trainer(trainer: Namespace, verb: str) -> None:
+    """Write loggers and callbacks as lists, resolve `auto`, and switch off what the verb has no use for."""
     for name in ("logger", "callbacks"):
-        value = trainer[name]
-        trainer[name] = value if isinstance(value, list) else [value] if isinstance(value, Namespace) else []
+        trainer[name] = normalize_to_list(trainer[name])
+    trainer.precision = resolve_precision(trainer.precision)
+    if trainer.fast_dev_run:
+        trainer.logger = []  # Lightning swaps them too late: EMA copies the model with its loggers, which starts W&B
+    if verb != "fit" or not trainer.logger:
+        trainer.enable_checkpointing = False  # checkpoints lie in the run directory, or nowhere
+    if verb == "predict" and trainer.devices == "auto":
+        trainer.devices = 1  # a few images are not worth more, and may be fewer than the devices
+    remove_unusable_callbacks(trainer)
 
 
-def drop_idle_callbacks(trainer: Namespace) -> None:
-    """Leave out callbacks of base.yaml whose ground a flag has taken away, which Lightning would refuse."""
+def normalize_to_list(value: Any) -> list[Namespace]:
+    """True, None, one item or a list, as a list; True, Lightning's default, is no item of ours."""
+    return value if isinstance(value, list) else [value] if isinstance(value, Namespace) else []
+
+
+def remove_unusable_callbacks(trainer: Namespace) -> None:
+    """Remove callbacks of base.yaml that Lightning would refuse, since a flag has taken away what they need."""
     names = {"ModelCheckpoint"} if trainer.enable_checkpointing is False else set()
     names |= set() if trainer.logger else {"LearningRateMonitor"}
     trainer.callbacks = [c for c in trainer.callbacks if c.class_path.rsplit(".")[-1] not in names]
-
-
-def one_path_as_list(argv: list[str]) -> list[str]:
-    """Take `--data.paths photo.jpg` for `--data.paths '[photo.jpg]'`; jsonargparse would read the photo as a list."""
-    given, rest = flags("data.paths").parse_known_args(argv)
-    path = getattr(given, "data.paths")
-    return argv if path is None or path.startswith("[") else [*rest, f"--data.paths={json.dumps([path])}"]

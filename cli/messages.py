@@ -41,23 +41,24 @@ class Problem:
         return [name for name in self.names if "." in name and not name.startswith("-")]
 
 
-def is_for_user(error: BaseException | None) -> bool:
-    """Whether an error is the user's mistake: a UserError, or Lightning's or jsonargparse's complaint about a flag."""
-    while error is not None:  # jsonargparse wraps the errors that it meets while it links arguments
-        if isinstance(error, UserError | MisconfigurationException) or UNION in str(error):
-            return True
+def find_user_error(error: BaseException | None) -> BaseException | None:
+    """The user's mistake behind an error: a UserError, or Lightning's complaint about a flag; None for a bug.
+
+    jsonargparse wraps the errors that it meets while it links arguments.
+    """
+    while error is not None and not isinstance(error, UserError | MisconfigurationException):
         error = error.__cause__
-    return False
+    return error
 
 
-def rephrase(message: str, names: list[str] | None = None) -> str:
+def rephrase(message: str, names: list[str]) -> str:
     """One sentence for the user.
 
     Args:
-        message: jsonargparse's; any other is returned unchanged.
+        message: jsonargparse's; one of an unknown kind is returned unchanged.
         names: flags and class paths that exist, to guess the one that was meant.
     """
-    return build_sentence(message, names or []).replace(FLAG, "--")
+    return build_sentence(message, names).replace(FLAG, "--")
 
 
 def rephrase_for_outer_parser(message: str, names: list[str]) -> str:
@@ -74,10 +75,6 @@ def build_sentence(message: str, names: list[str]) -> str:
         if match := re.search(pattern, message, re.DOTALL):
             return build(match, problem)
     return message
-
-
-def keep_reason(match: re.Match, problem: Problem) -> str:
-    return match[1]
 
 
 def add_flag(match: re.Match, problem: Problem) -> str:
@@ -125,6 +122,8 @@ def unknown_verb(match: re.Match, problem: Problem) -> str:
 def missing_arguments(match: re.Match, problem: Problem) -> str:
     missing = [name.removeprefix("fit.") for name in match[1].split(", ")]
     flags = " and ".join(FLAG + name for name in missing)
+    if missing == ["paths"]:
+        return "predict wants photos: give --data.paths '[photo.jpg, folder/]'."
     if set(missing) <= {"data", "model"}:
         return f"Not given: {flags}. Name an experiment, such as --config configs/digits/resnet20.yaml."
     return f"Not given: {flags}, which {'has' if len(missing) == 1 else 'have'} no default."
@@ -155,7 +154,6 @@ def wrong_type(match: re.Match, problem: Problem) -> str:
 
 
 SENTENCES: list[tuple[str, Callable[[re.Match, Problem], str]]] = [
-    (r"Call to compute_fn of link.* failed: (.*)", keep_reason),
     (f"{START}(.*?){END}", add_flag),
     (r"[Uu]nrecognized arguments: ([^-\s]\S*)", unknown_word),
     (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import torch
 
 from datamodules.base import ImageData, image_data
+from errors import UserError
 
 
 class Trainer(pl.Trainer):
@@ -18,7 +19,10 @@ class Trainer(pl.Trainer):
     """
 
     def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
-        super().__init__(precision=resolve_precision(precision), **kwargs)
+        try:
+            super().__init__(precision=resolve_precision(precision), **kwargs)
+        except (ValueError, TypeError) as error:  # Lightning's checks of its flags; elsewhere they would be bugs
+            raise UserError(str(error)) from error
 
     @property
     def estimated_stepping_batches(self) -> int | float:

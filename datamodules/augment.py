@@ -36,8 +36,9 @@ class Augmentation:
         trivial: one operation of any strength on each image, arXiv 2103.10158.
         rand: two operations of this strength, 1 to 30, on each image (arXiv 1909.13719); 0 does not.
         erasing: probability to lose a rectangle, arXiv 1708.04896.
-        mixup, cutmix: alpha of the Beta distribution by which two images are mixed, arXiv 1710.09412 and 1905.04899; 0
-            does not. With both, each batch takes one of them.
+        mixup: alpha of the Beta distribution by which two images are blended (arXiv 1710.09412); 0 does not.
+        cutmix: alpha of the Beta distribution of the area that one image takes over from another (arXiv 1905.04899);
+            0 does not. With mixup too, each batch takes one of the two.
         repeats: how often an image occurs in an epoch, each time cropped anew (arXiv 1901.09335); an epoch is as long
             as without, so as many images fewer take part.
         growing: a size, an epoch and a later epoch: up to the first one crops have that size, from the later one on

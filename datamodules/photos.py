@@ -21,7 +21,7 @@ class Photos(pl.LightningDataModule):
     """Photos from files and folders, brought to the net as its validation images were.
 
     Args:
-        paths: image files, and folders that are searched for image files at any depth.
+        paths: an image file, a folder that is searched for image files at any depth, or a list of such.
         preprocessing: resize, crop, mean and std (see `ImageData`); `predict` takes them from the checkpoint.
         class_names: name of each class, from the checkpoint too.
         batch_size: images at a time over all devices together.
@@ -30,14 +30,15 @@ class Photos(pl.LightningDataModule):
 
     def __init__(
         self,
-        paths: list[Path],
+        paths: Path | list[Path],
         preprocessing: dict[str, Any],
         class_names: list[str],
         batch_size: int = 64,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        self.files = [file for path in paths for file in image_files(Path(path).expanduser())]
+        paths = paths if isinstance(paths, list) else [paths]
+        self.files = [file for path in paths for file in image_files(path.expanduser())]
         self.preprocessing, self.class_names, self.num_classes = preprocessing, class_names, len(class_names)
         self.batch_size, self.num_workers = batch_size, num_workers
 

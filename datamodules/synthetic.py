@@ -13,7 +13,9 @@ class Synthetic(ImageData):
     Args:
         classes: how many classes there are.
         size: pixels per side.
-        train_size, val_size, test_size: images in each set; val_size 0 leaves validation out.
+        train_size: images in the training set.
+        val_size: images in the validation set; 0 leaves validation out.
+        test_size: images in the test set.
         batch_size, num_workers, drop_last, protocol: see `ImageData`.
     """
 

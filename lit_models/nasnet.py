@@ -31,8 +31,9 @@ class LitNASNet(LitClassifier):
         repeats: N in the paper, normal cells in each of three stacks; unset, 6, 4 or 6.
         filters: F, filters of the first stack, which each reduction doubles; unset, 168, 44 or 32. "N @ x" in the paper
             has x = 24 F.
-        normal_cell, reduction_cell: cells in place of NASNet-A's, as {rows: [[sep_5x5, 0, sep_3x3, 1], ...], output:
-            [1, 2, ...]}; see `lit_models.nets.nasnet.CellTable`.
+        normal_cell: a cell in place of NASNet-A's normal cell, as {rows: [[sep_5x5, 0, sep_3x3, 1], ...], output: [1,
+            2, ...]}; see `lit_models.nets.nasnet.CellTable`.
+        reduction_cell: a cell in place of NASNet-A's reduction cell, in the same form.
         bn_momentum: share of each batch in the running statistics of the norms; unset, 0.1 for cifar and 0.0003 for
             large and mobile, which is the authors' decay of 0.9997, for runs of 250,000 steps: raise it for short ones.
         **kwargs: see `LitClassifier`.

@@ -80,7 +80,7 @@ def evaluate(checkpoint: Path, protocol: str, verb: str, flags: Sequence[str], c
     """Run main.py's test or validate on one device; its errors end the program with their message and status 1."""
     command = [verb, "--ckpt_path", checkpoint, *flags, "--data.protocol", protocol, "--trainer.devices", 1]
     try:
-        command_line.main([str(word) for word in command])
+        command_line.run_cli([str(word) for word in command])
     except SystemExit as stop:
         if stop.code:
             sys.exit(stop.code if isinstance(stop.code, str) else 1)

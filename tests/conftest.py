@@ -57,7 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(here: Path) -> Run:
     """Type a command: run("fit", "--config", ...)."""
-    return lambda *args: main.main([str(arg) for arg in args])
+    return lambda *args: main.run_cli([str(arg) for arg in args])
 
 
 @pytest.fixture

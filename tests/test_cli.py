@@ -1,19 +1,31 @@
 """The command line as a user types it."""
 
 import csv
+import inspect
 import json
+import os
 import pickle
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
+import callbacks
 import datamodules
+import lit_models
 from batch import Batch
-from cli import command_line
+from cli.loggers import choose_wandb_mode
+from cli.parser import VERBS
+from cli.trainer import resolve_precision
+from errors import UserError
 from lit_models import LitResNet
 from tests.conftest import DIGITS, HOME, TINY, write_cifar
 from tests.test_datamodules import Evil
@@ -140,6 +152,15 @@ def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, cap
     assert (here / "predictions-1.csv").is_file() and len(list(csv.DictReader((here / "predictions.csv").open()))) == 1
 
 
+def test_predict_takes_the_paths_from_a_config_file_too(run, tiny_run, here, capsys):
+    for name in ("a.png", "b.png"):
+        Image.effect_noise((30, 30), 50).convert("RGB").save(here / name)
+    for paths in ("a.png", "[a.png]", "[a.png, b.png]"):
+        (here / "images.yaml").write_text(f"data: {{init_args: {{paths: {paths}}}}}\n")
+        run("predict", "--ckpt_path", tiny_run, "--config", "images.yaml")
+        assert f": {paths.count('png')} photo" in capsys.readouterr().out
+
+
 def test_predict_sees_what_validation_sees(run, here):
     """A digit saved as a file and predicted gets the probabilities of the same image in the data module."""
     run(*FIT, "--trainer.max_epochs", 1)
@@ -158,12 +179,9 @@ def test_predict_sees_what_validation_sees(run, here):
 
 
 def test_the_resolved_config_reaches_wandb_offline(run, here, monkeypatch):
-    import wandb
-
-    wandb.teardown()  # it remembers the mode of this process's first run
     monkeypatch.setenv("WANDB_MODE", "offline")
     pushed = {}
-    update = command_line.pl.loggers.WandbLogger.log_hyperparams
+    update = WandbLogger.log_hyperparams
     monkeypatch.setattr(
         "callbacks.run_record.WandbLogger.log_hyperparams",
         lambda self, params: (pushed.update(params), update(self, params)),
@@ -177,25 +195,38 @@ def test_the_resolved_config_reaches_wandb_offline(run, here, monkeypatch):
     assert len(offline) == 1 and offline[0].name.endswith(identity)
     run("fit", "--ckpt_path", folder, "--trainer.max_epochs", 2)
     assert {path.name.rsplit("-", 1)[1] for path in (folder / "wandb").glob("offline-run-*")} == {identity}
-    wandb.teardown()
 
 
 def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch):
     import wandb
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    assert command_line.offline()
+    assert choose_wandb_mode() == "offline"
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": None}))
     with pytest.warns(UserWarning, match="nobody is logged in"):
-        assert command_line.offline()
+        assert choose_wandb_mode() == "offline"
     monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": "key"}))
-    assert not command_line.offline()
+    assert choose_wandb_mode() == "online"
 
 
 def test_fast_dev_run_leaves_no_run_directory(run, here):
     run(*FIT, *TINY, "--trainer.fast_dev_run", 1)
     assert not list(here.rglob("version_*"))
+
+
+def test_fast_dev_run_starts_no_wandb_run_when_ema_copies_the_model(run, here, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run(*FIT, "--config", HOME / "configs/overlays/ema.yaml", *TINY, "--trainer.fast_dev_run", 1)
+    assert not list(here.iterdir())
+
+
+def test_nothing_is_logged_within_an_epoch_when_log_every_n_steps_is_0(run, here):
+    run(*FIT, *TINY, "--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 0)
+    with Path("runs/digits/resnet20/version_0/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in ("train/images_per_s", "train/loss", "val/loss"):
+        assert len([row for row in rows if row[name]]) == 1, name
 
 
 def test_base_yaml_is_found_from_any_directory(run, here, capsys):
@@ -219,13 +250,13 @@ def test_loggers_and_checkpoints_can_be_switched_off(run, here, flag, off):
 def test_precision_auto_comes_to_something_that_the_record_names(run, here):
     run(*FIT, *TINY, "--trainer.precision", "auto", "--trainer.max_epochs", 1)
     config = yaml.safe_load(Path("runs/digits/resnet20/version_0/config.yaml").read_text())
-    assert config["trainer"]["precision"] == command_line.resolve_precision("auto") != "auto"
+    assert config["trainer"]["precision"] == resolve_precision("auto") != "auto"
 
 
 def test_precision_auto_on_a_processor_that_torch_cannot_ask_about(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert command_line.resolve_precision("auto") == "32-true"
+    assert resolve_precision("auto") == "32-true"
 
 
 def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, monkeypatch):
@@ -309,6 +340,33 @@ def test_wrong_flags_get_one_sentence_and_leave_nothing(fails, here, command, me
 def test_what_is_wrong_in_a_file_is_named_as_a_flag_would_be(fails, here, text, said):
     (here / "x.yaml").write_text(text)
     assert f"error: {said}" == fails(*FIT, "--config", "x.yaml")
+
+
+def test_a_bug_keeps_its_traceback(here):
+    code = """
+import main, lit_models
+def forward(self, images):
+    raise ValueError("a bug")
+lit_models.LitResNet.forward = forward
+main.run_cli()"""
+    command = [sys.executable, "-c", code, *FIT, *TINY, "--trainer.fast_dev_run", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" in done.stderr and done.stderr.endswith("\nValueError: a bug\n")
+
+
+def test_a_mistake_of_the_users_is_one_sentence_wherever_it_is_noticed(fails, monkeypatch):
+    def forward(self, images):
+        raise UserError("the value, the reason, the fix")
+
+    monkeypatch.setattr(LitResNet, "forward", forward)
+    assert fails(*FIT, *TINY, "--trainer.fast_dev_run", 1) == "error: the value, the reason, the fix"
+
+
+def test_lightnings_words_about_its_flags_are_one_sentence(fails):
+    assert "Precision 'half' is invalid" in fails(*FIT, *TINY, "--trainer.precision", "half")
+    assert "strategy='ddpp'" in fails(*FIT, *TINY, "--trainer.strategy", "ddpp")
+    assert "`devices` selected with `CPUAccelerator`" in fails(*FIT, *TINY, "--trainer.devices", "x")
 
 
 def test_num_classes_in_yaml_is_refused(fails, here):
@@ -398,3 +456,42 @@ def test_a_logger_may_also_be_given_alone(run, here):
         "x",
     )
     assert Path("runs/digits/resnet20/version_0/metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_begins_with_the_flags_that_people_use(verb, run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(verb, "--help")
+    assert stop.value.code == 0
+    head, _, rest = capsys.readouterr().out.partition("\noptions:\n")
+    flags = re.findall(r"^  (--[\w.]+)", head, re.MULTILINE)
+    assert len(flags) == 10 and "--ckpt_path" in flags and f"\n  python main.py {verb} --" in head
+    for flag in flags:
+        assert f" {flag} " in rest or flag.startswith(("--model.", "--data.")), flag  # those depend on the class
+    assert len(head.splitlines()) < 30 and "an experiment folder" in " ".join(rest.split())
+
+
+def help_texts(cls: type) -> dict[str, str | None]:
+    """The text that `--help` shows for each argument of a class, as it stands in the class's docstring."""
+    texts = {}
+
+    class Recorder(DefaultHelpFormatter):
+        def add_argument(self, action):
+            texts[action.dest] = action.help
+
+    parser = ArgumentParser(prog="x", formatter_class=Recorder)
+    parser.add_class_arguments(cls, fail_untyped=False)
+    parser.format_help()
+    return texts
+
+
+ROOMS = (lit_models, datamodules, callbacks)
+CLASSES = [cls for room in ROOMS for name in room.__all__ if isinstance(cls := getattr(room, name), type)]
+CLASSES.remove(callbacks.RunRecord)  # made by the command line, not by a YAML file
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_argument_that_a_yaml_file_can_name_has_a_text(cls):
+    texts = help_texts(cls)
+    assert set(inspect.signature(cls).parameters) - {"args", "kwargs"} <= texts.keys()
+    assert not [name for name, text in texts.items() if not text]

@@ -1,9 +1,13 @@
-"""The shape of the house: floors, names, nothing of one machine."""
+"""The shape of the house: floors, sizes, private names of libraries, nothing of one machine."""
 
 import ast
+import contextlib
+import importlib
+import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.conftest import HOME
 
@@ -21,6 +25,13 @@ FLOORS = {
         ]
     )
     for name in names
+}
+# The underscore names of libraries that the project may use, four at most; the code says at each place why
+PRIVATE_NAMES = {
+    "_BatchNorm": "torch has no other name for the BatchNorms of all dimensions",
+    "_compiled_call_impl": "a compiled forward cannot be copied, and torch has no way to take it off",
+    "_experiment": "CSVLogger keeps its writer there",
+    "_check_log_dir_exists": "CSVLogger's writer would delete the metrics of a run that is resumed",
 }
 
 
@@ -42,6 +53,48 @@ def test_imports_run_downwards_only():
         own = path.relative_to(HOME).parts[0].removesuffix(".py")
         for other in set(imports(path)) & set(FLOORS) - {own}:
             assert FLOORS[other] < FLOORS[own], f"{path} imports {other}"
+
+
+def private_names(path: Path) -> set[str]:
+    """The underscore names of libraries in a file: in imports, on objects, and inherited ones on `self`."""
+    tree = ast.parse(path.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    inherited = set().union(*(inherited_names(path, node) for node in tree.body if isinstance(node, ast.ClassDef)))
+    names = imported | inherited | {node.attr for node in attributes if ast.unparse(node.value) not in ("self", "cls")}
+    return {name for name in names if re.match("_[a-zA-Z]", name)} - {"_asdict", "_replace"}  # of a namedtuple: public
+
+
+def inherited_names(path: Path, node: ast.ClassDef) -> set[str]:
+    """The names that a class shares with the source of its bases from libraries."""
+    module = ".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__")
+    bases = getattr(importlib.import_module(module), node.name).__mro__
+    foreign = [base for base in bases if base.__module__.split(".")[0] in ("lightning", "torch", "jsonargparse")]
+    words: set[str] = set()
+    for base in foreign:
+        with contextlib.suppress(OSError):  # a class in C has no source
+            words |= set(re.findall(r"\b_[a-zA-Z]\w*", inspect.getsource(base)))
+    own = {child.name for child in node.body if isinstance(child, ast.FunctionDef)}
+    return words & (own | {child.attr for child in ast.walk(node) if isinstance(child, ast.Attribute)})
+
+
+def test_at_most_four_underscore_names_of_libraries_are_used():
+    used = {name: path for path in sources() for name in private_names(path)}
+    assert used.keys() <= PRIVATE_NAMES.keys(), used
+    assert len(PRIVATE_NAMES) <= 4
+
+
+def test_files_and_functions_are_short():
+    sizes = []
+    for path in sources():
+        tree = ast.parse(path.read_text())
+        tables = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+        lines = path.read_text().count("\n") - sum(node.end_lineno - node.lineno + 1 for node in tables)
+        assert lines <= 300, f"{path} has {lines} lines besides tables"
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        sizes += [node.end_lineno - node.lineno + 1 for node in functions]
+    sizes.sort()
+    assert sizes[len(sizes) // 2] <= 7 and sizes[len(sizes) * 9 // 10] <= 22 and sizes[-1] <= 60
 
 
 def test_there_is_no_utils():

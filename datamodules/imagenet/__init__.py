@@ -58,7 +58,8 @@ class ImageNet(ImageData):
             8/7 of `eval_size`, which is 256 for 224.
         augmentation: how training images are varied.
         interpolation: how images are resized; always antialiased.
-        mean, std: of the pixels per channel, in units of [0, 1]; some published weights want their own.
+        mean: of the pixels per channel, in units of [0, 1]; some published weights want their own.
+        std: standard deviation of the pixels per channel, in the same units.
         val_size: training images to hold back: how many, or below 1 which share of them. Unset, none where there is a
             val/, else a tenth.
         split_seed: which ones.
