@@ -50,6 +50,11 @@ def test_every_imported_package_is_declared():
     assert {name: path for name, path in tests.items() if name not in DEPENDENCIES | DEV} == {}
 
 
+def test_every_declared_package_is_imported():
+    """But for what Altair calls to write SVG and PNG."""
+    assert DEPENDENCIES - imported_by("*.py", ":!tests").keys() <= {"vl-convert-python"}
+
+
 def test_every_dependency_has_a_lower_bound():
     for requirement in PYPROJECT["project"]["dependencies"] + PYPROJECT["dependency-groups"]["dev"]:
         assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=\d[\d.]*(,<\d[\d.]*)?", requirement), requirement
