@@ -1,1 +1,1 @@
-"""Speed measurements: code and the figures that it measured."""
+"""Training speed: what `python -m benchmarks` measures, and the results that were measured."""

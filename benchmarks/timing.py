@@ -1,144 +1,131 @@
-"""What the benchmark measures: a real `fit`, interrupted every few steps by a plain loop and by the bare step."""
+"""Interleaved timing: a real `fit` that pauses every few steps, so that its competitors take as many."""
 
 import copy
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 
+from benchmarks.devices import peak_memory, synchronize
 from callbacks import BatchNormReestimation
-from errors import UserError
+from datamodules.base import ImageData, image_data
 from lit_models import LitClassifier
 
-Round = Callable[[], float]  # takes some steps, and returns images per second
+WARM_UP_STEPS = 3  # of each turn, not timed: they use up what was loaded while the others ran
+Turn = Callable[[], float]  # takes some steps, and returns images per second
 
-WARM_UP = 3  # steps of each round that are not counted: what was loaded while the others ran is used up
 
-
-class Rounds(pl.Callback):
-    """Stops a `fit` every few steps to let others take as many; all of them meet the same noise of the machine.
+@dataclass
+class RunningFit:
+    """A `fit` in progress, as its competitors need to know it.
 
     Args:
-        steps: steps of each round.
-        rounds: how many there are; then training stops.
+        trainer: of the fit.
+        model: what it trains.
+        data: what it trains on.
+        blueprint: the network on the meta device, not compiled.
+        steps: steps of a turn.
     """
 
-    others: dict[str, Callable[[pl.Trainer, pl.LightningModule, int], Round]] = {}  # noqa: RUF012 - set by the report
-    results: list[dict[str, float]] = []  # noqa: RUF012 - images per second of each round
-    data: Any = None  # what was trained on, and what was trained
-    module: Any = None
-    on = torch.device("cpu")  # where
-    started = 0.0  # when the command began
-    first_step = 0.0  # seconds until the first step was over
-    peak = 0  # bytes of memory at most, until others joined in
+    trainer: pl.Trainer
+    model: LitClassifier
+    data: ImageData
+    blueprint: nn.Module
+    steps: int
 
-    def __init__(self, steps: int, rounds: int) -> None:
-        self.steps, self.rounds, self.taken, self.images = steps, rounds, 0, 0
+    def copy_net(self, memory_format: torch.memory_format) -> nn.Module:
+        """The network with its present weights, to be trained by itself."""
+        net = copy.deepcopy(self.blueprint).to_empty(device=self.model.device)
+        net.load_state_dict(self.model.net.state_dict())
+        return net.to(memory_format=memory_format).train()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        Rounds.results = []
-        Rounds.first_step, Rounds.peak = 0.0, 0
-        Rounds.data, Rounds.module = trainer.datamodule, pl_module  # type: ignore[attr-defined]
-        Rounds.on = pl_module.device
-        self.measure: dict[str, Round] = {}
+    def time_steps(self, step: Callable[[Any], int], batches: Iterable[Any]) -> Turn:
+        """A turn of a competitor.
+
+        Args:
+            step: trains on a batch and returns the number of its images.
+            batches: taken over and over.
+        """
+        endless = forever(batches)
+
+        def turn() -> float:
+            for _ in range(WARM_UP_STEPS):
+                step(next(endless))
+            synchronize(self.model.device)
+            start = time.perf_counter()
+            images = sum(step(next(endless)) for _ in range(self.steps))
+            synchronize(self.model.device)
+            return images / (time.perf_counter() - start)
+
+        return turn
+
+
+Competitor = Callable[[RunningFit], Turn]
+
+
+class TakeTurns(pl.Callback):
+    """Pauses a `fit` every few steps to time its competitors, so that the noise of the machine meets all alike.
+
+    Args:
+        competitors: each is built once the fit has had its first turn.
+        steps: steps of each turn.
+        turns: how many there are; then training stops.
+
+    Attributes:
+        results: images per second of each turn, by name; the fit itself is "fit".
+        first_step_s: seconds from the command to the end of the first step.
+        peak_memory_bytes: until the competitors joined in.
+        fit: there once a competitor has joined in.
+    """
+
+    blueprint: nn.Module
+    fit: RunningFit
+
+    def __init__(self, competitors: dict[str, Competitor], steps: int, turns: int) -> None:
+        self.competitors, self.steps, self.turns = competitors, steps, turns
+        self.started, self.first_step_s = time.perf_counter(), 0.0
+        self.taken = self.images = self.peak_memory_bytes = 0
+        self.ready: dict[str, Turn] = {}
+        self.results: list[dict[str, float]] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module.net, nn.Module)
+        self.blueprint = copy.deepcopy(pl_module.net).to("meta")  # before it is compiled and cannot be copied
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self.first_step:
-            synchronise(pl_module.device)
-            Rounds.first_step = time.perf_counter() - self.started
         self.taken += 1
-        if self.taken == WARM_UP:
-            synchronise(pl_module.device)
-            self.images, self.mark = 0, time.perf_counter()
-        elif self.taken > WARM_UP:
-            self.images += len(batch[1])
-        if self.taken == WARM_UP + self.steps:
-            synchronise(pl_module.device)
-            fit = self.images / (time.perf_counter() - self.mark)
-            if not self.results:
-                Rounds.peak = peak_memory(pl_module.device)
-                self.measure = {name: make(trainer, pl_module, self.steps) for name, make in self.others.items()}
-            Rounds.results.append({"fit": fit, **{name: measure() for name, measure in self.measure.items()}})
-            self.taken = 0
-            trainer.should_stop = len(self.results) == self.rounds
-            if trainer.should_stop:  # a last look at 200 batches is not measured any more
-                trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, BatchNormReestimation)]  # type: ignore[attr-defined]
+        self.images += len(batch[1])
+        if self.first_step_s and self.taken not in (WARM_UP_STEPS, WARM_UP_STEPS + self.steps):
+            return
+        synchronize(pl_module.device)
+        now = time.perf_counter()
+        self.first_step_s = self.first_step_s or now - self.started
+        if self.taken == WARM_UP_STEPS:
+            self.images, self.turn_started = 0, now
+        if self.taken == WARM_UP_STEPS + self.steps:
+            self.end_turn(self.images / (now - self.turn_started), trainer, pl_module)
 
-
-def step_rate(step: Callable[[Any], int], batches: Iterator[Any], steps: int, device: torch.device) -> float:
-    """Images per second of some steps, after as many as are needed to warm up."""
-    for _ in range(WARM_UP):
-        step(next(batches))
-    synchronise(device)
-    start, images = time.perf_counter(), 0
-    for _ in range(steps):
-        images += step(next(batches))
-    synchronise(device)
-    return images / (time.perf_counter() - start)
-
-
-def plain_loop(loader: DataLoader) -> Callable[[pl.Trainer, pl.LightningModule, int], Round]:
-    """(a) The loop of a tutorial: float32, the layout torch starts from, and this loader."""
-
-    def make(trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int) -> Round:
-        if not len(loader):
-            raise UserError(
-                f"The plain loop has fewer images than a batch of {loader.batch_size}, and leaves out what is no whole "
-                "batch: give more with --cifar or --images."
-            )
-        net = fresh(pl_module.net, torch.contiguous_format)
-        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
-        batches = forever(loader)
-
-        def step(batch: tuple[Tensor, Tensor]) -> int:
-            images, labels = (part.to(pl_module.device, non_blocking=True) for part in batch)
-            optimizer.zero_grad()
-            pl_module.loss(net(images), labels).backward()  # type: ignore[operator]
-            optimizer.step()
-            return len(labels)
-
-        return lambda: step_rate(step, batches, steps, pl_module.device)
-
-    return make
-
-
-def bare_step(trainer: pl.Trainer, pl_module: pl.LightningModule, steps: int) -> Round:
-    """(c) The limit: the step of our `fit` on one batch that lies there, without Trainer, loader or metrics."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    net = fresh(pl_module.net, torch.channels_last)
-    if pl_module.compile_net:
-        net.compile()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
-    size = getattr(data, "train_size", data.preprocessing["crop"])
-    images = torch.randn(data.batch_size, 3, size, size, device=pl_module.device)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.randint(data.num_classes, (data.batch_size,), device=pl_module.device)
-
-    def step(_: None) -> int:
-        optimizer.zero_grad()
-        with trainer.precision_plugin.forward_context():
-            loss = pl_module.loss(net(images), labels)  # type: ignore[operator]
-        loss.backward()
-        optimizer.step()
-        return len(labels)
-
-    return lambda: step_rate(step, forever([None]), steps, pl_module.device)
-
-
-def fresh(net: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """A copy of a net to train on its own."""
-    compiled, net._compiled_call_impl = net._compiled_call_impl, None  # a compiled forward cannot be copied
-    other = copy.deepcopy(net)
-    net._compiled_call_impl = compiled
-    return other.to(memory_format=layout).train()
+    def end_turn(self, images_per_s: float, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Time the competitors, and stop after the last turn."""
+        if not self.results:
+            self.peak_memory_bytes = peak_memory(pl_module.device)
+        if self.competitors and not self.ready:
+            data = image_data(trainer)
+            assert isinstance(pl_module, LitClassifier) and data is not None
+            self.fit = RunningFit(trainer, pl_module, data, self.blueprint, self.steps)
+            self.ready = {name: competitor(self.fit) for name, competitor in self.competitors.items()}
+        self.results.append({"fit": images_per_s} | {name: turn() for name, turn in self.ready.items()})
+        self.taken = 0
+        trainer.should_stop = len(self.results) == self.turns
+        if trainer.should_stop:  # its 200 batches at the end of the training are not timed
+            timed = [each for each in trainer.callbacks if not isinstance(each, BatchNormReestimation)]  # type: ignore[attr-defined]
+            trainer.callbacks = timed  # type: ignore[attr-defined]
 
 
 def forever(batches: Iterable[Any]) -> Iterator[Any]:
@@ -147,46 +134,23 @@ def forever(batches: Iterable[Any]) -> Iterator[Any]:
         yield from batches
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until a CUDA device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def bare_step(fit: RunningFit) -> Turn:
+    """The limit: the training step of the fit on one batch on the device, without Trainer, loader and metrics."""
+    model, data = fit.model, fit.data
+    net = fit.copy_net(torch.channels_last)
+    if model.compile_net:
+        net.compile()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
+    images = torch.randn(data.batch_size, 3, data.train_size, data.train_size, device=model.device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(data.num_classes, (data.batch_size,), device=model.device)
 
+    def step(_: None) -> int:
+        optimizer.zero_grad()
+        with fit.trainer.precision_plugin.forward_context():
+            loss = model.loss(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        return len(labels)
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: what CUDA's allocator handed out at most, or on a CPU the largest resident size of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # Windows has none
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-class TinyNet(LitClassifier):
-    """A net whose step costs next to nothing, so that what is around it shows."""
-
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:
-        super().__init__(tiny(num_classes), num_classes, **kwargs)
-
-
-def tiny(num_classes: int) -> nn.Module:
-    """A convolution and a classifier."""
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes)
-    )
-
-
-class BareModule(pl.LightningModule):
-    """The least that a Trainer takes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = tiny(10)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss = F.cross_entropy(self.net(batch[0]), batch[1])
-        self.log("train/loss", loss, prog_bar=True)
-        return loss
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9)
+    return fit.time_steps(step, [None])

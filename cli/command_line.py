@@ -8,6 +8,7 @@
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from errors import UserError
 from lit_models import LitClassifier
 
 
-def run_cli(args: ArgsType = None) -> None:
+def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     """Run one verb.
 
     A mistake of the user's ends in one sentence on stderr, with exit status 2 if it is one of usage and 1 otherwise;
@@ -48,6 +49,7 @@ def run_cli(args: ArgsType = None) -> None:
 
     Args:
         args: a list of arguments; by default, those of the process.
+        callbacks: for the Trainer, beside those of the config.
     """
     silence_known_warnings()
     try:
@@ -58,7 +60,7 @@ def run_cli(args: ArgsType = None) -> None:
             subclass_mode_data=True,
             trainer_class=Trainer,
             # Samplers here shard by themselves, exactly; evaluation writes its results beside the run, not to a logger
-            trainer_defaults={"logger": False, "use_distributed_sampler": False},
+            trainer_defaults={"logger": False, "use_distributed_sampler": False, "callbacks": list(callbacks)},
             save_config_callback=RunRecord,
             seed_everything_default=0,
             auto_configure_optimizers=False,

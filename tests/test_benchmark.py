@@ -1,36 +1,46 @@
 """The benchmark runs and adds up; what it measures is asserted nowhere, for machines are noisy."""
 
-import io
 import json
-import logging
 import math
 import os
 import sys
+from functools import partial
 
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import __main__ as benchmark
-from benchmarks import timing
-from benchmarks.__main__ import Case
-from datamodules import image_files
+from benchmarks import measure, plain_loop, process, synthetic_data, timing
+from benchmarks.cases import CASES, Case
+from benchmarks.devices import peak_multiply_adds
+from benchmarks.plot import bars, save_plot
+from benchmarks.table import speed_table
+from benchmarks.trainer_overhead import measure_overhead
+from datamodules import ImageNet, image_files
+from lit_models import LitResNet
 from tests.conftest import HOME
 
 KEYS = {
     "case", "plain_images_per_s", "fit_images_per_s", "limit_images_per_s", "loader_images_per_s_per_core",
-    "plain_loader_images_per_s_per_core", "peak_memory_bytes", "first_step_s", "device",
+    "plain_loader_images_per_s_per_core", "peak_memory_bytes", "first_step_s", "device", "fit_over_plain",
+    "fit_over_limit",
 }  # fmt: skip
 
 
 @pytest.fixture
 def small(monkeypatch, here):
     """Cases of one step a turn, in this process."""
-    monkeypatch.setattr(benchmark, "alone", lambda measured, *args: measured(*args))
-    cifar = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
+    monkeypatch.setattr(benchmark, "run_in_new_process", lambda function, *args: function(*args))
     flags = ["--data.batch_size=4", "--data.size=64", "--data.num_workers=0", "--trainer.precision=32-true"]
-    monkeypatch.setattr(
-        benchmark, "CASES", {"cifar": cifar, "images": Case("imagenet/resnet18", "images", 64, 1, flags)}
-    )
+    cifar = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
+    resident = Case("cifar10/resnet20", "resident", 16, 1, ["--trainer.precision=32-true"])
+    for name, case in {
+        "cifar_resnet20": cifar,
+        "imagenet_resnet18": Case("imagenet/resnet18", "images", 64, 1, flags),
+        "resident_resnet50": resident,
+    }.items():
+        monkeypatch.setitem(CASES, name, case)
     return here
 
 
@@ -46,9 +56,10 @@ def tree(tmp_path):
 
 def test_three_take_turns(small, cifar, tree):
     files = ["--json", "b.json", "--plot", "b.png", "--markdown", "b.md"]
-    benchmark.main(["cifar", "images", "--cifar", str(cifar), "--images", str(tree), "--rounds", "2", *files])
+    cases = ["cifar_resnet20", "imagenet_resnet18"]
+    benchmark.main([*cases, "--cifar", str(cifar), "--images", str(tree), "--turns", "2", *files])
     rows = json.loads((small / "b.json").read_text())
-    assert [row["case"] for row in rows] == ["cifar", "images"]
+    assert [row["case"] for row in rows] == cases
     for row in rows:
         assert row.keys() >= KEYS and len(row["turns"]) == 2
         assert all(math.isfinite(row[key]) and row[key] > 0 for key in KEYS - {"case", "device"})
@@ -56,60 +67,101 @@ def test_three_take_turns(small, cifar, tree):
         assert row["fit_over_plain"] == pytest.approx(sum(ratios) / 2)  # the median of two
     assert Image.open(small / "b.png").size[0] > 500
     table = (small / "b.md").read_text().splitlines()
-    assert table[0].startswith("| case | plain loop") and table[2].startswith("| cifar |")
+    start = next(index for index, line in enumerate(table) if line.startswith("| case | plain loop"))
+    assert table[start + 2].startswith("| cifar_resnet20 |") and table[start + 3].startswith("| imagenet_resnet18 |")
     assert {path.name for path in small.iterdir()} == {"b.json", "b.png", "b.md"}  # runs are gone
+
+
+def test_images_on_the_device_have_no_loader_to_compare_with(monkeypatch, small):
+    monkeypatch.setattr(measure, "EPOCH_IMAGES", 256)
+    row = measure.measure_case("resident_resnet50", CASES["resident_resnet50"], None, 1)
+    assert row["fit_over_limit"] > 0 and row["turns"][0].keys() == {"fit", "limit"}
+    assert not {key for key in row if "plain" in key or "loader" in key}
 
 
 def test_fewer_images_than_a_batch_are_refused(monkeypatch, small, cifar):
     """The plain loop drops a last batch that is not full, and would look for another one for ever."""
-    monkeypatch.setitem(benchmark.CASES, "cifar", Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=256"]))
+    case = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=256"])
+    monkeypatch.setitem(CASES, "cifar_resnet20", case)
     with pytest.raises(SystemExit) as stop:
-        benchmark.main(["cifar", "--cifar", str(cifar)])
+        benchmark.main(["cifar_resnet20", "--cifar", str(cifar)])
     assert "The plain loop has fewer images than a batch of 256" in str(stop.value.code)
 
 
-def test_memory_is_read_before_others_join_in_and_the_images_of_the_plain_loop_once(monkeypatch, here, cifar):
-    reads, peaks = [], []
-    read = benchmark.plain_cifar
-    monkeypatch.setattr(benchmark, "plain_cifar", lambda root: reads.append(timing.Rounds.peak) or read(root))
-    monkeypatch.setattr(timing, "bare_step", lambda *_: peaks.append(timing.Rounds.peak) or (lambda: 1.0))
-    case = Case("cifar10/resnet20", "cifar", 32, 1, ["--data.batch_size=8", "--trainer.precision=32-true"])
-    row = benchmark.measure("cifar", case, cifar, 2)
-    assert reads == peaks == [row["peak_memory_bytes"]] and reads[0] > 0
+def test_memory_is_read_before_others_join_in_and_the_images_of_the_plain_loop_once(monkeypatch, small, cifar):
+    events = []
+    peak, plain, bare = timing.peak_memory, plain_loop.plain_images, timing.bare_step
+    monkeypatch.setattr(timing, "peak_memory", lambda device: events.append("memory") or peak(device))
+    monkeypatch.setattr(plain_loop, "plain_images", lambda data: events.append("plain") or plain(data))
+    monkeypatch.setattr(measure, "bare_step", lambda fit: events.append("limit") or bare(fit))
+    row = measure.measure_case("cifar_resnet20", CASES["cifar_resnet20"], cifar, 2)
+    assert events == ["memory", "plain", "limit"] and row["peak_memory_bytes"] > 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_competitors_train_a_copy_of_the_network(layout):
+    """Same weights, another memory, their own memory layout; of a compiled network too."""
+    model = LitResNet(10, depth=20, optimizer=partial(torch.optim.SGD, lr=0.1), compile=True)
+    turns = timing.TakeTurns({}, steps=1, turns=1)
+    turns.setup(None, model, "fit")
+    model.setup("fit")
+    net = timing.RunningFit(None, model, None, turns.blueprint, 1).copy_net(layout)
+    assert net.training and net.conv1.weight.is_contiguous(memory_format=layout)
+    for (name, tensor), copied in zip(model.net.state_dict().items(), net.state_dict().values(), strict=True):
+        assert torch.equal(tensor, copied) and tensor.data_ptr() != copied.data_ptr(), name
+
+
+def test_the_plain_loop_has_the_transforms_of_the_tutorials(cifar, tree):
+    data = ImageNet(tree, size=48, eval_size=64, val_size=0)
+    data.setup("fit")
+    images = plain_loop.plain_images(data)
+    kinds = [type(transform).__name__ for transform in images.transform.transforms]
+    assert kinds == ["RandomResizedCrop", "RandomHorizontalFlip", "ToTensor", "Normalize"]
+    assert images[0][0].shape == (3, 48, 48) and images[0][0].dtype == torch.float32
+    assert plain_loop.plain_images(data, as_bytes=True)[0][0].dtype == torch.uint8
 
 
 def test_each_case_is_measured_in_a_process_of_its_own():
-    assert benchmark.alone(os.getpid) != os.getpid()
+    assert process.run_in_new_process(os.getpid) != os.getpid()
     with pytest.raises(SystemExit, match="one sentence"):
-        benchmark.alone(sys.exit, "one sentence")
+        process.run_in_new_process(sys.exit, "one sentence")
+
+
+def test_what_was_printed_is_shown_if_a_measurement_fails(capfd):
+    with pytest.raises(SystemExit, match="printed before\n+1$"):
+        process.run_in_new_process(exec, "import sys; print('printed before'); sys.exit(1)")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("count", [8, 250])
-def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_wants(tmp_path, monkeypatch, count):
-    monkeypatch.setattr(benchmark, "EPOCH", 100)
+def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_needs(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(synthetic_data, "EPOCH_IMAGES", 100)
     for number in range(count):
         path = tmp_path / "photos" / "train" / f"class_{number % 2}" / "deep" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    root = benchmark.repeat(tmp_path / "photos", tmp_path / "links")
+    root = synthetic_data.repeat_images(tmp_path / "photos", tmp_path / "links")
     names, labels = image_files.tree(root / "train", ["class_0", "class_1"])
     assert len(names) == {8: 104, 250: 250}[count] and list(labels).count(0) == len(names) / 2
-    assert len(set(names)) == len(names) and len(benchmark.plain_images(root, 8)) == len(names)
+    data = ImageNet(root, val_size=0)
+    data.setup("fit")
+    assert len(set(names)) == len(names) and len(plain_loop.plain_images(data)) == len(names)
 
 
 @pytest.mark.slow
 def test_a_tiny_net_in_two_trainers(here):
-    row = benchmark.overhead(turns=1, steps=20)
-    assert row["plain_images_per_s"] > 0 and row["fit_images_per_s"] > 0 and row["limit_images_per_s"] is None
+    row = measure_overhead(turns=1, steps=20)
+    assert row["plain_images_per_s"] > 0 and row["fit_images_per_s"] > 0 and "limit_images_per_s" not in row
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["resnet9"], "there is no case resnet9: choose from cifar_resnet20"),
-        (["--rounds", "0"], "rounds is 0: it must be at least 1"),
-        (["--images", "nowhere"], "there is no folder nowhere for --images"),
-        (["--images", str(HOME)], "has no folder train: --images wants a tree with train/<class>/"),
+        (["--turns", "0"], "--turns is 0: it must be at least 1"),
+        (["--images", "nowhere"], "argument --images: there is no folder nowhere"),
+        (["--images", str(HOME)], "has no folder train: --images needs a folder with train/<class>/"),
+        (["--json", "no/where.json"], "argument --json: there is no folder no"),
     ],
 )
 def test_wrong_arguments(capsys, arguments, message):
@@ -119,7 +171,7 @@ def test_wrong_arguments(capsys, arguments, message):
 
 
 def test_every_case_names_an_experiment():
-    for case in benchmark.CASES.values():
+    for case in CASES.values():
         assert (HOME / "configs" / f"{case.experiment}.yaml").is_file()
 
 
@@ -131,10 +183,20 @@ def test_every_case_names_an_experiment():
     ],
 )  # fmt: skip
 def test_the_peak_is_that_of_the_very_card(device, peak):
-    assert benchmark.gpu_peak(device) == (peak and peak / 2)
+    assert peak_multiply_adds(device) == (peak and peak / 2)
 
 
-def test_logging_goes_on_after_a_failure():
-    with pytest.raises(KeyError), benchmark.quiet(io.StringIO()):
-        raise KeyError
-    assert logging.root.manager.disable == logging.NOTSET
+@pytest.mark.parametrize("path", sorted((HOME / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_the_committed_results_are_drawn_and_tabled(path, tmp_path):
+    results = json.loads(path.read_text())
+    for bar in bars(results):
+        if bar["competitor"] == "plain loop":
+            assert bar["ratio"] == 1
+    save_plot(results, tmp_path / "plot.svg")
+    drawn = (tmp_path / "plot.svg").read_text()
+    for result in results:
+        assert result["case"] in drawn and f"{result['fit_images_per_s']:,.0f} images/s" in drawn
+    table = speed_table(results)
+    assert table.title.startswith(f"Training on {results[0]['device']}: medians of")
+    assert [row[0] for row in table.rows] == [result["case"] for result in results]
+    assert all(row[table.names.index("our fit")] for row in table.rows) and "of the GPU's peak" not in table.names

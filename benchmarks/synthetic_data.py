@@ -1,0 +1,54 @@
+"""Noise in the layout of the data sets, for machines that have none of them; and small folders made long enough."""
+
+import math
+import os
+import pickle
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.cases import EPOCH_IMAGES
+from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES
+from datamodules.image_files import class_folders, is_image
+
+
+def write_cifar(root: Path) -> None:
+    """Write 60,000 images of noise in the layout of CIFAR-10."""
+    folder = root / FOLDER
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in [*TRAIN_FILES, TEST_FILE]:
+        pixels = rng.integers(256, size=(10_000, 3072), dtype=np.uint8)
+        content = {"data": pixels, "labels": rng.integers(10, size=10_000).tolist()}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+
+
+def write_images(root: Path) -> None:
+    """Write 256 JPEGs of 500 x 375 pixels in class folders; their files are as large as photographs' (110 KB)."""
+    rng = np.random.default_rng(0)
+    for index in range(256):
+        path = root / "train" / f"class_{index % 8}" / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = rng.integers(256, size=(48, 64, 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+        noisy = smooth + rng.normal(0, 12, smooth.shape)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def repeat_images(root: Path, target: Path) -> Path:
+    """Link the class folders of `root` so often that they fill an epoch.
+
+    Returns:
+        `target` with the links, or `root` if it has no images.
+    """
+    walk = os.walk(root / "train", followlinks=True)
+    count = sum(1 for _ in islice((name for _, _, names in walk for name in names if is_image(name)), EPOCH_IMAGES))
+    if not count:
+        return root
+    for folder in class_folders(root / "train"):
+        (target / "train" / folder).mkdir(parents=True, exist_ok=True)
+        for copy in range(math.ceil(EPOCH_IMAGES / count)):
+            (target / "train" / folder / str(copy)).symlink_to(root / "train" / folder)
+    return target
