@@ -11,16 +11,13 @@ from datamodules.views import NATIVE, View, Views
 from errors import UserError, pluralize
 
 FORMATS = (".png", ".pdf")
-SCALE = (
-    2  # pixels of the drawing for a pixel of what a 224-px net gets; the following lengths are in pixels of the drawing
-)
+SCALE = 2  # pixels of the drawing for one that a 224-px net gets; the lengths below are in pixels of the drawing
 GAP, HEAD, FOOT = 56, 60, 84  # between panels, above them for a protocol's name, below for a caption
-MIN_WIDTH, MAX_SIDE = 800, 60_000
+MAX_ASPECT_RATIO = 30
 DIM = 0.4  # brightness of pixels outside of all views
 FEW_VIEWS = 6  # each gets a colour of its own
 COLOURS = ("#ff5a5f", "#3fb8ff", "#ffd23f", "#5fe08a", "#ff9df5", "#ff9f40")
 Panel = list[View]
-Edges = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the drawing
 
 
 def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None:
@@ -44,10 +41,13 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
         picture.crop((0, 0, 1, 1), (1, 1))  # decodes it, so that a truncated file is found here
     except UserError as error:
         raise UserError(f"{image} cannot be drawn on ({error}): give a photo.") from error
-    views = [Views(name, size, round(size * 8 / 7)) for name in protocols]
-    drawing = draw_protocols(picture, views, SCALE * max(1, NATIVE / size))  # small views are enlarged
-    if drawing is None:
+    if max(picture.height, picture.width) > MAX_ASPECT_RATIO * min(picture.height, picture.width):
         raise UserError(f"{image} has {picture.height} x {picture.width} pixels, too long to be drawn on: crop it.")
+    zoom = SCALE * max(1, NATIVE / size)  # small views are enlarged
+    rows = [draw_row(picture, Views(name, size, round(size * 8 / 7)), zoom) for name in protocols]
+    drawing = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    for number, row in enumerate(rows):
+        drawing.paste(row, (0, sum(above.height for above in rows[:number])))
     try:
         drawing.save(output)
     except OSError as error:
@@ -55,36 +55,21 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
     print(f"Wrote {output}")
 
 
-def open_whole(image: Path) -> Picture:
-    """Open an image and decode it, so that a truncated file is found here."""
-    try:
-        picture = open_picture(image.expanduser())
-        picture.crop((0, 0, 1, 1), (1, 1))
-    except UserError as error:
-        raise UserError(f"{image} cannot be drawn on ({error}): give a photo.") from error
-    return picture
-
-
-def draw_protocols(picture: Picture, views: Sequence[Views], zoom: float) -> Image.Image | None:
-    """The drawing; None if it would be too long."""
-    rows = [panels(each, picture) for each in views]
-    heights = [HEAD + FOOT + round(zoom * max(panel[0].frame[0] for panel in row)) for row in rows]
-    widths = [GAP + sum(GAP + round(zoom * panel[0].frame[1]) for panel in row) for row in rows]
-    size = max(MIN_WIDTH, *widths), GAP + sum(heights)
-    if max(size) > MAX_SIDE:
-        return None
-    drawing = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(drawing)
-    for number, (each, row) in enumerate(zip(views, rows, strict=True)):
-        left, top = GAP, GAP + sum(heights[:number])
-        pen.text((left, top), title(each, picture), "black", ImageFont.load_default(30))
-        for panel in row:
-            image = draw_panel(picture, panel, zoom)
-            drawing.paste(image, (left, top + HEAD))
-            caption = f"{panel[0].frame[1]} x {panel[0].frame[0]} px, {pluralize(len(panel), 'view')}"
-            pen.text((left, top + HEAD + image.height + 12), caption, "#444444", ImageFont.load_default(22))
-            left += image.width + GAP
-    return drawing
+def draw_row(picture: Picture, views: Views, zoom: float) -> Image.Image:
+    """A protocol: its title above its panels, captions below them."""
+    shown = panels(views, picture)
+    images = [draw_panel(picture, panel, zoom) for panel in shown]
+    width = GAP + sum(image.width + GAP for image in images)
+    row = Image.new("RGB", (max(800, width), HEAD + max(image.height for image in images) + FOOT), "white")
+    pen = ImageDraw.Draw(row)
+    pen.text((GAP, 16), title(views, picture), "black", ImageFont.load_default(30))
+    left = GAP
+    for panel, image in zip(shown, images, strict=True):
+        row.paste(image, (left, HEAD))
+        caption = f"{panel[0].frame[1]} x {panel[0].frame[0]} px, {pluralize(len(panel), 'view')}"
+        pen.text((left, HEAD + image.height + 12), caption, "#444444", ImageFont.load_default(22))
+        left += image.width + GAP
+    return row
 
 
 def panels(views: Views, picture: Picture) -> list[Panel]:
@@ -115,13 +100,8 @@ def draw_panel(picture: Picture, panel: Panel, zoom: float) -> Image.Image:
     image = Image.fromarray(shown).resize((round(wide * zoom), round(tall * zoom)))
     pen = ImageDraw.Draw(image, "RGBA")
     for number, (view, colour) in enumerate(zip(panel, colours(panel), strict=True)):
-        top, left, height, width = (zoom * side for side in view.box)
         inset = 4 + 5 * (number % 3)  # sides that coincide are drawn next to each other
-        edges = left + inset, top + inset, left + width - inset, top + height - inset
-        if is_resized(view) or view.size == view.frame:
-            pen.rectangle(edges, outline=colour, width=4)
-        else:
-            draw_corners(pen, edges, colour, arm=width * (0.12 if len(panel) <= FEW_VIEWS else 0.08))
+        draw_outline(pen, view, colour, zoom, inset, arm=0.12 if len(panel) <= FEW_VIEWS else 0.08)
     return image
 
 
@@ -141,10 +121,15 @@ def is_resized(view: View) -> bool:
     return view.box[2:] != view.size
 
 
-def draw_corners(pen: ImageDraw.ImageDraw, edges: Edges, colour: str, arm: float) -> None:
-    """The corners of a view, and its sides thinly."""
-    pen.rectangle(edges, outline=(*ImageColor.getrgb(colour)[:3], 128))
-    for x, across in ((edges[0], arm), (edges[2], -arm)):
-        for y, down in ((edges[1], arm), (edges[3], -arm)):
-            for fill, width in (("#00000066", 7), (colour, 4)):  # a shadow, so that it is seen on any picture
-                pen.line((x + across, y, x, y, x, y + down), fill, width, joint="curve")
+def draw_outline(pen: ImageDraw.ImageDraw, view: View, colour: str, zoom: float, inset: int, arm: float) -> None:
+    """All sides of a whole square or picture; of another view thin sides and its corners, `arm` of a side long."""
+    top, left, height, width = (zoom * side for side in view.box)
+    xs, ys = (left + inset, left + width - inset), (top + inset, top + height - inset)
+    if is_resized(view) or view.size == view.frame:
+        pen.rectangle((xs[0], ys[0], xs[1], ys[1]), outline=colour, width=4)
+        return
+    pen.rectangle((xs[0], ys[0], xs[1], ys[1]), outline=(*ImageColor.getrgb(colour)[:3], 128))
+    for x, across in zip(xs, (arm * width, -arm * width), strict=True):
+        for y, down in zip(ys, (arm * width, -arm * width), strict=True):
+            for fill, thickness in (("#00000066", 7), (colour, 4)):  # a shadow, so that it is seen on any picture
+                pen.line((x + across, y, x, y, x, y + down), fill, thickness, joint="curve")

@@ -33,6 +33,7 @@ from reports.metrics import LogProbs, Mean, ensemble_mean, negative_log_likeliho
 
 MAX_SUBSETS = 100  # of each size
 PREDICTIONS = "predictions-ensemble.npz"
+Content = dict[str, Any]  # of ensemble.json
 
 
 class Step(NamedTuple):
@@ -150,49 +151,41 @@ def merge(
     )
 
 
-def measure(
-    members: Sequence[Predictions], weights: Sequence[float], ensemble: Predictions, mean: Mean
-) -> dict[str, Any]:
+def measure(members: Sequence[Predictions], weights: Sequence[float], ensemble: Predictions, mean: Mean) -> Content:
     """Everything about members and ensemble, for JSON."""
     rows = [
-        {"checkpoint": member.checkpoint, "protocol": member.protocol, "views": member.views, "weight": weight}
-        | summary(member.log_probabilities, member.labels)
-        for member, weight in zip(members, weights, strict=True)
+        {"checkpoint": each.checkpoint, "protocol": each.protocol, "views": each.views, "weight": weight}
+        | summary(each.log_probabilities, each.labels)
+        for each, weight in zip([*members, ensemble], [*weights, sum(weights)], strict=True)
     ]
-    return {
-        "name": ensemble.checkpoint,
-        "mean": mean,
-        "images": len(ensemble.labels),
-        "partial": not all(member.complete for member in members),
-        "members": rows,
-        "ensemble": {"views": ensemble.views} | summary(ensemble.log_probabilities, ensemble.labels),
-        "mean_of_members": float(np.mean([row["top1_error"] for row in rows])),
-        "curve": error_by_size([member.log_probabilities for member in members], ensemble.labels, mean),
-    }
+    content = {"name": ensemble.checkpoint, "mean": mean, "images": len(ensemble.labels)}
+    content |= {"members": rows[:-1], "ensemble": rows[-1], "partial": not all(member.complete for member in members)}
+    content["mean_of_members"] = float(np.mean([row["top1_error"] for row in rows[:-1]]))
+    content["curve"] = error_by_size([member.log_probabilities for member in members], ensemble.labels, mean)
+    return content
 
 
-def overview(content: dict[str, Any]) -> list[Part]:
+def overview(content: Content) -> list[Part]:
     """Members and ensemble, the steps of greedy selection, and the error by ensemble size."""
-    rows = [row | {"label": run_label(row["checkpoint"])} for row in content["members"]]
-    ensemble = {"label": content["name"], "protocol": "", "weight": ""} | content["ensemble"]
-    columns = {"<model": "{label}", "<protocol": "{protocol}", "weight": "{weight}", "views": "{views}"}
+    rows = [row | {"label": run_label(row["checkpoint"])} for row in (*content["members"], content["ensemble"])]
+    columns = {"<model": "{label}", "<protocol": "{protocol}", "weight": "{weight:g}", "views": "{views}"}
     columns["top-1 error, %"] = with_interval("top1_error", "top1_interval")
-    columns |= {"top-5 error, %": "{top5_error:.2%}"} if "top5_error" in ensemble else {}
+    columns |= {"top-5 error, %": "{top5_error:.2%}"} if "top5_error" in rows[0] else {}
     columns |= {"NLL": "{nll:.4f}", "ECE": "{ece:.4f}"}
-    parts: list[Part] = [format_table(f"{content['images']:,} images", [*rows, ensemble], columns), conclusion(content)]
+    parts: list[Part] = [format_table(f"{content['images']:,} images", rows, columns), conclusion(content)]
     if content["greedy"]:
         steps = [step | rows[step["member"]] for step in content["greedy"]]
-        columns = {"<added": "{label}", "top-1 error, %": "{error:.2%}", "NLL": "{loss:.4f}"}
+        columns = {"<added": "{label}", "<protocol": "{protocol}", "top-1 error, %": "{error:.2%}", "NLL": "{loss:.4f}"}
         parts.append(format_table("Greedy selection on the validation images, step by step", steps, columns))
-    if len(rows) > 1:
+    if len(content["members"]) > 1:
         title = "Error by ensemble size: mean, best and worst over all subsets (at most 100 of a size), equal weights"
         columns = {"members": "{members}", "mean": "{top1_error:.2%}", "best": "{least:.2%}", "worst": "{most:.2%}"}
-        parts.append(format_table(title, content["curve"], columns))
-        parts.append(Figure(title, partial(plots.ensemble_size_chart, content["curve"])))
+        chart = partial(plots.ensemble_size_chart, content["curve"])
+        parts += [format_table(title, content["curve"], columns), Figure(title, chart)]
     return parts
 
 
-def conclusion(content: dict[str, Any]) -> str:
+def conclusion(content: Content) -> str:
     """The ensemble's error beside its members'."""
     best = min(row["top1_error"] for row in content["members"])
     text = (
@@ -202,10 +195,7 @@ def conclusion(content: dict[str, Any]) -> str:
     if content["partial"]:
         text += " Images that could not be read are left out."
     if content["selected_on_test"]:
-        text += (
-            " Members were selected on the test images, because this data set has the same images for validation: the "
-            "error of the ensemble is optimistic."
-        )
+        text += " Members were selected on these test images, which are the validation images too: it is optimistic."
     return text
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reports.metrics import Reliability
+from reports.metrics import BINS, Reliability
 
 if TYPE_CHECKING:
     from altair import Chart, LayerChart, VConcatChart
@@ -71,13 +71,13 @@ def confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> "LayerChart"
     ]
     axis: dict[str, Any] = {"bandPosition": 0, "grid": True, "ticks": False, "domain": False}
     angle = 0 if max(map(len, names)) < 4 else -90
-    base = chart(cells, 26 * len(names), 26 * len(names)).encode(
+    base = chart(cells, 30 * len(names), 30 * len(names)).encode(
         alt.X("predicted:N").title("predicted class").scale(domain=list(names)).axis(**axis, labelAngle=angle),
         alt.Y("class:N").title("class").scale(domain=list(names)).axis(**axis),
     )
     errors = base.transform_filter("datum.class != datum.predicted").mark_rect(color=ORANGE)
     return styled(
-        errors.encode(alt.Opacity("share:Q").legend(None).scale(range=[0.25, 0.95]))
+        errors.encode(alt.Opacity("share:Q").legend(None).scale(domainMin=0, range=[0.25, 0.95]))
         + base.mark_text(color=INK).encode(text="images:Q")
     )
 
@@ -91,21 +91,22 @@ def reliability_chart(series: dict[str, Reliability]) -> "VConcatChart":
     import altair as alt
 
     values = [
-        {"series": name, "confidence": bins.confidence[k], "accuracy": bins.accuracy[k], "images": int(bins.images[k])}
-        | {"left": (k + 0.1 + 0.8 * place) / len(bins.images), "width": 0.8 / len(series) / len(bins.images)}
-        for place, (name, bins) in zip(np.arange(len(series)) / len(series), series.items(), strict=True)
-        for k in np.flatnonzero(bins.images)
+        {"series": name, "images": int(bins.images[k]), "left": (k + 0.1 + 0.8 * number / len(series)) / BINS}
+        | {"confidence": bins.confidence[k] if bins.images[k] else (k + 0.5) / BINS}
+        | {"accuracy": bins.accuracy[k] if bins.images[k] else None}  # interrupts the line
+        for number, (name, bins) in enumerate(series.items())
+        for k in range(BINS)
     ]
     colour = alt.Color("series:N").sort(None).title(None).scale(range=[BLUE, ORANGE]).legend(orient="top-left")
     base, unit = chart(values, 380, 280).encode(colour), alt.Scale(domain=[0, 1])
     dots = base.encode(alt.X("confidence:Q").title(None).scale(unit), alt.Y("accuracy:Q").scale(unit))
     diagonal = chart([{"x": 0}, {"x": 1}], 380, 280).encode(alt.X("x:Q"), alt.Y("x:Q").title(None))
-    bars = base.transform_calculate(right="datum.left + datum.width").properties(height=90).mark_bar()
+    bars = base.transform_calculate(right=f"datum.left + {0.8 / len(series) / BINS}").properties(height=90)
     return styled(
         diagonal.mark_line(color=INK, opacity=0.5, strokeDash=[4, 4], strokeWidth=1)
         + dots.mark_line(strokeWidth=1, opacity=0.6)
         + dots.mark_circle(opacity=1).encode(alt.Size("images:Q").legend(None).scale(range=[15, 200]))
-        & bars.encode(
+        & bars.mark_bar().encode(
             alt.X("left:Q").title("confidence (probability of the predicted class)").scale(unit),
             alt.Y("images:Q").scale(type="symlog").axis(values=[0, 1, 10, 100, 1000, 10000], format="~s"),
             x2="right:Q",
@@ -127,5 +128,5 @@ def styled(drawing: Any) -> Any:
     drawing = drawing.configure(background="transparent", aria=False, font="system-ui, sans-serif")
     drawing = drawing.configure_view(stroke=None).configure_legend(labelColor=INK, labelLimit=0, symbolOpacity=1)
     return drawing.configure_axis(
-        **inks, gridOpacity=0.12, titleFontWeight="normal", labelFontSize=11, titleFontSize=12
+        **inks, gridOpacity=0.12, titlePadding=12, titleFontWeight="normal", labelFontSize=11, titleFontSize=12
     )

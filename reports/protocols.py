@@ -157,7 +157,9 @@ def overview(rows: list[Row], test: Predictions) -> Section:
 
 
 def report(given: argparse.Namespace) -> None:
-    """Run missing tests, print the tables and write the files."""
+    """Run missing tests, print the tables and write the files; or draw views."""
+    if given.draw:
+        return draw(given.draw, given.protocols, given.size, given.output)
     for path in filter(None, (given.html, given.markdown, given.json)):
         if not path.absolute().parent.is_dir():
             raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
@@ -218,12 +220,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--draw", type=Path, metavar="IMAGE", help="only draw the views of the protocols on an image")
     parser.add_argument("--size", type=int, default=224, help="for --draw: pixels per side of the net's input (224)")
     parser.add_argument("--output", type=Path, default=Path("views.png"), metavar="FILE", help="for --draw (views.png)")
-    parser.run(lambda given: draw_views(given) if given.draw else report(given), args)
-
-
-def draw_views(given: argparse.Namespace) -> None:
-    """Make the drawing of `--draw`."""
-    draw(given.draw, given.protocols, given.size, given.output)
+    parser.run(report, args)
 
 
 if __name__ == "__main__":
