@@ -123,7 +123,7 @@ def report(given: argparse.Namespace) -> None:
     ensemble = merge([members[index] for index in chosen], given.mean, given.weights)
     content = measure(members, weights, ensemble, given.mean)
     content |= {"greedy": [step._asdict() for step in steps], "selected_on_test": on_test}
-    sections = [Section("Members and ensemble", overview(content))]
+    sections = [Section("Errors", overview(content))]
     run = version_folder(Path(members[0].checkpoint))
     dataset = run.parent.parent.name if run else "mixed"  # a checkpoint outside of any run
     folder = claim_version(given.runs / (given.run_name or f"{dataset}/ensemble"))
@@ -172,7 +172,10 @@ def overview(content: Content) -> list[Part]:
     columns["top-1 error, %"] = with_interval("top1_error", "top1_interval")
     columns |= {"top-5 error, %": "{top5_error:.2%}"} if "top5_error" in rows[0] else {}
     columns |= {"NLL": "{nll:.4f}", "ECE": "{ece:.4f}"}
-    parts: list[Part] = [format_table(f"{content['images']:,} images", rows, columns), conclusion(content)]
+    parts: list[Part] = [
+        format_table(f"Members and ensemble on {content['images']:,} images", rows, columns),
+        conclusion(content),
+    ]
     if content["greedy"]:
         steps = [step | rows[step["member"]] for step in content["greedy"]]
         columns = {"<added": "{label}", "<protocol": "{protocol}", "top-1 error, %": "{error:.2%}", "NLL": "{loss:.4f}"}

@@ -87,13 +87,9 @@ def ensemble_mean(
         return member_log_probs[0]
     shares = np.array(weights or [1.0] * len(member_log_probs))
     shares = shares[:, None, None] / shares.sum()
-    chunks = [
-        _mean_of_chunk(
-            np.stack([member[start : start + IMAGES_PER_CHUNK] for member in member_log_probs]), mean, shares
-        )
-        for start in range(0, len(member_log_probs[0]), IMAGES_PER_CHUNK)
-    ]
-    return np.concatenate(chunks)
+    num_chunks = 1 + len(member_log_probs[0]) // IMAGES_PER_CHUNK
+    chunks = zip(*(np.array_split(member, num_chunks) for member in member_log_probs), strict=True)
+    return np.concatenate([_mean_of_chunk(np.stack(chunk), mean, shares) for chunk in chunks])
 
 
 def _mean_of_chunk(log_probs: np.ndarray, mean: Mean, shares: np.ndarray) -> np.ndarray:

@@ -429,6 +429,17 @@ def test_the_drawing_is_a_picture(here, size, capsys):
 # For real
 
 
+def test_a_report_agrees_with_test_to_the_last_printed_digit(tiny_run, capsys):
+    capsys.readouterr()
+    _, _, markdown = report("--checkpoints", tiny_run, "--protocols", "center", "ten_crop")
+    printed = capsys.readouterr().out
+    tested = re.findall(r"Tested .* top-1 error (\S+)%, top-5 error (\S+)%, loss (\S+)", printed)
+    assert len(tested) == 2
+    for protocol, (top1, top5, loss) in zip(("center", "ten_crop"), tested, strict=True):
+        assert re.search(rf"\| 1 \| {protocol} .*\| {re.escape(top1)} \[.*\| {re.escape(top5)} \[", markdown)
+        assert re.search(rf"\| 1 model, {protocol} \| \S+ \| {re.escape(loss)} \|", markdown)
+
+
 @pytest.mark.slow
 def test_two_nets_on_digits_from_the_command_line(run, here, capsys):
     for seed in (1, 2):
