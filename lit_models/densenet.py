@@ -3,7 +3,7 @@
 from typing import Any
 
 from lit_models.classifier import LitClassifier
-from lit_models.nets.densenet import IMAGENET_BLOCKS, densenet
+from lit_models.nets.densenet import IMAGENET_BLOCKS, DenseNet
 
 
 class LitDenseNet(LitClassifier):
@@ -36,7 +36,7 @@ class LitDenseNet(LitClassifier):
         memory_efficient: bool = False,
         **kwargs: Any,
     ) -> None:
-        net = densenet(depth, num_classes, growth_rate, bottleneck, compression, dropout, memory_efficient)
+        net = DenseNet(num_classes, depth, growth_rate, bottleneck, compression, dropout, memory_efficient)
         super().__init__(net, num_classes, **kwargs)
         # Below, a pooling has less than one pixel to give
         self.limit_sizes(smallest=29 if depth in IMAGENET_BLOCKS else 4)

@@ -6,7 +6,8 @@ from torch import nn
 
 from errors import UserError
 from lit_models.classifier import LitClassifier
-from lit_models.nets.googlenet import GoogLeNet, Stem
+from lit_models.nets.googlenet import GoogLeNet
+from lit_models.nets.layers import Stem
 
 Variant = Literal["paper", "batch_norm", "torchvision"]
 

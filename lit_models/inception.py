@@ -5,7 +5,7 @@ from typing import Any
 from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.input_size import MAX_SIZE
-from lit_models.nets.googlenet import Stem
+from lit_models.nets.layers import Stem
 
 # Pixels per side from which on the last reduction has something to take, in all three networks
 SMALLEST: dict[str, int] = {"imagenet": 75, "cifar": 15}

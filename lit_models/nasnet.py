@@ -4,7 +4,7 @@ from typing import Any
 
 from errors import UserError
 from lit_models.classifier import LitClassifier
-from lit_models.nets.nasnet import CellTable, NASNet, Size
+from lit_models.nets.nasnet_tables import CellTable, VariantName
 
 # Smallest image, and the smallest and largest whose size the auxiliary head is made for, in pixels a side
 SIZES: dict[str, tuple[int, tuple[int, int]]] = {
@@ -44,7 +44,7 @@ class LitNASNet(LitClassifier):
     def __init__(
         self,
         num_classes: int,
-        variant: Size = "large",
+        variant: VariantName = "large",
         aux_weight: float = 0.4,
         drop_path: float | None = None,
         repeats: int | None = None,
@@ -54,6 +54,8 @@ class LitNASNet(LitClassifier):
         bn_momentum: float | None = None,
         **kwargs: Any,
     ) -> None:
+        from lit_models.nets.nasnet import NASNet  # and with it timm, which takes two seconds to import
+
         if aux_weight < 0:
             raise UserError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves the auxiliary head out.")
         net = NASNet(

@@ -4,7 +4,8 @@ import logging
 from typing import Any, Literal
 
 from lit_models.classifier import LitClassifier
-from lit_models.nets.resnet import Shortcut, Stem, resnet
+from lit_models.nets.layers import Stem
+from lit_models.nets.resnet import ResNet, Shortcut
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class LitResNet(LitClassifier):
         stem: Stem = "imagenet",
         **kwargs: Any,
     ) -> None:
-        net = resnet(depth, num_classes, shortcut, stride_in_1x1, zero_init_last, stem)
+        net = ResNet(num_classes, depth, shortcut, stride_in_1x1, zero_init_last, stem)
         super().__init__(net, num_classes, **kwargs)
         if stride_in_1x1 and (weights := kwargs.get("weights")):
             log.warning(

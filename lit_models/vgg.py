@@ -12,7 +12,7 @@ from torch import Tensor
 
 from errors import UserError
 from lit_models.classifier import LitClassifier
-from lit_models.nets.vgg import VGG, Head, Init, Variant, features, places
+from lit_models.nets.vgg import VGG, Head, Init, Variant, features, layer_paths
 from lit_models.weights import read_file
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def start_from_a(net: VGG, batch_norm: bool, num_classes: int, path: Path) -> No
     """
     own, saved = net.state_dict(), read_file(path)
     with torch.device("meta"):
-        theirs, ours = places(features("A", batch_norm)), places(net.features)
+        theirs, ours = layer_paths(features("A", batch_norm)), layer_paths(net.features)
     taken: dict[str, Tensor] = {}
     wrong: list[str] = []
     for layer, there in theirs.items():

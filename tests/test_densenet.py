@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_models import LitDenseNet
-from lit_models.nets.densenet import densenet
+from lit_models.nets.densenet import DenseNet
 from lit_models.nets.surgery import swap_activation, swap_dropout, swap_norm
 
 PLAIN = {"bottleneck": False, "compression": 1.0}
@@ -55,7 +55,7 @@ def peak_memory(net, images):
 @pytest.mark.parametrize(("depth", "classes", "size", "arguments", "parameters", "multiply_adds"), COUNTS)
 def test_counts_are_those_of_the_paper(depth, classes, size, arguments, parameters, multiply_adds):
     with torch.device("meta"):
-        net, images = densenet(depth, classes, **arguments).eval(), torch.empty(1, 3, size, size)
+        net, images = DenseNet(classes, depth, **arguments).eval(), torch.empty(1, 3, size, size)
     assert sum(p.numel() for p in net.parameters()) == parameters
     with FlopCounterMode(display=False) as counter:
         net(images)
@@ -71,7 +71,7 @@ def test_torchvisions_weights_give_torchvisions_logits(depth):
     for name, buffer in theirs.named_buffers():
         if name.endswith("running_var"):
             buffer.uniform_(0.5, 2)
-    ours = densenet(depth, 1000).eval()
+    ours = DenseNet(1000, depth).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_torchvisions_weights_give_torchvisions_logits(depth):
 
 def test_blocks_halve_the_image_and_transitions_the_channels():
     with torch.device("meta"):
-        net, shapes = densenet(121, 1000), {}
+        net, shapes = DenseNet(1000, 121), {}
         for name, module in net.features.named_children():
             module.register_forward_hook(lambda *call, name=name: shapes.update({name: tuple(call[-1].shape[1:])}))
         net(torch.empty(1, 3, 224, 224))
@@ -94,13 +94,13 @@ def test_blocks_halve_the_image_and_transitions_the_channels():
 )
 def test_the_first_convolution_on_cifar(arguments, channels):
     with torch.device("meta"):
-        net = densenet(40, 10, **arguments)
+        net = DenseNet(10, 40, **arguments)
     assert net.features.conv0.out_channels == channels
     assert next(iter(net.features.named_children()))[0] == "conv0" and not hasattr(net.features, "norm0")
 
 
 def test_each_layer_sees_all_maps_before_it():
-    net = densenet(**BC, num_classes=10).eval()
+    net = DenseNet(**BC, num_classes=10).eval()
     block, x, seen = net.features.denseblock1, torch.randn(1, 16, 4, 4), []
     for layer in block.children():
         layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -111,7 +111,7 @@ def test_each_layer_sees_all_maps_before_it():
 
 @pytest.mark.parametrize("arguments", SMALL)
 def test_dropout_follows_every_convolution_but_the_first(arguments):
-    net = densenet(**arguments, num_classes=10, dropout=0.2)
+    net = DenseNet(**arguments, num_classes=10, dropout=0.2)
     layers = [layer for layer in net.features.modules() if not list(layer.children())]
     after = [type(b) for a, b in pairwise(layers) if isinstance(a, nn.Conv2d)]
     assert after[0] is not nn.Dropout and set(after[1:]) == {nn.Dropout}
@@ -122,7 +122,7 @@ def test_dropout_follows_every_convolution_but_the_first(arguments):
 @pytest.mark.parametrize("memory_efficient", [False, True])
 @pytest.mark.parametrize(("arguments", "size"), [*((small, size) for small in SMALL for size in (4, 32)), (None, 29)])
 def test_every_parameter_gets_a_gradient(arguments, size, memory_efficient):
-    net = densenet(**(arguments or {"depth": 121}), num_classes=7, dropout=0.1, memory_efficient=memory_efficient)
+    net = DenseNet(**(arguments or {"depth": 121}), num_classes=7, dropout=0.1, memory_efficient=memory_efficient)
     logits = net(torch.randn(2, 3, size, size))
     assert logits.shape == (2, 7)
     logits.square().sum().backward()
@@ -136,7 +136,7 @@ def test_recomputing_changes_nothing(arguments, dropout):
     nets = []
     for memory_efficient in (False, True):
         torch.manual_seed(0)
-        nets.append(densenet(**arguments, num_classes=10, dropout=dropout, memory_efficient=memory_efficient))
+        nets.append(DenseNet(**arguments, num_classes=10, dropout=dropout, memory_efficient=memory_efficient))
     images = torch.randn(4, 3, 16, 16)
     for seed in (1, 2):  # running statistics, too, after two steps
         kept, recomputed = (step(net, images, seed) for net in nets)
@@ -150,7 +150,7 @@ def test_recomputing_leaves_frozen_and_cumulative_statistics_alone():
     images, nets = torch.randn(4, 3, 16, 16), []
     for memory_efficient in (False, True):
         torch.manual_seed(0)
-        nets.append(densenet(**BC, num_classes=10, memory_efficient=memory_efficient))
+        nets.append(DenseNet(**BC, num_classes=10, memory_efficient=memory_efficient))
         nets[-1].features.denseblock1.denselayer1.norm1.momentum = None  # the mean over all batches
         nets[-1].features.denseblock1.denselayer2.norm1.eval()
     for seed in (1, 2):
@@ -164,7 +164,7 @@ def test_recomputing_in_bfloat16_and_channels_last():
     results = []
     for memory_efficient in (False, True):
         torch.manual_seed(0)
-        net = densenet(**BC, num_classes=10, dropout=0.2, memory_efficient=memory_efficient)
+        net = DenseNet(**BC, num_classes=10, dropout=0.2, memory_efficient=memory_efficient)
         with torch.autocast("cpu", torch.bfloat16):
             results.append(step(net.to(memory_format=torch.channels_last), images))
     assert all(map(torch.equal, *results))
@@ -176,7 +176,7 @@ def test_compiled_recomputing_counts_a_batch_once():
     images, nets = torch.randn(4, 3, 16, 16), []
     for memory_efficient in (False, True):
         torch.manual_seed(0)
-        nets.append(densenet(**BC, num_classes=10, memory_efficient=memory_efficient))
+        nets.append(DenseNet(**BC, num_classes=10, memory_efficient=memory_efficient))
     nets[1].compile(backend="aot_eager", fullgraph=True)
     for plain, compiled in zip(*(step(net, images) for net in nets), strict=True):
         torch.testing.assert_close(compiled, plain)
@@ -184,20 +184,20 @@ def test_compiled_recomputing_counts_a_batch_once():
 
 def test_recomputing_saves_memory():
     images = torch.randn(4, 3, 32, 32)
-    kept, recomputed = (peak_memory(densenet(40, 10, memory_efficient=on), images) for on in (False, True))
+    kept, recomputed = (peak_memory(DenseNet(10, 40, memory_efficient=on), images) for on in (False, True))
     assert kept > 2.5 * recomputed
 
 
 @pytest.mark.slow
 def test_recomputing_takes_a_third_of_the_memory_of_densenet121():
     images = torch.randn(16, 3, 224, 224)
-    kept, recomputed = (peak_memory(densenet(121, 1000, memory_efficient=on), images) for on in (False, True))
+    kept, recomputed = (peak_memory(DenseNet(1000, 121, memory_efficient=on), images) for on in (False, True))
     print(f"peak of a step: {kept / 2**20:.0f} MiB, recomputed {recomputed / 2**20:.0f} MiB")
     assert kept > 3 * recomputed
 
 
 def test_evaluation_repeats_and_the_state_dict_too():
-    net, other = (densenet(**BC, num_classes=10, dropout=0.5).eval() for _ in range(2))
+    net, other = (DenseNet(**BC, num_classes=10, dropout=0.5).eval() for _ in range(2))
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(net(images), net(images)) and not torch.equal(net(images), other(images))
     other.load_state_dict(net.state_dict())
@@ -205,7 +205,7 @@ def test_evaluation_repeats_and_the_state_dict_too():
 
 
 def test_he_initialisation_over_the_fan_out():
-    net = densenet(121, 10)
+    net = DenseNet(10, 121)
     layer = net.features.denseblock4.denselayer16
     assert layer.conv1.weight.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.02)
     assert layer.conv2.weight.std().item() == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.02)
@@ -229,7 +229,7 @@ def test_he_initialisation_over_the_fan_out():
 )
 def test_impossible_nets_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        densenet(num_classes=10, **arguments)
+        DenseNet(num_classes=10, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_norms_can_be_swapped(arguments, norm):
     results = []
     for memory_efficient in (False, True):
         torch.manual_seed(0)
-        net = densenet(**arguments, num_classes=10, memory_efficient=memory_efficient)
+        net = DenseNet(**arguments, num_classes=10, memory_efficient=memory_efficient)
         swap_norm(net, norm)
         assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
         results.append(step(net, torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8)))
@@ -270,7 +270,7 @@ def test_norms_can_be_swapped(arguments, norm):
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "selu"])
 def test_activations_can_be_swapped(activation):
-    net, images = densenet(**BC, num_classes=10, dropout=0.2), torch.rand(2, 3, 8, 8)
+    net, images = DenseNet(**BC, num_classes=10, dropout=0.2), torch.rand(2, 3, 8, 8)
     before = net.eval()(images)
     swap_activation(net, activation)
     kind = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "selu": nn.SELU}[activation]
@@ -282,6 +282,6 @@ def test_activations_can_be_swapped(activation):
 
 
 def test_dropout_can_be_set():
-    net = densenet(**BC, num_classes=10)
+    net = DenseNet(**BC, num_classes=10)
     swap_dropout(net, 0.4)
     assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.4] * (2 * 6 + 2)

@@ -1,3 +1,4 @@
+import math
 from functools import partial
 from typing import get_args
 
@@ -7,27 +8,24 @@ import timm
 import torch
 import torch.nn.functional as F
 import yaml
-from timm.layers import Conv2dSame
-from timm.layers.pool2d_same import MaxPool2dSame
 from timm.models.nasnet import NASNetALarge
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_models import LitNASNet
-from lit_models.nets.nasnet import (
-    NORMAL_CELL,
+from lit_models.nets.nasnet import NASNet
+from lit_models.nets.nasnet_cell import (
     OPERATIONS,
-    REDUCTION_CELL,
-    VARIANTS,
     Cell,
-    NASNet,
-    SamePool2d,
-    Size,
-    State,
-    StridedConv2d,
+    CellShape,
+    FactorizedReduction,
+    avg_pool,
     drop_path,
+    max_pool,
+    relu_conv_bn,
 )
+from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, VARIANTS, VariantName
 from lit_models.nets.surgery import swap_activation, swap_dropout, swap_norm
 from tests.conftest import HOME, TINY
 
@@ -46,7 +44,7 @@ def parameters(net: nn.Module) -> int:
 
 
 def test_the_variants_of_the_signature_are_those_there_are():
-    assert set(get_args(Size)) == set(VARIANTS)
+    assert set(get_args(VariantName)) == set(VARIANTS)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +192,8 @@ def test_norm_dropout_and_stem_are_the_variants(variant, epsilon, momentum, drop
 
 def test_cifars_first_cell_takes_the_stem_as_it_is():
     net = small()
-    assert not hasattr(net.cell_0, "conv_prev_1x1") and hasattr(net.reduction_cell_0, "conv_prev_1x1")
+    assert isinstance(net.cell_0.conv_prev_1x1, nn.Identity)
+    assert isinstance(net.reduction_cell_0.conv_prev_1x1.conv, nn.Conv2d)
     assert net.cell_0.comb_iter_0_right.separable_1.depthwise_conv2d.in_channels == 24
     assert net.cell_0.fits["1"].conv.in_channels == 24 and net.cell_0.comb_iter_2_right.conv.in_channels == 24
     seen = []
@@ -219,16 +218,30 @@ def test_auxiliary_head_stands_before_the_second_reduction():
     assert order[order.index("aux") - 1] == "cell_3" and order[order.index("aux") + 1] == "reduction_cell_1"
 
 
-def test_halving_sees_every_pixel():
-    cell = Cell(NORMAL_CELL, State(4, 1), State(1, 0), 2, False, 0.0)
+def test_a_factorized_reduction_sees_every_pixel():
+    cell = Cell(NORMAL_CELL, CellShape(4, 1), CellShape(1, 0), 2, False, 0.0)
     for path in (cell.path_1, cell.path_2):
         nn.init.ones_(path.conv.weight)
     cell.eval()
     image = torch.arange(1.0, 26).reshape(1, 1, 5, 5)
-    halved = cell._before(image) * (1 + cell.final_path_bn.eps) ** 0.5
+    halved = cell._match_prev(image) * (1 + cell.final_path_bn.eps) ** 0.5
     torch.testing.assert_close(halved[0, 0], image[0, 0, ::2, ::2])
     expected = torch.tensor([[7.0, 9, 0], [17, 19, 0], [0, 0, 0]])  # a pixel on, zeros beyond the border
     torch.testing.assert_close(halved[0, 1], expected)
+
+
+def test_a_cells_own_reduction_is_the_module():
+    cell = Cell(NORMAL_CELL, CellShape(4, 1), CellShape(3, 0), 5, False, 0.0)
+    reduction, images = FactorizedReduction(3, 5), torch.rand(2, 3, 7, 8)
+    reduction.load_state_dict({k: v for k, v in cell.state_dict().items() if k in reduction.state_dict()}, strict=True)
+    assert torch.equal(reduction(images), cell._match_prev(images))
+
+
+def pad_same(images, kernel, stride, value=0.0):
+    """TensorFlow's SAME padding: as much as ceil(size / stride) outputs need, the larger half at the end."""
+    totals = [max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in images.shape[2:]]
+    (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
+    return F.pad(images, (left, right, top, bottom), value=value)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -236,23 +249,28 @@ def test_halving_sees_every_pixel():
 @pytest.mark.parametrize("size", [(8, 9), (1, 2), (15, 4)])
 def test_same_padding_is_tensorflows(size, kernel, stride):
     images = torch.randn(2, 3, *size)
-    torch.testing.assert_close(
-        SamePool2d("max", kernel, stride)(images), MaxPool2dSame(kernel, stride)(images), rtol=0, atol=0
-    )
-    conv, theirs = StridedConv2d(3, 4, kernel, stride, bias=False), Conv2dSame(3, 4, kernel, stride, bias=False)
-    theirs.load_state_dict(conv.state_dict())
-    torch.testing.assert_close(conv(images), theirs(images))
-    # TensorFlow's average leaves the padding out
-    sums = Conv2dSame(1, 1, kernel, stride, bias=False)
-    nn.init.ones_(sums.weight)
-    expected = torch.cat([sums(images[:, c : c + 1]) for c in range(3)], 1) / sums(torch.ones(1, 1, *size))
-    torch.testing.assert_close(SamePool2d("average", kernel, stride)(images), expected)
+    expected = F.max_pool2d(pad_same(images, kernel, stride, -math.inf), kernel, stride)
+    torch.testing.assert_close(max_pool(3, 3, stride, kernel)(images), expected, rtol=0, atol=0)
+    conv = relu_conv_bn(3, 4, stride, kernel).conv
+    expected = F.conv2d(pad_same(images, kernel, stride), conv.weight, stride=stride)
+    torch.testing.assert_close(conv(images), expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(8, 9), (1, 2), (15, 4)])
+def test_the_average_leaves_the_padding_out_as_tensorflows(size, stride):
+    images, layer = torch.randn(2, 3, *size), avg_pool(3, 3, stride)
+    layer.count_include_pad = False
+    sums, counts = (F.avg_pool2d(pad_same(x, 3, stride), 3, stride) for x in (images, torch.ones_like(images)))
+    torch.testing.assert_close(layer(images), sums / counts)
 
 
 def test_only_the_large_net_counts_padding_as_timm_does():
     for variant in VARIANTS:
-        pools = [module for module in small(variant).modules() if isinstance(module, SamePool2d)]
-        assert pools and {pool.counts_padding for pool in pools} == {variant == "large"}
+        pools = [module for module in small(variant).modules() if isinstance(module, nn.AvgPool2d)]
+        counts = {pool.count_include_pad for pool in pools if pool.stride == (2, 2)}
+        assert counts == {variant == "large"}
+        assert not any(pool.count_include_pad for pool in pools if pool.kernel_size == 3 and pool.stride == 1)
 
 
 def test_initialisation_over_the_fan_out():
@@ -286,13 +304,13 @@ def test_a_path_is_dropped_per_image_and_scaled():
 
 def test_keep_follows_progress_and_spares_identity(monkeypatch):
     kept = []
-    monkeypatch.setattr("lit_models.nets.nasnet.drop_path", lambda x, keep: kept.append(keep.item()) or x)
+    monkeypatch.setattr("lit_models.nets.nasnet_cell.drop_path", lambda x, keep: kept.append(keep.item()) or x)
     net, images = small(drop_path=0.4), torch.randn(2, 3, 32, 32)
     net.progress.fill_(0.25)
     net(images)
     operations = {False: 8, True: 9}  # of ten in a cell: two are identity in the normal, one in the reduction cell
     expected = [
-        1 - 0.25 * (c + 1) / 5 * 0.4 for c, step in enumerate(net.steps) for _ in range(operations[step.reduces])
+        1 - 0.25 * (c + 1) / 5 * 0.4 for c, spec in enumerate(net.cell_specs) for _ in range(operations[spec.reduces])
     ]
     assert kept == pytest.approx(expected)
     kept.clear()
@@ -344,7 +362,7 @@ def test_the_default_cells_are_the_papers():
 
 def test_rows_do_what_they_say():
     table = {"rows": [("max_3x3", 0, "identity", 1), ("avg_3x3", 2, "identity", 0)], "output": [1, 2, 3]}
-    cell = Cell(table, State(6, 0), State(5, 0), 4, False, 0.0).eval()
+    cell = Cell(table, CellShape(6, 0), CellShape(5, 0), 4, False, 0.0).eval()
     x, before = torch.randn(2, 6, 7, 7), torch.randn(2, 5, 7, 7)
     h0, h1 = cell.conv_1x1(x), cell.conv_prev_1x1(before)
     h2 = F.max_pool2d(h0, 3, 1, 1) + h1

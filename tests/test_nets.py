@@ -4,8 +4,8 @@ import torch
 import torchvision
 from torch import nn
 
-from lit_models.nets.layers import groups
-from lit_models.nets.resnet import PadShortcut, resnet
+from lit_models.nets.layers import num_groups
+from lit_models.nets.resnet import PadShortcut, ResNet
 from lit_models.nets.surgery import swap_norm
 
 IMAGENET_A = {18: 11_515_688, 34: 21_623_848, 50: 22_780_456, 101: 41_772_584, 152: 57_416_232}
@@ -30,20 +30,20 @@ COUNTS = [
 @pytest.mark.parametrize(("depth", "classes", "shortcut", "count"), COUNTS)
 def test_parameters_are_those_of_the_paper(depth, classes, shortcut, count):
     with torch.device("meta"):
-        net = resnet(depth, classes, shortcut=shortcut)
+        net = ResNet(classes, depth, shortcut=shortcut)
     assert sum(p.numel() for p in net.parameters()) == count
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_torchvisions_weights_give_torchvisions_logits(depth):
-    theirs, ours = getattr(torchvision.models, f"resnet{depth}")().eval(), resnet(depth, 1000).eval()
+    theirs, ours = getattr(torchvision.models, f"resnet{depth}")().eval(), ResNet(1000, depth).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
 
 
 def test_group_norm_is_that_of_the_published_resnet50_gn():
-    theirs, ours = timm.create_model("resnet50_gn").eval(), resnet(50, 1000).eval()
+    theirs, ours = timm.create_model("resnet50_gn").eval(), ResNet(1000, 50).eval()
     swap_norm(ours, "group")
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 64, 64)
@@ -52,7 +52,7 @@ def test_group_norm_is_that_of_the_published_resnet50_gn():
 
 @pytest.mark.parametrize(("depth", "count"), [(18, 11_173_962), (50, 23_520_842)])
 def test_a_cifar_stem_keeps_the_keys_and_the_pixels(depth, count):
-    theirs, ours = resnet(depth, 10), resnet(depth, 10, stem="cifar")
+    theirs, ours = ResNet(10, depth), ResNet(10, depth, stem="cifar")
     assert sum(p.numel() for p in ours.parameters()) == count
     assert (ours.conv1.kernel_size, ours.conv1.stride) == ((3, 3), (1, 1))
     assert isinstance(ours.maxpool, nn.Identity)
@@ -63,9 +63,9 @@ def test_a_cifar_stem_keeps_the_keys_and_the_pixels(depth, count):
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(16, 4), (32, 8), (48, 12), (64, 32), (256, 32), (80, 20), (2, 1)])
-def test_groups(channels, expected):
-    assert groups(channels) == expected
-    assert channels % groups(channels) == 0
+def test_num_groups(channels, expected):
+    assert num_groups(channels) == expected
+    assert channels % num_groups(channels) == 0
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
@@ -73,7 +73,7 @@ def test_groups(channels, expected):
     ("depth", "shortcut"), [(20, "A"), (20, "none"), (18, "B"), (18, "C"), (50, "B"), (50, "none"), (50, "A")]
 )
 def test_every_parameter_gets_a_gradient(depth, shortcut, norm):
-    net = resnet(depth, 7, shortcut=shortcut)
+    net = ResNet(7, depth, shortcut=shortcut)
     swap_norm(net, norm)
     logits = net(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, 7)
@@ -91,7 +91,7 @@ def test_option_a_takes_every_second_pixel_and_pads_both_sides():
 
 
 def test_a_plain_net_adds_nothing():
-    net = resnet(20, 10, shortcut="none")
+    net = ResNet(10, 20, shortcut="none")
     block = net.layer1[0]
     nn.init.zeros_(block.bn2.weight)
     nn.init.zeros_(block.bn2.bias)
@@ -99,13 +99,13 @@ def test_a_plain_net_adds_nothing():
 
 
 def test_stride_sits_where_it_is_asked_for():
-    paper, v15 = resnet(50, 10, stride_in_1x1=True).layer2[0], resnet(50, 10).layer2[0]
+    paper, v15 = ResNet(10, 50, stride_in_1x1=True).layer2[0], ResNet(10, 50).layer2[0]
     assert (paper.conv1.stride, paper.conv2.stride) == ((2, 2), (1, 1))
     assert (v15.conv1.stride, v15.conv2.stride) == ((1, 1), (2, 2))
 
 
 def test_he_initialisation_and_zero_last_gamma():
-    net = resnet(50, 10, zero_init_last=True)
+    net = ResNet(10, 50, zero_init_last=True)
     weight = net.layer4[0].conv2.weight
     assert weight.std().item() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.02)
     assert all(block.bn3.weight.abs().sum() == 0 for block in net.layer2)
@@ -124,4 +124,4 @@ def test_he_initialisation_and_zero_last_gamma():
 )
 def test_impossible_nets_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        resnet(num_classes=10, **arguments)
+        ResNet(num_classes=10, **arguments)

@@ -9,8 +9,8 @@ import torchvision
 from torch import nn
 
 from lit_models import LitResNet
-from lit_models.nets.resnet import resnet
-from lit_models.nets.surgery import DroppedLinear, swap_activation, swap_dropout, swap_norm
+from lit_models.nets.resnet import ResNet
+from lit_models.nets.surgery import DropoutLinear, swap_activation, swap_dropout, swap_norm
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -19,7 +19,7 @@ def kinds(net, *types):
     return [module for module in net.modules() if isinstance(module, types)]
 
 
-@pytest.mark.parametrize("build", [lambda: resnet(20, 10), torchvision.models.vgg11_bn, torchvision.models.resnet18])
+@pytest.mark.parametrize("build", [lambda: ResNet(10, 20), torchvision.models.vgg11_bn, torchvision.models.resnet18])
 def test_group_norm_takes_the_place_of_every_batch_norm_and_its_gamma(build):
     net = build()
     before = len(kinds(net, nn.BatchNorm2d))
@@ -33,7 +33,7 @@ def test_group_norm_takes_the_place_of_every_batch_norm_and_its_gamma(build):
 
 
 def test_no_norm_gives_every_convolution_a_bias():
-    net = resnet(20, 10)
+    net = ResNet(10, 20)
     assert all(m.bias is None for m in kinds(net, nn.Conv2d))
     swap_norm(net, "none")
     assert not kinds(net, nn.BatchNorm2d, nn.GroupNorm)
@@ -53,7 +53,7 @@ def test_selu_brings_lecun_normal_weights_and_alpha_dropout():
 
 
 def test_leaky_relu_leaves_the_weights():
-    net = resnet(20, 10)
+    net = ResNet(10, 20)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     swap_activation(net, "leaky_relu")
     assert len(kinds(net, nn.LeakyReLU)) == 10 and not kinds(net, nn.ReLU)
@@ -64,11 +64,11 @@ def test_dropout_is_set_where_it_is_and_put_before_the_classifier_where_it_is_no
     vgg = torchvision.models.vgg11(num_classes=10)
     swap_dropout(vgg, 0.2)
     assert [m.p for m in kinds(vgg, nn.Dropout)] == [0.2, 0.2]
-    net = resnet(20, 10)
+    net = ResNet(10, 20)
     keys, images = list(net.state_dict()), torch.randn(8, 3, 32, 32)
     expected = net.eval()(images)
     swap_dropout(net, 0.5)
-    assert isinstance(net.fc, DroppedLinear) and list(net.state_dict()) == keys
+    assert isinstance(net.fc, DropoutLinear) and list(net.state_dict()) == keys
     torch.testing.assert_close(net.eval()(images), expected)
     features = torch.ones(4, 64)
     assert not torch.equal(net.train().fc(features), net.fc(features))
@@ -89,7 +89,7 @@ def test_selu_brings_alpha_dropout_where_a_net_has_no_dropout_of_its_own():
         (torchvision.models.googlenet, lambda net: swap_activation(net, "selu"), "calls a relu"),
         (torchvision.models.inception_v3, lambda net: swap_activation(net, "leaky_relu"), "calls a relu"),
         (lambda: timm.create_model("inception_v4"), lambda net: swap_norm(net, "group"), "BatchNormAct2d"),
-        (lambda: resnet(20, 10), lambda net: swap_dropout(net, 1.0), r"dropout is 1.0: it must be in \[0, 1\)"),
+        (lambda: ResNet(10, 20), lambda net: swap_dropout(net, 1.0), r"dropout is 1.0: it must be in \[0, 1\)"),
     ],
 )
 def test_what_cannot_be_swapped_whole_is_refused(build, swap, message):

@@ -1,64 +1,62 @@
-"""Dense evaluation: the classifier at every place of a whole image's feature map.
+"""Dense evaluation: the classifier at every position of the feature map of a whole image.
 
-Sermanet et al., arXiv 1312.6229; arXiv 1409.1556, section 3.2 (VGG); arXiv 1512.03385, section 4.1 (ResNet). What an
-image of the usual size gives is the same as ever. A larger one gives the mean of the logits over all windows of the
-last feature map that are as large as the usual size makes that map, a step of one apart.
+Sermanet et al., arXiv 1312.6229; arXiv 1409.1556, section 3.2 (VGG); arXiv 1512.03385, section 4.1 (ResNet). For an
+image of the usual size the logits stay the same. For a larger one they are the mean of the logits over all windows of
+the last feature map that are as large as the map of an image of the usual size, one step apart.
 """
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import UserError
-from lit_models.nets.surgery import layers
+from lit_models.nets.surgery import find_layers
 from lit_models.nets.vgg import VGG
 
 
 def make_dense(net: nn.Module, size: int) -> None:
-    """Let a net look at whole images.
+    """Convert a net to dense evaluation; a net that is dense already stays unchanged.
 
     Args:
-        net: changed in place, for evaluation alone: a VGG's weights have other names then.
-        size: pixels per side of the square images whose result stays as it is.
+        net: changed in place, for evaluation only: the weights of a VGG get other names.
+        size: pixels per side of the square images whose logits stay the same.
 
     Raises:
-        ValueError: if the net does not end in the pooling of a map and a classifier that can be moved over it.
+        UserError: if the net does not end in one global average pooling and a classifier.
     """
-    if any(isinstance(layer, WindowMean | PlaceMean) for layer in net.modules()):
-        return  # it is
+    if any(isinstance(layer, WindowMean | SpatialMean) for layer in net.modules()):
+        return
     if isinstance(net, VGG):
         return make_vgg_dense(net, size)
-    pools = [place for place in layers(net) if is_global_pool(place[2])]
+    pools = [found for found in find_layers(net, nn.AdaptiveAvgPool2d) if found[2].output_size in (1, (1, 1))]
     if len(pools) != 1:
         raise UserError(
-            f"{type(net).__name__} cannot be run densely: it has {len(pools)} global average poolings, and wants one "
+            f"{type(net).__name__} cannot be run densely: it has {len(pools)} global average poolings, and needs one "
             "before its classifier. Choose a protocol of crops, such as multi_crop."
         )
     parent, name, pool = pools[0]
-    setattr(parent, name, WindowMean(map_size(net, pool, size)))
+    setattr(parent, name, WindowMean(measure_feature_map(net, pool, size)))
 
 
 def make_vgg_dense(net: VGG, size: int) -> None:
-    """Turn the fully connected layers of a VGG into convolutions, which the paper does: there is more than one."""
-    field = net.avgpool.output_size
-    assert isinstance(field, int)
-    if (window := map_size(net, net.avgpool, size)) < field:
+    """Convert the fully connected layers of a VGG to convolutions, as its paper does: it has more than one of them."""
+    pool = net.avgpool
+    assert isinstance(pool, nn.AdaptiveAvgPool2d) and isinstance(pool.output_size, int)
+    field, window = pool.output_size, measure_feature_map(net, pool, size)
+    if window < field:
         raise UserError(
             f"VGG cannot be run densely with images of {size} px: their last feature map has {window} px a side, and "
-            f"its classifier wants {field}. Choose a protocol of crops, such as multi_crop."
+            f"its classifier needs {field}. Choose a protocol of crops, such as multi_crop."
         )
-    net.avgpool, net.classifier = convolutional(net.classifier, field), nn.Sequential()  # type: ignore[assignment]
+    convolutions = [
+        convert_linear(layer, field if i == 0 else 1) if isinstance(layer, nn.Linear) else layer
+        for i, layer in enumerate(net.classifier)
+    ]
+    net.avgpool, net.classifier = nn.Sequential(*convolutions, SpatialMean()), nn.Sequential()
 
 
-def is_global_pool(layer: nn.Module) -> bool:
-    """Whether a layer averages over a whole map."""
-    return isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1))
-
-
-def map_size(net: nn.Module, pool: nn.Module, size: int) -> int:
-    """Pixels per side of the feature map that a pooling gets from images of `size` px."""
+def measure_feature_map(net: nn.Module, pool: nn.Module, size: int) -> int:
+    """Pixels per side of the feature map that enters a pooling layer, for images of `size` px."""
     sides: list[int] = []
     handle = pool.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
     training = net.training
@@ -73,7 +71,11 @@ def map_size(net: nn.Module, pool: nn.Module, size: int) -> int:
 
 
 class WindowMean(nn.Module):
-    """Mean of all windows, each averaged: a linear classifier makes of it the mean of the logits of all windows."""
+    """Stride-1 average pool followed by a global mean; equals averaging the logits, since the classifier is linear.
+
+    Args:
+        window: pixels per side of the average pool.
+    """
 
     def __init__(self, window: int) -> None:
         super().__init__()
@@ -83,30 +85,17 @@ class WindowMean(nn.Module):
         return F.avg_pool2d(x, self.window, stride=1).mean((2, 3), keepdim=True)  # [B, C, 1, 1]
 
 
-class PlaceMean(nn.Module):
-    """Mean over all places of a map."""
+class SpatialMean(nn.Module):
+    """Mean over the height and width of a feature map."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3), keepdim=True)  # [B, K, 1, 1]
 
 
-def convolutional(classifier: nn.Sequential, field: int) -> nn.Sequential:
-    """Fully connected layers as convolutions with the same weights, the first one of `field` px, and their mean."""
-    converted: list[nn.Module] = []
-    for layer in classifier:
-        if not isinstance(layer, nn.Linear):
-            converted.append(layer)
-            continue
-        kernel = 1 if any(isinstance(other, nn.Conv2d) for other in converted) else field
-        converted.append(as_convolution(layer, kernel))
-    return nn.Sequential(*converted, PlaceMean())
-
-
-def as_convolution(layer: nn.Linear, kernel: int) -> nn.Conv2d:
-    """A convolution that makes of a window what the linear layer makes of its flattened pixels."""
+def convert_linear(layer: nn.Linear, kernel: int) -> nn.Conv2d:
+    """A convolution with the weights of a linear layer on the flattened pixels of a window of `kernel` px a side."""
     channels = layer.in_features // kernel**2
-    options: dict[str, Any] = {"bias": layer.bias is not None, "device": "meta"}
-    convolution = nn.Conv2d(channels, layer.out_features, kernel, **options)
+    convolution = nn.Conv2d(channels, layer.out_features, kernel, bias=layer.bias is not None, device="meta")
     weight = layer.weight.detach().view(layer.out_features, channels, kernel, kernel)
     convolution.weight, convolution.bias = nn.Parameter(weight, requires_grad=False), layer.bias
     return convolution

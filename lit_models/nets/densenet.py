@@ -5,10 +5,8 @@ Table 1 (ImageNet) and section 3 (CIFAR). One class holds them all, because torc
 so that the published weights load into it.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from errors import UserError
+from lit_models.nets.layers import init_convolutions, named_sequential
 
 # Table 1: layers in each dense block, and the growth rate k. 161 is not in the table, but among the authors' models.
 IMAGENET_BLOCKS: dict[int, tuple[int, ...]] = {
@@ -29,97 +28,51 @@ IMAGENET_GROWTH: dict[int, int] = {121: 32, 169: 32, 201: 32, 264: 32, 161: 48}
 CIFAR_GROWTH = 12
 
 
-def densenet(
-    depth: int,
-    num_classes: int,
-    growth_rate: int | None = None,
-    bottleneck: bool = True,
-    compression: float = 0.5,
-    dropout: float = 0.0,
-    memory_efficient: bool = False,
-) -> "DenseNet":
-    """Build the network of that depth: an ImageNet net (Table 1) or a CIFAR net (section 3).
-
-    Args:
-        depth: L. 121, 169, 201, 264 or 161 for ImageNet. Any other is a CIFAR net, with three blocks of (L - 4) / 6
-            layers, or of (L - 4) / 3 without `bottleneck`; the paper has 40, 100, 190 and 250.
-        num_classes: K, the number of logits.
-        growth_rate: k, how many feature maps each layer adds. None means 32 on ImageNet, but 48 at depth 161, and 12
-            on CIFAR.
-        bottleneck: begin each layer with a 1x1 convolution to 4k feature maps (DenseNet-B).
-        compression: theta, the share of its feature maps that a transition hands on, in (0, 1] (DenseNet-C below 1).
-        dropout: probability of the dropout after every convolution but the first, in [0, 1).
-        memory_efficient: keep nothing of the inside of a layer for the backward pass, but compute it once more there
-            (arXiv 1707.06990).
-
-    Raises:
-        ValueError: for a depth or a combination that no such network has, or a number outside its range.
-    """
-    if growth_rate is not None and growth_rate < 1:
-        raise UserError(f"growth_rate is {growth_rate}: every layer must add at least one feature map.")
-    if not 0 < compression <= 1:
-        raise UserError(f"compression is {compression}: it must be in (0, 1].")
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout is {dropout}: it must be in [0, 1).")
-    if depth in IMAGENET_BLOCKS:
-        if not bottleneck:
-            raise UserError(
-                f"bottleneck is false, but depth {depth} is an ImageNet net, whose layers all have one: leave it out, "
-                "or take a CIFAR depth, such as 40 or 100."
-            )
-        stem, blocks = "imagenet", IMAGENET_BLOCKS[depth]
-        growth_rate = growth_rate or IMAGENET_GROWTH[depth]
-        channels = 2 * growth_rate
-    else:
-        per_layer = 2 if bottleneck else 1  # convolutions
-        layers, rest = divmod(depth - 4, 3 * per_layer)
-        if layers < 1 or rest:
-            raise UserError(
-                f"depth {depth} is no DenseNet: choose one of {', '.join(map(str, IMAGENET_BLOCKS))} (ImageNet), or "
-                f"{3 * per_layer}n + 4, such as 40 or 100, {'with' if bottleneck else 'without'} bottleneck (CIFAR)."
-            )
-        stem, blocks = "cifar", (layers,) * 3
-        growth_rate = growth_rate or CIFAR_GROWTH
-        # The paper names the two ends, plain and BC; with one of B and C alone we take the plain net's 16
-        channels = 2 * growth_rate if bottleneck and compression < 1 else 16
-    return DenseNet(
-        num_classes, stem, blocks, channels, growth_rate, bottleneck, compression, dropout, memory_efficient
-    )
-
-
 class DenseNet(nn.Module):
     """First convolution, dense blocks with transitions between them, global average pooling, linear classifier.
 
     Args:
         num_classes: K, the number of logits.
-        stem: "imagenet" (7x7 stride 2, BN, ReLU, 3x3 max pooling stride 2) or "cifar" (3x3 and nothing else).
-        blocks: layers of each dense block; each transition between two of them halves the image.
-        channels: feature maps of the first convolution.
-        growth_rate, bottleneck, compression, dropout, memory_efficient: see `densenet`.
+        depth: L. 121, 169, 201, 264 or 161 for ImageNet (Table 1), which begin with a 7x7 convolution and a max
+            pooling. Any other is a CIFAR net (section 3), which begins with a 3x3 convolution and has three blocks of
+            (L - 4) / 6 layers, or of (L - 4) / 3 without `bottleneck`; the paper has 40, 100, 190 and 250.
+        growth_rate: k, how many feature maps each layer adds. None means 32 on ImageNet, but 48 at depth 161, and 12
+            on CIFAR.
+        bottleneck: begin each layer with a 1x1 convolution to 4k feature maps (DenseNet-B).
+        compression: theta, the share of its feature maps that a transition hands on, in (0, 1] (DenseNet-C below 1).
+        dropout: probability of the dropout after every convolution but the first, in [0, 1).
+        memory_efficient: recompute the inside of the layers in the backward pass instead of keeping it (arXiv
+            1707.06990).
+
+    Raises:
+        UserError: for a depth that the paper's rules do not give, or a number out of range.
     """
 
     def __init__(
         self,
         num_classes: int,
-        stem: str,
-        blocks: tuple[int, ...],
-        channels: int,
-        growth_rate: int,
-        bottleneck: bool,
-        compression: float,
-        dropout: float,
-        memory_efficient: bool,
+        depth: int,
+        growth_rate: int | None = None,
+        bottleneck: bool = True,
+        compression: float = 0.5,
+        dropout: float = 0.0,
+        memory_efficient: bool = False,
     ) -> None:
         super().__init__()
-        first: OrderedDict[str, nn.Module] = OrderedDict()
-        if stem == "imagenet":
-            first["conv0"] = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
-            first["norm0"] = nn.BatchNorm2d(channels)
-            first["relu0"] = nn.ReLU(inplace=True)
-            first["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
+        check_ranges(growth_rate, compression, dropout)
+        blocks = count_layers(depth, bottleneck)
+        growth_rate = growth_rate or IMAGENET_GROWTH.get(depth, CIFAR_GROWTH)
+        # The paper names the two ends, plain and BC; with one of B and C alone we take the plain net's 16
+        channels = 2 * growth_rate if depth in IMAGENET_BLOCKS or (bottleneck and compression < 1) else 16
+        if depth in IMAGENET_BLOCKS:
+            self.features = named_sequential(
+                conv0=nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False),
+                norm0=nn.BatchNorm2d(channels),
+                relu0=nn.ReLU(inplace=True),
+                pool0=nn.MaxPool2d(3, stride=2, padding=1),
+            )
         else:
-            first["conv0"] = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-        self.features = nn.Sequential(first)
+            self.features = named_sequential(conv0=nn.Conv2d(3, channels, 3, padding=1, bias=False))
         for i, layers in enumerate(blocks, 1):
             block = DenseBlock(layers, channels, growth_rate, bottleneck, dropout, memory_efficient)
             self.features.add_module(f"denseblock{i}", block)
@@ -132,19 +85,46 @@ class DenseNet(nn.Module):
         self.features.add_module("relu5", nn.ReLU(inplace=True))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels, num_classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He initialisation (section 4.2), over the fan-out as in the authors' code; torchvision takes the fan-in."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)  # section 4.2; over the fan-out as in the authors' code, torchvision takes the fan-in
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         # DenseNet-121 at 224 px | DenseNet-BC (L = 100, k = 12) at 32 px
         x = self.features(x)  # [B, 1024, 7, 7] | [B, 342, 8, 8]
         return self.classifier(torch.flatten(self.avgpool(x), 1))  # [B, K]
+
+
+def count_layers(depth: int, bottleneck: bool) -> tuple[int, ...]:
+    """Layers in each dense block.
+
+    Raises:
+        UserError: for a depth that the paper's rules do not give.
+    """
+    if depth in IMAGENET_BLOCKS:
+        if not bottleneck:
+            raise UserError(
+                f"bottleneck is false, but depth {depth} is an ImageNet net, whose layers all have one: leave it out, "
+                "or take a CIFAR depth, such as 40 or 100."
+            )
+        return IMAGENET_BLOCKS[depth]
+    per_layer = 2 if bottleneck else 1  # convolutions
+    layers, rest = divmod(depth - 4, 3 * per_layer)
+    if layers < 1 or rest:
+        raise UserError(
+            f"depth {depth} is no DenseNet: choose one of {', '.join(map(str, IMAGENET_BLOCKS))} (ImageNet), or "
+            f"{3 * per_layer}n + 4, such as 40 or 100, {'with' if bottleneck else 'without'} bottleneck (CIFAR)."
+        )
+    return (layers,) * 3
+
+
+def check_ranges(growth_rate: int | None, compression: float, dropout: float) -> None:
+    """Raise UserError for a number out of range."""
+    if growth_rate is not None and growth_rate < 1:
+        raise UserError(f"growth_rate is {growth_rate}: every layer must add at least one feature map.")
+    if not 0 < compression <= 1:
+        raise UserError(f"compression is {compression}: it must be in (0, 1].")
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout is {dropout}: it must be in [0, 1).")
 
 
 class DenseBlock(nn.Module):
@@ -163,7 +143,7 @@ class DenseBlock(nn.Module):
         if self.memory_efficient and torch.is_grad_enabled():
             maps = [x]
             for layer in self.children():
-                maps.append(recomputed(layer, *maps))  # [B, k, H, W]
+                maps.append(checkpoint_layer(layer, *maps))  # [B, k, H, W]
             return torch.cat(maps, 1)  # [B, C + layers * k, H, W]
         # Two tensors at a time: many thin ones, side by side in each pixel, made a step on a CPU 1.4 times as long
         for layer in self.children():
@@ -172,61 +152,54 @@ class DenseBlock(nn.Module):
 
 
 def dense_layer(channels: int, growth_rate: int, bottleneck: bool, dropout: float) -> nn.Sequential:
-    """BN-ReLU-conv(3x3) to k feature maps, behind BN-ReLU-conv(1x1) to 4k of them with a bottleneck (section 3)."""
-    layer: OrderedDict[str, nn.Module] = OrderedDict()
-    layer["norm1"] = nn.BatchNorm2d(channels)
-    layer["relu1"] = nn.ReLU(inplace=True)
-    if bottleneck:
-        layer["conv1"] = nn.Conv2d(channels, 4 * growth_rate, 1, bias=False)
-        layer["drop1"] = nn.Dropout(dropout)
-        layer["norm2"] = nn.BatchNorm2d(4 * growth_rate)
-        layer["relu2"] = nn.ReLU(inplace=True)
-        layer["conv2"] = nn.Conv2d(4 * growth_rate, growth_rate, 3, padding=1, bias=False)
-        layer["drop2"] = nn.Dropout(dropout)
-    else:
-        layer["conv1"] = nn.Conv2d(channels, growth_rate, 3, padding=1, bias=False)
-        layer["drop1"] = nn.Dropout(dropout)
-    return nn.Sequential(layer)
+    """BN-ReLU-conv(3x3) to k feature maps, after BN-ReLU-conv(1x1) to 4k of them with a bottleneck (section 3)."""
+    width = 4 * growth_rate
+    convolutions = [(channels, width, 1), (width, growth_rate, 3)] if bottleneck else [(channels, growth_rate, 3)]
+    layers: dict[str, nn.Module] = {}
+    for i, (inputs, outputs, kernel) in enumerate(convolutions, 1):
+        layers[f"norm{i}"] = nn.BatchNorm2d(inputs)
+        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+        layers[f"conv{i}"] = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        layers[f"drop{i}"] = nn.Dropout(dropout)
+    return named_sequential(**layers)
 
 
 def transition(channels: int, outputs: int, dropout: float) -> nn.Sequential:
-    """What halves the image between two blocks: BN-ReLU-conv(1x1) and average pooling (section 3)."""
-    return nn.Sequential(
-        OrderedDict(
-            norm=nn.BatchNorm2d(channels),
-            relu=nn.ReLU(inplace=True),
-            conv=nn.Conv2d(channels, outputs, 1, bias=False),
-            drop=nn.Dropout(dropout),
-            pool=nn.AvgPool2d(2),
-        )
+    """BN-ReLU-conv(1x1) and average pooling, which halves the image between two blocks (section 3)."""
+    return named_sequential(
+        norm=nn.BatchNorm2d(channels),
+        relu=nn.ReLU(inplace=True),
+        conv=nn.Conv2d(channels, outputs, 1, bias=False),
+        drop=nn.Dropout(dropout),
+        pool=nn.AvgPool2d(2),
     )
 
 
-def concatenated(layer: nn.Module, *maps: Tensor) -> Tensor:
-    """Run a layer on all feature maps so far."""
-    return layer(torch.cat(maps, 1))
-
-
-def recomputed(layer: nn.Module, *maps: Tensor) -> Tensor:
-    """Run a layer, and run it again in the backward pass instead of keeping what its gradients need.
+def checkpoint_layer(layer: nn.Module, *maps: Tensor) -> Tensor:
+    """Run a layer on all feature maps so far, and again in the backward pass instead of keeping its intermediates.
 
     The authors recompute concatenation, BN and ReLU and keep the output of the 1x1 convolution (arXiv 1707.06990). That
     is recomputed too here: the peak of a DenseNet-121 halves once more, and a step takes about a tenth longer.
     """
     if torch.compiler.is_compiling():
         # Compiled code updates running statistics once, and its tracing knows no context_fn
-        return checkpoint(concatenated, layer, *maps, use_reentrant=False)
-    return checkpoint(concatenated, layer, *maps, use_reentrant=False, context_fn=partial(contexts, layer))
+        return checkpoint(run_concatenated, layer, *maps, use_reentrant=False)
+    # Contexts of the forward pass and of its recomputation
+    contexts = (nullcontext(), freeze_running_stats(layer))
+    return checkpoint(run_concatenated, layer, *maps, use_reentrant=False, context_fn=lambda: contexts)
 
 
-def contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a layer runs in at first, and when it is recomputed."""
-    return nullcontext(), statistics_kept(layer)
+def run_concatenated(layer: nn.Module, *maps: Tensor) -> Tensor:
+    return layer(torch.cat(maps, 1))
 
 
 @contextmanager
-def statistics_kept(layer: nn.Module) -> Iterator[None]:
-    """Let BatchNorms normalise by the batch but leave their running statistics, which have seen it, as they are."""
+def freeze_running_stats(layer: nn.Module) -> Iterator[None]:
+    """Let BatchNorms in training mode normalise by the batch without updating their running statistics again.
+
+    By momentum and counter: with `track_running_stats` false, autograd would save fewer tensors than in the forward
+    pass, which `checkpoint` refuses.
+    """
     norms = [module for module in layer.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -1,20 +1,20 @@
 """GoogLeNet: Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842, Table 1, Figure 3 and section 5.
 
-torchvision's network of that name is another: batch normalisation in place of local response normalisation, 3x3 in
-place of the 5x5 convolutions, a 2x2 fourth pool. Its state-dict keys are kept.
+torchvision's GoogLeNet is another network: batch normalisation in place of local response normalisation, 3x3 in place
+of the 5x5 convolutions, a 2x2 fourth pool. The state-dict keys are torchvision's.
 """
 
-from typing import Literal, NamedTuple, get_args
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from errors import UserError
+from lit_models.nets.layers import Stem, check_stem
 
-Stem = Literal["imagenet", "cifar"]
-
+Widths = tuple[int, int, int, int, int, int]
 # Table 1, channels: 1x1 | 3x3 reduce, 3x3 | 5x5 reduce, 5x5 | pool proj
-INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
+INCEPTIONS: dict[str, Widths] = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
     "4a": (192, 96, 208, 16, 48, 64),
@@ -28,7 +28,7 @@ INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
 
 
 class GoogLeNetOutputs(NamedTuple):
-    """What a GoogLeNet with auxiliary classifiers returns in training mode: logits [B, K], all three."""
+    """Output of a GoogLeNet with auxiliary classifiers in training mode: logits [B, K] of all three classifiers."""
 
     logits: Tensor
     aux1: Tensor
@@ -38,8 +38,8 @@ class GoogLeNetOutputs(NamedTuple):
 class GoogLeNet(nn.Module):
     """Stem, nine inception modules, global average pooling, 40 % dropout, linear classifier.
 
-    With auxiliary classifiers it returns `GoogLeNetOutputs` in training mode, and takes the images of whose side
-    4a makes 14 to 16 pixels: 223 to 270 px. With the CIFAR stem it takes any size.
+    With auxiliary classifiers it returns `GoogLeNetOutputs` in training mode, and takes images of 223 to 270 px, for
+    which the output of 4a has 14 to 16 pixels a side. With the CIFAR stem it takes any size.
 
     Args:
         num_classes: K, the number of logits.
@@ -51,7 +51,7 @@ class GoogLeNet(nn.Module):
             8 and 4.
 
     Raises:
-        ValueError: for another stem.
+        UserError: for an unknown stem.
     """
 
     def __init__(
@@ -61,26 +61,23 @@ class GoogLeNet(nn.Module):
         check_stem(stem)
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = ConvLayer(3, 64, kernel, batch_norm, stride)
-        self.maxpool1 = pool()
-        self.maxpool2 = pool() if stem == "imagenet" else nn.Identity()
+        self.maxpool1 = max_pool()
+        self.maxpool2 = max_pool() if stem == "imagenet" else nn.Identity()
         self.conv2 = ConvLayer(64, 64, 1, batch_norm)
         self.conv3 = ConvLayer(64, 192, 3, batch_norm)
         # The paper gives no constants: these are Caffe's, whose alpha is divided by n as in PyTorch. They are made for
-        # pixels of 0 to 255: images normalised to a deviation of 1 they change by 0.03 %.
+        # pixels of 0 to 255: on images normalised to a deviation of 1 they change activations by 0.03 %.
         self.lrn1, self.lrn2 = (
             nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1) for _ in range(2)
         )
-        self.maxpool3, self.maxpool4 = pool(), pool()
+        self.maxpool3, self.maxpool4 = max_pool(), max_pool()
         channels = 192
         for name, widths in INCEPTIONS.items():
-            inception = Inception(channels, *widths, batch_norm)
+            inception = Inception(channels, widths, batch_norm)
             self.add_module(f"inception{name}", inception)
             channels = inception.channels
-        self.aux1: AuxiliaryClassifier | None = None
-        self.aux2: AuxiliaryClassifier | None = None
-        if auxiliary:
-            self.aux1 = AuxiliaryClassifier(512, num_classes, batch_norm, stem)
-            self.aux2 = AuxiliaryClassifier(528, num_classes, batch_norm, stem)
+        self.aux1 = AuxiliaryClassifier(512, num_classes, batch_norm, stem) if auxiliary else None
+        self.aux2 = AuxiliaryClassifier(528, num_classes, batch_norm, stem) if auxiliary else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.4)
         self.fc = nn.Linear(channels, num_classes)
@@ -89,8 +86,9 @@ class GoogLeNet(nn.Module):
     def _initialise(self) -> None:
         """He initialisation (arXiv 1502.01852), biases of 0, and N(0, 0.01) in the three classifiers.
 
-        The paper does not say how. BVLC's Xavier weights with biases of 0.2 are made for pixels of 0 to 255: on
-        normalised images they leave 5b 70 times less of what tells images apart than conv1, and the loss at ln K.
+        The paper gives no initialisation. BVLC's Xavier weights with biases of 0.2 are made for pixels of 0 to 255: on
+        normalised images the outputs of 5b differ 70 times less between images than those of conv1, and the loss
+        stays at ln K.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -104,45 +102,33 @@ class GoogLeNet(nn.Module):
         # ImageNet at 224 px | CIFAR at 32 px
         x = self.lrn1(self.maxpool1(self.conv1(x)))  # [B, 64, 56, 56] | [B, 64, 16, 16]
         x = self.maxpool2(self.lrn2(self.conv3(self.conv2(x))))  # [B, 192, 28, 28] | [B, 192, 16, 16]
-        x = self._inceptions(x, "3a", "3b")  # [B, 480, 28, 28] | [B, 480, 16, 16]
-        x = on_4a = self._inceptions(self.maxpool3(x), "4a")  # [B, 512, 14, 14] | [B, 512, 8, 8]
-        x = on_4d = self._inceptions(x, "4b", "4c", "4d")  # [B, 528, 14, 14] | [B, 528, 8, 8]
-        x = self.maxpool4(self._inceptions(x, "4e"))  # [B, 832, 7, 7] | [B, 832, 4, 4]
-        x = self._inceptions(x, "5a", "5b")  # [B, 1024, 7, 7] | [B, 1024, 4, 4]
+        x = self._run_inceptions(x, "3a", "3b")  # [B, 480, 28, 28] | [B, 480, 16, 16]
+        x = on_4a = self._run_inceptions(self.maxpool3(x), "4a")  # [B, 512, 14, 14] | [B, 512, 8, 8]
+        x = on_4d = self._run_inceptions(x, "4b", "4c", "4d")  # [B, 528, 14, 14] | [B, 528, 8, 8]
+        x = self.maxpool4(self._run_inceptions(x, "4e"))  # [B, 832, 7, 7] | [B, 832, 4, 4]
+        x = self._run_inceptions(x, "5a", "5b")  # [B, 1024, 7, 7] | [B, 1024, 4, 4]
         logits = self.fc(self.dropout(torch.flatten(self.avgpool(x), 1)))  # [B, K]
         if self.training and self.aux1 is not None and self.aux2 is not None:
             return GoogLeNetOutputs(logits, self.aux1(on_4a), self.aux2(on_4d))
         return logits
 
-    def _inceptions(self, x: Tensor, *names: str) -> Tensor:
+    def _run_inceptions(self, x: Tensor, *names: str) -> Tensor:
         for name in names:
             x = self.get_submodule(f"inception{name}")(x)
         return x
 
 
 class Inception(nn.Module):
-    """Four branches side by side (Figure 2b), their outputs one after another in the channels."""
+    """Four parallel branches (Figure 2b), concatenated along the channels."""
 
-    def __init__(
-        self,
-        inputs: int,
-        conv1x1: int,
-        reduce3x3: int,
-        conv3x3: int,
-        reduce5x5: int,
-        conv5x5: int,
-        projection: int,
-        batch_norm: bool,
-    ) -> None:
+    def __init__(self, inputs: int, widths: Widths, batch_norm: bool) -> None:
         super().__init__()
-        self.branch1 = ConvLayer(inputs, conv1x1, 1, batch_norm)
-        self.branch2 = nn.Sequential(
-            ConvLayer(inputs, reduce3x3, 1, batch_norm), ConvLayer(reduce3x3, conv3x3, 3, batch_norm)
-        )
-        self.branch3 = nn.Sequential(
-            ConvLayer(inputs, reduce5x5, 1, batch_norm), ConvLayer(reduce5x5, conv5x5, 5, batch_norm)
-        )
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), ConvLayer(inputs, projection, 1, batch_norm))
+        conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, projection = widths
+        conv = partial(ConvLayer, batch_norm=batch_norm)
+        self.branch1 = conv(inputs, conv1x1, 1)
+        self.branch2 = nn.Sequential(conv(inputs, reduce3x3, 1), conv(reduce3x3, conv3x3, 3))
+        self.branch3 = nn.Sequential(conv(inputs, reduce5x5, 1), conv(reduce5x5, conv5x5, 5))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv(inputs, projection, 1))
         self.channels = conv1x1 + conv3x3 + conv5x5 + projection
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,7 +140,7 @@ class AuxiliaryClassifier(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, batch_norm: bool, stem: Stem) -> None:
         super().__init__()
-        # For CIFAR 4x4 fields of any size; the paper's pool gives 4x4 for 14 to 16 pixels alone
+        # The paper's pool gives 4x4 only for 14 to 16 pixels; the CIFAR form adapts to other sizes
         self.avgpool = nn.AvgPool2d(5, stride=3) if stem == "imagenet" else nn.AdaptiveAvgPool2d(4)
         self.conv = ConvLayer(channels, 128, 1, batch_norm)
         self.fc1 = nn.Linear(4 * 4 * 128, 1024)
@@ -169,7 +155,7 @@ class AuxiliaryClassifier(nn.Module):
 
 
 class ConvLayer(nn.Module):
-    """Convolution and ReLU, with a bias or with batch normalisation in between."""
+    """Convolution and ReLU, with a bias or with batch normalisation between them."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, batch_norm: bool, stride: int = 1) -> None:
         super().__init__()
@@ -182,12 +168,6 @@ class ConvLayer(nn.Module):
         return self.relu(self.bn(self.conv(x)))
 
 
-def pool() -> nn.MaxPool2d:
-    """3x3 max pooling with stride 2, whose last window may hang over the edge, as in Caffe: 112, 56, 28, 14, 7."""
+def max_pool() -> nn.MaxPool2d:
+    """3x3 max pooling with stride 2 that rounds the size up, as in Caffe: 112, 56, 28, 14, 7."""
     return nn.MaxPool2d(3, stride=2, ceil_mode=True)
-
-
-def check_stem(stem: str) -> None:
-    """Raise ValueError for a stem that there is not."""
-    if stem not in get_args(Stem):
-        raise UserError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")

@@ -3,9 +3,9 @@
 GoogLeNet with batch normalisation, arXiv 1409.4842 and 1502.03167; Inception-v3, arXiv 1512.00567; Inception-v4 and
 Inception-ResNet-v2, arXiv 1602.07261. Their state-dict keys are the libraries'.
 
-Their stems make images of 224 or 299 pixels 8 times smaller. The CIFAR form halves them: it leaves out two of the three
-strides and pads, so that 32 px go through the three stages of modules as 15 or 16, 7 or 8, and 3 or 4. Where no layer
-changes its shape, the published weights load into it too.
+Their stems downsample images of 224 or 299 px by 8. The stem of the CIFAR form downsamples by 2: it leaves out two of
+the three strides and pads, so that the three stages of modules see 32-px images at 15 or 16, 7 or 8, and 3 or 4 px. The
+published weights load into the CIFAR forms whose layers keep their shapes.
 """
 
 from typing import Any, NamedTuple
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torchvision.models import GoogLeNet, inception
 from torchvision.models.googlenet import BasicConv2d
 
-from lit_models.nets.googlenet import GoogLeNetOutputs, Stem, check_stem
+from lit_models.nets.googlenet import GoogLeNetOutputs
+from lit_models.nets.layers import Stem, check_stem
 
 
 class InceptionOutputs(NamedTuple):
-    """What Inception-v3 with its auxiliary classifier returns in training mode: logits [B, K], both."""
+    """Output of Inception-v3 with its auxiliary classifier in training mode: logits [B, K] of both classifiers."""
 
     logits: Tensor
     aux: Tensor
@@ -32,8 +33,8 @@ class TorchvisionGoogLeNet(GoogLeNet):
         num_classes: K, the number of logits.
         auxiliary: whether to build the classifiers on 4a and 4d.
         stem: "imagenet", or "cifar": a 3x3 first convolution with stride 1, and no second pool.
-        transform_input: bring images that were normalised with ImageNet's mean and deviation to those of the published
-            weights, 0.5 and 0.5.
+        transform_input: convert images normalised with ImageNet's mean and deviation to the mean and deviation of 0.5
+            that the published weights were trained on.
     """
 
     def __init__(self, num_classes: int, auxiliary: bool, stem: Stem, transform_input: bool) -> None:
@@ -49,15 +50,15 @@ class TorchvisionGoogLeNet(GoogLeNet):
 
 
 class InceptionV3(inception.Inception3):
-    """torchvision's Inception-v3: the network that was released, whose fourth convolution Table 1 has not.
+    """torchvision's Inception-v3: the released network, whose fourth convolution is not in the paper's Table 1.
 
     Args:
         num_classes: K, the number of logits.
         auxiliary: whether to build the classifier on the last 17x17 module.
         stem: "imagenet", or "cifar": the first stride and the second pool left out, the convolutions padded, and the
-            auxiliary classifier's pool adapted to 5x5 of any size.
-        transform_input: bring images that were normalised with ImageNet's mean and deviation to those of the published
-            weights, 0.5 and 0.5.
+            auxiliary classifier's pool replaced by an adaptive one to 5x5.
+        transform_input: convert images normalised with ImageNet's mean and deviation to the mean and deviation of 0.5
+            that the published weights were trained on.
     """
 
     def __init__(self, num_classes: int, auxiliary: bool, stem: Stem, transform_input: bool) -> None:
@@ -74,7 +75,7 @@ class InceptionV3(inception.Inception3):
 
 
 class CifarAuxiliary(inception.InceptionAux):
-    """Inception-v3's auxiliary classifier on a map of any size."""
+    """Inception-v3's auxiliary classifier for feature maps of any size."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(x, 5)  # [B, 768, 5, 5]
@@ -87,7 +88,7 @@ def inception_v4(num_classes: int, stem: Stem) -> nn.Module:
 
     Args:
         num_classes: K, the number of logits.
-        stem: "imagenet", or "cifar": of the three strides of the stem (Figure 3) only the second is left.
+        stem: "imagenet", or "cifar": only the second of the three strides of the stem (Figure 3) is left.
     """
     import timm
 
@@ -116,7 +117,7 @@ def inception_resnet_v2(num_classes: int, stem: Stem) -> nn.Module:
 
 
 def keep_size(*stages: nn.Module) -> None:
-    """Take strides from all convolutions and pools in these stages, and pad them so that they keep the size."""
+    """Set the stride of all convolutions and pools in these stages to 1, and pad them so that they keep the size."""
     for stage in stages:
         for layer in stage.modules():
             if isinstance(layer, nn.Conv2d):

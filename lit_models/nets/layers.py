@@ -1,20 +1,42 @@
-"""Layers that more than one network needs."""
+"""Shared by the networks: the two stems, named layers in a row, He initialisation, GroupNorm's number of groups."""
+
+from collections import OrderedDict
+from typing import Literal, get_args
 
 from torch import nn
 
 from errors import UserError
 
+Stem = Literal["imagenet", "cifar"]
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
-def groups(channels: int) -> int:
-    """Groups of a GroupNorm (arXiv 1803.08494): 32 as in the paper, whose narrowest layer has 64 channels.
+def check_stem(stem: str) -> None:
+    """Raise UserError for an unknown stem."""
+    if stem not in get_args(Stem):
+        raise UserError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")
 
-    Narrower layers, which the paper has not, take the largest divisor that leaves at least four channels in a group:
-    32 groups of one channel would be InstanceNorm.
+
+def named_sequential(**layers: nn.Module) -> nn.Sequential:
+    """Layers in a row, with names in place of numbers in the state dict."""
+    return nn.Sequential(OrderedDict(layers))
+
+
+def init_convolutions(net: nn.Module) -> None:
+    """Draw the weights of all convolutions: He initialisation (arXiv 1502.01852) over the fan-out."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def num_groups(channels: int) -> int:
+    """Number of groups of a GroupNorm (arXiv 1803.08494): 32 as in the paper, whose narrowest layer has 64 channels.
+
+    In narrower layers, which the paper does not have, the largest divisor that leaves at least four channels in a
+    group: 32 groups of one channel would be InstanceNorm.
     """
     most = 32 if channels >= 64 else max(channels // 4, 1)
-    return max(n for n in range(1, min(32, most) + 1) if channels % n == 0)
+    return max(n for n in range(1, most + 1) if channels % n == 0)
 
 
 def find_batch_norms(module: nn.Module) -> list[BatchNorm]:

@@ -5,16 +5,16 @@ options A and C, nor the plain nets, nor the CIFAR nets. Its state-dict keys are
 weights load into it.
 """
 
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import UserError
+from lit_models.nets.layers import Stem, check_stem, init_convolutions
 
 Shortcut = Literal["A", "B", "C", "none"]
-Stem = Literal["imagenet", "cifar"]
 
 # Table 1: residual blocks in each stage, and the width of its 3x3 convolutions.
 IMAGENET_WIDTHS: tuple[int, ...] = (64, 128, 256, 512)
@@ -28,113 +28,67 @@ IMAGENET_STAGES: dict[int, tuple[int, ...]] = {
 # Section 4.2: 6n + 2 layers, n blocks in each of three stages.
 CIFAR_WIDTHS: tuple[int, ...] = (16, 32, 64)
 CIFAR_STAGES: dict[int, tuple[int, ...]] = {depth: ((depth - 2) // 6,) * 3 for depth in (20, 32, 44, 56, 110, 1202)}
+BOTTLENECK_DEPTHS = (50, 101, 152)
 
 
-def resnet(
-    depth: int,
-    num_classes: int,
-    shortcut: Shortcut | None = None,
-    stride_in_1x1: bool = False,
-    zero_init_last: bool = False,
-    stem: Stem = "imagenet",
-) -> "ResNet":
-    """Build the network of that depth: an ImageNet net (Table 1) or a CIFAR net (section 4.2).
+class ResNet(nn.Module):
+    """Stem, stages of residual blocks, global average pooling, linear classifier: ImageNet (Table 1) or CIFAR (4.2).
 
     Args:
-        depth: 18, 34, 50, 101 or 152 for ImageNet; 20, 32, 44, 56, 110 or 1202 for CIFAR.
         num_classes: K, the number of logits.
-        shortcut: what joins the ends of a block where its shape changes: A pads with zero channels, B projects, C
-            projects in every block, "none" gives the plain net. None means what the paper reports: B on ImageNet, A
-            on CIFAR.
+        depth: 18, 34, 50, 101 or 152 for ImageNet; 20, 32, 44, 56, 110 or 1202 for CIFAR.
+        shortcut: the shortcut of a block that changes the shape: A pads with zero channels, B projects, C projects in
+            every block, "none" gives the plain net. None means the paper's choice: B on ImageNet, A on CIFAR.
         stride_in_1x1: halve the image in the first 1x1 convolution of a bottleneck, as in the paper, and not in its
             3x3, as torchvision and every published weight do ("v1.5"; 4.09 instead of 3.86 G multiply-adds at depth
             50).
         zero_init_last: start the last gamma of each block at 0, so that the block starts as the identity (arXiv
             1706.02677, section 5.1).
-        stem: how an ImageNet net begins: with two halvings of the image, or as the CIFAR nets, for images of 32 px,
-            with a 3x3 convolution and no pooling. Keys and, but for the first convolution, shapes of its weights are
-            the same. The CIFAR nets have that beginning anyway.
+        stem: stem of an ImageNet net: "imagenet" downsamples by 4; "cifar", for images of 32 px, is the 3x3
+            convolution without pooling that the CIFAR nets have anyway. The weights keep their keys and, but for the
+            first convolution, their shapes.
 
     Raises:
-        ValueError: for another depth, or a combination that no such network has.
-    """
-    if stem not in get_args(Stem):
-        raise UserError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")
-    for_cifar = depth in CIFAR_STAGES
-    if for_cifar and stem == "cifar":
-        raise UserError(f"stem cifar is for the ImageNet depths: depth {depth} begins so anyway, leave stem out.")
-    if for_cifar:
-        stages, widths, stem = CIFAR_STAGES[depth], CIFAR_WIDTHS, "cifar"
-    elif depth in IMAGENET_STAGES:
-        stages, widths = IMAGENET_STAGES[depth], IMAGENET_WIDTHS
-    else:
-        raise UserError(
-            f"depth {depth} is no ResNet of the paper: choose one of {', '.join(map(str, IMAGENET_STAGES))} (ImageNet) "
-            f"or {', '.join(map(str, CIFAR_STAGES))} (CIFAR)."
-        )
-    block = Bottleneck if depth >= 50 and not for_cifar else BasicBlock
-    if stride_in_1x1 and block is BasicBlock:
-        raise UserError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
-    shortcut = shortcut or ("A" if for_cifar else "B")
-    if zero_init_last and shortcut == "none":
-        raise UserError("zero_init_last needs shortcuts: every signal through a plain net would be zero.")
-    return ResNet(num_classes, block, stages, widths, stem, shortcut, stride_in_1x1, zero_init_last)
-
-
-class ResNet(nn.Module):
-    """Stem, stages of residual blocks, global average pooling, linear classifier.
-
-    Args:
-        num_classes: K, the number of logits.
-        block: BasicBlock or Bottleneck.
-        stages: blocks per stage; each stage but the first halves the image.
-        widths: channels of the 3x3 convolutions, per stage.
-        stem: "imagenet" (7x7 stride 2, 3x3 max pooling stride 2) or "cifar" (3x3).
-        shortcut, stride_in_1x1, zero_init_last: see `resnet`.
+        UserError: for an unknown depth, or a combination of arguments that makes no network.
     """
 
     def __init__(
         self,
         num_classes: int,
-        block: "type[BasicBlock] | type[Bottleneck]",
-        stages: tuple[int, ...],
-        widths: tuple[int, ...],
-        stem: Stem,
-        shortcut: Shortcut,
-        stride_in_1x1: bool,
-        zero_init_last: bool,
+        depth: int,
+        shortcut: Shortcut | None = None,
+        stride_in_1x1: bool = False,
+        zero_init_last: bool = False,
+        stem: Stem = "imagenet",
     ) -> None:
         super().__init__()
+        check_arguments(depth, shortcut, stride_in_1x1, zero_init_last, stem)
+        for_cifar = depth in CIFAR_STAGES
+        stages, widths = (CIFAR_STAGES, CIFAR_WIDTHS) if for_cifar else (IMAGENET_STAGES, IMAGENET_WIDTHS)
+        block = Bottleneck if depth in BOTTLENECK_DEPTHS else BasicBlock
         channels = widths[0]
-        if stem == "imagenet":
-            self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
-            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
-        else:
+        if for_cifar or stem == "cifar":
             self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-            self.maxpool = nn.Identity()
+            self.maxpool: nn.Module = nn.Identity()
+        else:
+            self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        for i, (blocks, width) in enumerate(zip(stages, widths, strict=True)):
+        for i, (blocks, width) in enumerate(zip(stages[depth], widths, strict=True)):
             stage = nn.Sequential()
             for j in range(blocks):
                 stride = 2 if i > 0 and j == 0 else 1
-                stage.append(block(channels, width, stride, shortcut, stride_in_1x1))
+                stage.append(block(channels, width, stride, shortcut or ("A" if for_cifar else "B"), stride_in_1x1))
                 channels = width * block.expansion
             self.add_module(f"layer{i + 1}", stage)
-        self.num_stages = len(stages)
+        self.num_stages = len(widths)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
-        self._initialise(zero_init_last)
-
-    def _initialise(self, zero_init_last: bool) -> None:
-        """He initialisation (arXiv 1502.01852), over the fan-out as the authors of both papers do in code."""
+        init_convolutions(self)  # over the fan-out as the authors of both papers do in code
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if zero_init_last:
-            for module in self.modules():
-                if isinstance(module, BasicBlock | Bottleneck):
-                    nn.init.zeros_(module.last_norm.weight)
+            if zero_init_last and isinstance(module, BasicBlock | Bottleneck):
+                nn.init.zeros_((module.bn3 if isinstance(module, Bottleneck) else module.bn2).weight)
 
     def forward(self, x: Tensor) -> Tensor:
         # ImageNet at 224 px | CIFAR at 32 px
@@ -157,10 +111,6 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut_layer(shortcut, channels, width, stride)
-
-    @property
-    def last_norm(self) -> Any:
-        return self.bn2
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
@@ -186,10 +136,6 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut_layer(shortcut, channels, outputs, stride)
 
-    @property
-    def last_norm(self) -> Any:
-        return self.bn3
-
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
@@ -198,7 +144,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut_layer(shortcut: Shortcut, channels: int, outputs: int, stride: int) -> nn.Module | None:
-    """What joins a block's input to its output (section 3.3): identity, padding, projection, or None in a plain net."""
+    """Shortcut of a residual block (section 3.3): identity, padding, projection, or None in a plain net."""
     if shortcut == "none":
         return None
     changes = stride != 1 or channels != outputs
@@ -209,7 +155,7 @@ def shortcut_layer(shortcut: Shortcut, channels: int, outputs: int, stride: int)
 
 
 class PadShortcut(nn.Module):
-    """Option A: every stride-th pixel, and as many zero channels on each side as make up the difference."""
+    """Option A: every stride-th pixel, and half of the missing channels as zeros on each side."""
 
     def __init__(self, channels: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -217,3 +163,21 @@ class PadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+
+
+def check_arguments(
+    depth: int, shortcut: Shortcut | None, stride_in_1x1: bool, zero_init_last: bool, stem: Stem
+) -> None:
+    """Raise UserError for an unknown depth, or a combination of arguments that makes no network."""
+    check_stem(stem)
+    if depth not in CIFAR_STAGES and depth not in IMAGENET_STAGES:
+        raise UserError(
+            f"depth {depth} is no ResNet of the paper: choose one of {', '.join(map(str, IMAGENET_STAGES))} (ImageNet) "
+            f"or {', '.join(map(str, CIFAR_STAGES))} (CIFAR)."
+        )
+    if depth in CIFAR_STAGES and stem == "cifar":
+        raise UserError(f"stem cifar is for the ImageNet depths: depth {depth} begins so anyway, leave stem out.")
+    if stride_in_1x1 and depth not in BOTTLENECK_DEPTHS:
+        raise UserError(f"stride_in_1x1 needs bottleneck blocks, which depth {depth} has not: use 50, 101 or 152.")
+    if zero_init_last and shortcut == "none":
+        raise UserError("zero_init_last needs shortcuts: every signal through a plain net would be zero.")

@@ -1,18 +1,19 @@
 """Shake-Shake nets for CIFAR: Gastaldi, "Shake-Shake regularization", arXiv 1705.07485, sections 1-2 and Table 1.
 
-A residual net with two branches per block. In training they are mixed with random weights, alpha in the forward and
-beta in the backward pass; in evaluation evenly. Table 1 names a net by its first width (26 2x32d: 26 layers, two
-branches of 32 channels) and a way of mixing by forward, backward and level: S-S-I is shake, shake, image; S-E-B shake,
-even, batch; S-K shake, keep; E-E is even both ways, which leaves nothing random, whatever the level.
+A residual net with two branches per block. Training mixes them with random weights, alpha in the forward and beta in
+the backward pass; evaluation averages them. Table 1 names a net by its first width (26 2x32d: 26 layers, two branches
+of 32 channels) and the mixing by forward, backward and level: S-S-I is shake, shake, image; S-E-B is shake, even,
+batch; S-K is shake, keep; E-E is even in both passes, so that nothing is random at either level.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import UserError
+from lit_models.nets.layers import init_convolutions
 
 Forward = Literal["shake", "even"]
 Backward = Literal["shake", "keep", "even"]
@@ -30,11 +31,12 @@ class ShakeShake(nn.Module):
         num_classes: K, the number of logits.
         width: channels of the branches in the first stage: 32, 64, 96 or 112; doubled in each further stage.
         forward: the first branch's weight alpha in training: shake draws it from U(0, 1), even is 0.5.
-        backward: the first branch's weight beta for the gradient: shake draws it anew, keep is alpha, even is 0.5.
-        level: draw for each image, or for the whole batch. Every block draws for itself.
+        backward: the first branch's weight beta for the gradient: shake draws another number, keep is alpha, even is
+            0.5.
+        level: draw one number per image, or one per batch; in each block other ones.
 
     Raises:
-        ValueError: for another width, or way of mixing.
+        UserError: for an unknown width, forward, backward or level.
     """
 
     def __init__(
@@ -57,13 +59,7 @@ class ShakeShake(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(4 * width, num_classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He initialisation over the fan-out, as in the authors' code."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)  # as in the authors' code
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +72,7 @@ class ShakeShake(nn.Module):
 
 
 def stage(channels: int, width: int, stride: int, shake: "Shake") -> nn.Sequential:
-    """Blocks of one width, the first of which takes on the stride; Shake has no state, so that they can share it."""
+    """Blocks of one width, the first with the stride; they share one Shake, which has no state."""
     first = Block(channels, width, stride, shake)
     return nn.Sequential(first, *(Block(width, width, 1, shake) for _ in range(BLOCKS - 1)))
 
@@ -86,7 +82,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int, shake: "Shake") -> None:
         super().__init__()
-        self.relu = nn.ReLU()  # one for both branches, and not in place: the skip connection takes x as it is
+        self.relu = nn.ReLU()  # one for both branches, and not in place: the skip connection takes x itself
         self.branch1 = branch(channels, width, stride)
         self.branch2 = branch(channels, width, stride)
         self.shake = shake
@@ -99,7 +95,7 @@ class Block(nn.Module):
 
 
 def branch(channels: int, width: int, stride: int) -> nn.Sequential:
-    """What follows a branch's first ReLU."""
+    """The layers of a branch after its first ReLU: conv-BN-ReLU-conv-BN."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(width),
@@ -110,10 +106,10 @@ def branch(channels: int, width: int, stride: int) -> nn.Sequential:
 
 
 class Shortcut(nn.Module):
-    """Where the channels change, in the first stage too: two 1x1 convolutions of every stride-th pixel, then BN.
+    """Two 1x1 convolutions of every stride-th pixel, then BN, where a block changes the channels (in stage 1 too).
 
-    The second one sees the image shifted by one pixel to the right and downwards, so that it takes other pixels than
-    the first.
+    The second convolution gets the image shifted by one pixel to the right and downwards, so that it samples other
+    pixels than the first.
     """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
@@ -136,9 +132,9 @@ class Shake(nn.Module):
     def __init__(self, forward: Forward, backward: Backward, level: Level) -> None:
         super().__init__()
         for name, value, known in (
-            ("forward", forward, ("shake", "even")),
-            ("backward", backward, ("shake", "keep", "even")),
-            ("level", level, ("image", "batch")),
+            ("forward", forward, get_args(Forward)),
+            ("backward", backward, get_args(Backward)),
+            ("level", level, get_args(Level)),
         ):
             if value not in known:
                 raise UserError(f"{name} {value!r} is no way to mix branches: choose one of {', '.join(known)}.")
@@ -147,13 +143,12 @@ class Shake(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         if not self.training:
             return (first + second) / 2
-        alpha = self._weight(self.forward_mode, first)
-        beta = alpha if self.backward_mode == "keep" else self._weight(self.backward_mode, first)
-        mixed: Tensor = Mix.apply(first, second, alpha, beta)
-        return mixed
+        alpha = self._draw_weight(self.forward_mode, first)
+        beta = alpha if self.backward_mode == "keep" else self._draw_weight(self.backward_mode, first)
+        return Mix.apply(first, second, alpha, beta)
 
-    def _weight(self, mode: str, x: Tensor) -> Tensor:
-        """[B, 1, 1, 1], or [1, 1, 1, 1] for the whole batch."""
+    def _draw_weight(self, mode: str, x: Tensor) -> Tensor:
+        """Weight of the first branch: [B, 1, 1, 1] for level "image", else [1, 1, 1, 1]."""
         images = len(x) if self.level == "image" else 1
         if mode == "even":
             return x.new_full((1, 1, 1, 1), 0.5)
@@ -162,7 +157,7 @@ class Shake(nn.Module):
 
 
 class Mix(torch.autograd.Function):
-    """Forward with alpha, backward with beta."""
+    """Mix two branches with alpha in the forward and beta in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:

@@ -1,29 +1,28 @@
 """One-switch ablations of any net: another norm, another activation, another dropout, swapped in place.
 
-What is swapped is what stands in the net as a module. Library nets that call a function instead, or hide one layer
+Only layers that are modules of the net can be swapped. Library nets that call a function instead, or have one layer
 inside another, are refused by name rather than changed in part.
 """
 
 import inspect
 import re
-from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from errors import UserError
-from lit_models.nets.layers import groups
+from lit_models.nets.layers import num_groups
 
 Norm = Literal["batch", "group", "none"]
 Activation = Literal["relu", "leaky_relu", "selu"]
+Layer = TypeVar("Layer", bound=nn.Module)
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
-ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.SELU)
-DROPOUTS = (nn.Dropout, nn.AlphaDropout)
-# A net that calls one of these by itself has no module there to swap
-CALLED = re.compile(r"\b(F|torch|functional)\.(leaky_)?(relu|selu)_?\(")
-WEIGHTED = (nn.Conv2d, nn.Linear)
+NORMS = (_BatchNorm, nn.GroupNorm)
+ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "selu": nn.SELU}
+# A net that calls an activation function in its forward has no module there to swap
+FUNCTION_CALL = re.compile(r"\b(F|torch|functional)\.(leaky_)?(relu|selu)_?\(")
 
 
 def apply_surgery(
@@ -53,13 +52,13 @@ def swap_norm(net: nn.Module, norm: Norm) -> None:
 
     Args:
         net: changed in place.
-        norm: batch; group (arXiv 1803.08494, with `layers.groups` groups); or none, which takes the norms away and
-            gives every convolution the bias (of 0) that the norm's beta made needless.
+        norm: batch; group (arXiv 1803.08494, with `layers.num_groups` groups); or none, which removes the norms and
+            gives every convolution a bias (of 0) in place of the norm's beta.
 
     Raises:
-        ValueError: if the net has no norm, or one that does more than normalise.
+        UserError: if the net has no norm, or one that does more than normalise.
     """
-    norms = [place for place in layers(net) if isinstance(place[2], NORMS)]
+    norms = find_layers(net, *NORMS)
     if not norms:
         raise UserError(f"norm is {norm}, but {type(net).__name__} has no norm to swap: leave it out.")
     for _, _, layer in norms:
@@ -69,29 +68,24 @@ def swap_norm(net: nn.Module, norm: Norm) -> None:
                 "cannot be swapped: leave it out."
             )
     for parent, name, layer in norms:
-        if norm != kind(layer):
-            setattr(parent, name, other_norm(layer, norm))
+        setattr(parent, name, convert_norm(layer, norm))
     if norm == "none":
         for module in net.modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:
                 module.bias = nn.Parameter(module.weight.new_zeros(module.out_channels))
 
 
-def kind(layer: nn.Module) -> Norm:
-    """What a norm is called here."""
-    return "group" if isinstance(layer, nn.GroupNorm) else "batch"
-
-
-def other_norm(layer: nn.Module, norm: Norm) -> nn.Module:
-    """The norm that takes the place of a layer, with its gamma, beta and epsilon."""
+def convert_norm(layer: nn.Module, norm: Norm) -> nn.Module:
+    """Another norm with the gamma, beta and epsilon of a layer; the layer itself where it is that norm already."""
     if norm == "none":
         return nn.Identity()
     assert isinstance(layer, nn.BatchNorm2d | nn.GroupNorm)
-    channels = layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.num_features
+    if isinstance(layer, nn.GroupNorm) == (norm == "group"):
+        return layer
+    channels = len(layer.weight)
+    other: nn.BatchNorm2d | nn.GroupNorm = nn.BatchNorm2d(channels, eps=layer.eps)
     if norm == "group":
-        other: nn.BatchNorm2d | nn.GroupNorm = nn.GroupNorm(groups(channels), channels, eps=layer.eps)
-    else:
-        other = nn.BatchNorm2d(channels, eps=layer.eps)
+        other = nn.GroupNorm(num_groups(channels), channels, eps=layer.eps)
     other.weight, other.bias = layer.weight, layer.bias
     return other
 
@@ -102,58 +96,69 @@ def swap_activation(net: nn.Module, activation: Activation) -> None:
     SELU (arXiv 1706.02515) brings what it needs to normalise by itself: LeCun-normal weights, biases of 0 and
     AlphaDropout.
 
+    Args:
+        net: changed in place.
+        activation: relu, leaky_relu or selu.
+
     Raises:
-        ValueError: if the net has no such layer, or calls F.relu somewhere by itself.
+        UserError: if the net has no activation layer, or calls an activation function in a forward of its own.
     """
-    for module in net.modules():
-        if not type(module).__module__.startswith("torch.nn") and CALLED.search(inspect.getsource(type(module))):
+    for kind in dict.fromkeys(map(type, net.modules())):
+        if not kind.__module__.startswith("torch.nn") and FUNCTION_CALL.search(inspect.getsource(kind)):
             raise UserError(
-                f"activation is {activation}, but {type(module).__name__} in {type(net).__name__} calls a relu inside "
-                "its forward, which cannot be swapped: leave it out."
+                f"activation is {activation}, but {kind.__name__} in {type(net).__name__} calls a relu inside its "
+                "forward, which cannot be swapped: leave it out."
             )
-    found = [place for place in layers(net) if isinstance(place[2], ACTIVATIONS)]
+    found = find_layers(net, nn.ReLU, nn.LeakyReLU, nn.SELU)
     if not found:
         raise UserError(f"activation is {activation}, but {type(net).__name__} has none to swap: leave it out.")
-    make = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "selu": nn.SELU}[activation]
     for parent, name, layer in found:
-        setattr(parent, name, make(inplace=layer.inplace))  # not everywhere: branches may share what they activate
+        # In place only where the old one was: branches may share the tensor that they activate
+        setattr(parent, name, ACTIVATIONS[activation](inplace=layer.inplace))
     if activation == "selu":
-        for module in net.modules():
-            if isinstance(module, WEIGHTED):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for parent, name, layer in layers(net):
-            if type(layer) is nn.Dropout:
-                setattr(parent, name, nn.AlphaDropout(layer.p))
+        prepare_for_selu(net)
+
+
+def prepare_for_selu(net: nn.Module) -> None:
+    """Draw LeCun-normal weights, set biases to 0 and put AlphaDropout in place of dropout (arXiv 1706.02515)."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for parent, name, layer in find_layers(net, nn.Dropout):
+        setattr(parent, name, nn.AlphaDropout(layer.p))
 
 
 def swap_dropout(net: nn.Module, dropout: float) -> None:
-    """Set the probability of every dropout of a net; one without any gets it before its classifier.
+    """Set the probability of every dropout of a net; a net without dropout gets one before its classifier.
+
+    Args:
+        net: changed in place.
+        dropout: probability, in [0, 1).
 
     Raises:
-        ValueError: for a probability outside [0, 1).
+        UserError: for a probability out of range.
     """
     if not 0 <= dropout < 1:
         raise UserError(f"dropout is {dropout}: it must be in [0, 1).")
-    found = [layer for _, _, layer in layers(net) if isinstance(layer, DROPOUTS)]
-    for layer in found:
+    found = find_layers(net, nn.Dropout, nn.AlphaDropout)
+    for _, _, layer in found:
         layer.p = dropout
     if not found:
-        parent, name, head = [place for place in layers(net) if isinstance(place[2], nn.Linear)][-1]
-        assert isinstance(head, nn.Linear)
+        parent, name, head = find_layers(net, nn.Linear)[-1]
         alpha = any(isinstance(module, nn.SELU) for module in net.modules())
-        setattr(parent, name, DroppedLinear.of(head, dropout, alpha))
+        setattr(parent, name, DropoutLinear.from_linear(head, dropout, alpha))
 
 
-class DroppedLinear(nn.Linear):
-    """Dropout or AlphaDropout and a linear layer in one, so that the keys of the net's state dict stay as they are."""
+class DropoutLinear(nn.Linear):
+    """Dropout or AlphaDropout and a linear layer in one, so that the keys of the net's state dict stay the same."""
 
     p: float
     alpha: bool
 
     @classmethod
-    def of(cls, layer: nn.Linear, p: float, alpha: bool) -> "DroppedLinear":
+    def from_linear(cls, layer: nn.Linear, p: float, alpha: bool) -> "DropoutLinear":
         """Take over the weights of a linear layer."""
         new = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
         new.weight, new.bias, new.p, new.alpha = layer.weight, layer.bias, p, alpha
@@ -164,8 +169,11 @@ class DroppedLinear(nn.Linear):
         return super().forward(drop(x, self.p, self.training))
 
 
-def layers(net: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Every place in a net: its parent, the name there, and the layer."""
-    for parent in list(net.modules()):
-        for name, layer in list(parent.named_children()):
-            yield parent, name, layer
+def find_layers(net: nn.Module, *kinds: type[Layer]) -> list[tuple[nn.Module, str, Layer]]:
+    """All layers of a net that are of some kinds, each as its parent, its name in the parent, and the layer."""
+    return [
+        (parent, name, layer)
+        for parent in net.modules()
+        for name, layer in parent.named_children()
+        if isinstance(layer, kinds)
+    ]

@@ -31,21 +31,21 @@ HEADS: dict[str, tuple[int, int]] = {"imagenet": (7, 4096), "cifar": (1, 512)}
 
 
 class VGG(nn.Module):
-    """Five blocks of convolutions and three fully connected layers, dropout between these.
+    """Five blocks of convolutions and three fully connected layers with dropout between them.
 
-    The first fully connected layer wants one size of feature map: 7x7, which 224 px give, or 1x1, which 32 px give.
-    Other sizes are averaged to that (not in the paper; torchvision does so too).
+    The first fully connected layer needs a feature map of 7x7 (from images of 224 px) or 1x1 (from 32 px). Feature maps
+    of other sizes are average-pooled to that size (not in the paper; torchvision does so too).
 
     Args:
         num_classes: K, the number of logits.
         variant: the column of Table 1.
         batch_norm: BatchNorm after each convolution, which keeps its bias, as in torchvision. The paper has none.
-        head: "imagenet" with 4096 channels in the first two fully connected layers, or "cifar" with 512, as many as the
-            last feature map of a 32 px image has numbers.
+        head: "imagenet" with 4096 units in the first two fully connected layers, or "cifar" with 512, the number of
+            features of a 32-px image.
         init: "glorot" or "normal", see `initialise`.
 
     Raises:
-        ValueError: for another variant, head or init.
+        UserError: for an unknown variant, head or init.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class VGG(nn.Module):
             raise UserError(f"VGG has no head {head}: choose {' or '.join(HEADS)}.")
         size, width = HEADS[head]
         self.features = features(variant, batch_norm)
-        self.avgpool = nn.AdaptiveAvgPool2d(size)
+        self.avgpool: nn.Module = nn.AdaptiveAvgPool2d(size)
         self.classifier = nn.Sequential(
             nn.Linear(WIDTHS[-1] * size**2, width),
             nn.ReLU(inplace=True),
@@ -83,7 +83,7 @@ class VGG(nn.Module):
 
 
 def features(variant: Variant, batch_norm: bool) -> nn.Sequential:
-    """The convolutional part of a net, its layers in one row as torchvision numbers them."""
+    """The convolutional layers of a net in one sequence, numbered as in torchvision."""
     layers, channels = nn.Sequential(), 3
     for width, kernels in zip(WIDTHS, BLOCKS[variant], strict=True):
         for kernel in kernels:
@@ -92,7 +92,8 @@ def features(variant: Variant, batch_norm: bool) -> nn.Sequential:
                 layers.append(nn.BatchNorm2d(width))
             layers.append(nn.ReLU(inplace=True))
             if variant == "A-LRN" and channels == 3:
-                # AlexNet's k = 2, n = 5, alpha = 1e-4, beta = 0.75; PyTorch divides alpha by n, AlexNet does not
+                # AlexNet's k = 2, n = 5, alpha = 1e-4, beta = 0.75; PyTorch divides alpha by n, AlexNet does not. Made
+                # for pixels of 0 to 255: on images normalised to a deviation of 1 it is all but a factor of 2 ** -0.75
                 layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2))
             channels = width
         layers.append(nn.MaxPool2d(2))
@@ -100,17 +101,16 @@ def features(variant: Variant, batch_norm: bool) -> nn.Sequential:
 
 
 def initialise(net: VGG, init: Init) -> None:
-    """Draw all weights anew; biases are 0 (section 3.1).
+    """Draw the weights of all layers; biases are 0 (section 3.1).
 
     Args:
         net: changed in place.
         init: "normal" is the paper's, of standard deviation 0.01 (its "variance" of 0.01 would start A at a loss of
-            1e7). The deeper nets do not learn from it, which is why the paper starts them from a trained A. "glorot"
-            makes that needless, as the paper notes: Glorot and Bengio, AISTATS 2010, with the ReLU's gain in the
-            convolutions.
+            1e7). The deeper nets do not learn from it, so the paper starts them from a trained A. With "glorot" they
+            do, as the paper notes: Glorot and Bengio, AISTATS 2010, with the ReLU's gain in the convolutions.
 
     Raises:
-        ValueError: for another init.
+        UserError: for an unknown init.
     """
     if init not in ("glorot", "normal"):
         raise UserError(f"VGG has no init {init}: choose glorot or normal.")
@@ -120,29 +120,30 @@ def initialise(net: VGG, init: Init) -> None:
         if init == "normal":
             nn.init.normal_(module.weight, std=0.01)
         else:
-            # Deviation: Glorot's variance knows no ReLU, which drops half of the signal in each layer. The paper's
-            # pixels, 58 times larger than normalised images, make up for it; here the gain of the convolutions does,
-            # without which E does not leave ln K. The fully connected layers need none: the first loss is about ln K.
+            # Deviation from the paper: Glorot's variance does not account for ReLU, which drops half of the signal in
+            # each layer. The paper's pixels, 58 times larger than normalised images, make up for it; here the gain of
+            # the convolutions does, without which the loss of E stays at ln K. The fully connected layers have none,
+            # so that the first loss is about ln K.
             nn.init.xavier_uniform_(module.weight, gain=2**0.5 if isinstance(module, nn.Conv2d) else 1.0)
         assert module.bias is not None
         nn.init.zeros_(module.bias)
 
 
-def places(convolutions: nn.Sequential) -> dict[str, str]:
-    """Where the layers of Table 1 lie: conv3_1, the first convolution of the third block, is features.6 in A.
+def layer_paths(convolutions: nn.Sequential) -> dict[str, str]:
+    """Path in the net of each layer of Table 1: conv3_1, the first convolution of the third block, is features.6 in A.
 
-    The norm that follows it, if any, is norm3_1.
+    norm3_1 is the norm after conv3_1, if there is one.
 
     Args:
         convolutions: the net's `features`.
     """
-    found, block, position = {}, 1, 0
+    paths, block, position = {}, 1, 0
     for index, layer in enumerate(convolutions):
         if isinstance(layer, nn.MaxPool2d):
             block, position = block + 1, 0
         elif isinstance(layer, nn.Conv2d):
             position += 1
-            found[f"conv{block}_{position}"] = f"features.{index}"
+            paths[f"conv{block}_{position}"] = f"features.{index}"
         elif isinstance(layer, NORMS):
-            found[f"norm{block}_{position}"] = f"features.{index}"
-    return {**found, "fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
+            paths[f"norm{block}_{position}"] = f"features.{index}"
+    return {**paths, "fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
