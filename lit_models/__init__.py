@@ -1,4 +1,8 @@
-"""The families: one LightningModule each."""
+"""The families: one LightningModule each.
+
+An architecture of your own needs no line here: its class_path is then lit_models.<file>.<class>. With a line here and
+in `__all__` it is lit_models.<class>, like the others.
+"""
 
 from lit_models.classifier import LitClassifier
 from lit_models.densenet import LitDenseNet

@@ -11,34 +11,31 @@ from lit_models.nets.layers import Stem
 
 Variant = Literal["paper", "batch_norm", "torchvision"]
 
-# Pixels per side from which on the last pool has something to take
-SMALLEST: dict[str, dict[str, int]] = {
-    "paper": {"imagenet": 31, "cifar": 8},
-    "batch_norm": {"imagenet": 31, "cifar": 8},
-    "torchvision": {"imagenet": 15, "cifar": 4},
-}
+# Smallest images, in pixels per side, for which the last pooling layer still has an input
+SMALLEST = {"imagenet": 31, "cifar": 8}
+SMALLEST_TORCHVISION = {"imagenet": 15, "cifar": 4}
 
 
 class LitGoogLeNet(LitClassifier):
-    """GoogLeNet with its two auxiliary classifiers, which take part in training alone.
+    """GoogLeNet with its two auxiliary classifiers, which are used in training only.
 
-    With the ImageNet stem and auxiliary classifiers, `paper` and `batch_norm` train on images of 223 to 270 px, because
-    the paper's 5x5 pool leaves the 4x4 fields of their fully connected layers for these sizes only.
+    With the ImageNet stem and auxiliary classifiers, `paper` and `batch_norm` train on images of 223 to 270 px: only
+    for these does the paper's 5x5 pool return the 4x4 pixels that its fully connected layers need.
 
-    torchvision's `weights` hold auxiliary classifiers, which were not trained: with `aux_weight` 0, load them with
+    torchvision's `weights` contain auxiliary classifiers, which were not trained: with `aux_weight` 0, load them with
     `strict` false.
 
     Args:
         num_classes: K; the command line takes it from the data.
         variant: paper (5x5 convolutions, local response normalisation, no batch normalisation); batch_norm (the same
-            with batch normalisation instead, arXiv 1502.03167); torchvision (3x3 for the 5x5 convolutions, a 2x2
-            fourth pool, dropout 0.2), for which GoogLeNet_Weights are.
-        aux_weight: what the loss of each auxiliary classifier counts beside the main one, or two numbers, for that on
-            4a and that on 4d; 0 leaves them out.
-        stem: imagenet, or cifar for small images: a 3x3 first convolution with stride 1 and no second pool; auxiliary
-            classifiers average over 4x4 fields of any size.
-        transform_input: for torchvision's weights on images that are normalised with ImageNet's mean and deviation:
-            bring them to the mean and deviation of 0.5 that these weights know.
+            with batch normalisation instead, arXiv 1502.03167); torchvision (3x3 in place of the 5x5 convolutions, a
+            2x2 fourth pool, dropout 0.2), the network of GoogLeNet_Weights.
+        aux_weight: weight of the loss of each auxiliary classifier, added to the main loss; two numbers weigh the one
+            on 4a and the one on 4d; 0 builds none.
+        stem: imagenet, or cifar for small images: a 3x3 first convolution with stride 1 and no second pool; the
+            auxiliary classifiers then pool to 4x4 pixels from any size.
+        transform_input: for torchvision's weights on images normalised with ImageNet's mean and deviation: convert
+            images to the mean and deviation of 0.5 that the weights were trained with.
         **kwargs: see `LitClassifier`.
     """
 
@@ -53,7 +50,7 @@ class LitGoogLeNet(LitClassifier):
         transform_input: bool = False,
         **kwargs: Any,
     ) -> None:
-        if variant not in SMALLEST:
+        if variant not in get_args(Variant):
             raise UserError(f"variant {variant} is no GoogLeNet: choose one of {', '.join(get_args(Variant))}.")
         weights = aux_weight if isinstance(aux_weight, tuple | list) else (aux_weight, aux_weight)
         if min(weights) < 0:
@@ -70,5 +67,6 @@ class LitGoogLeNet(LitClassifier):
         super().__init__(net, num_classes, **kwargs)
         if auxiliary:
             self.weigh_heads(aux1=weights[0], aux2=weights[1])
+        smallest = (SMALLEST_TORCHVISION if variant == "torchvision" else SMALLEST)[stem]
         papers_pool = auxiliary and variant != "torchvision" and stem == "imagenet"
-        self.limit_sizes(smallest=SMALLEST[variant][stem], training=(223, 270) if papers_pool else None)
+        self.limit_sizes(smallest, training=(223, 270) if papers_pool else None)

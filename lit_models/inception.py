@@ -7,25 +7,25 @@ from lit_models.classifier import LitClassifier
 from lit_models.input_size import MAX_SIZE
 from lit_models.nets.layers import Stem
 
-# Pixels per side from which on the last reduction has something to take, in all three networks
+# Smallest images, in pixels per side, for which the last reduction still has an input, in all three networks
 SMALLEST: dict[str, int] = {"imagenet": 75, "cifar": 15}
 
 
 class LitInceptionV3(LitClassifier):
     """Inception-v3: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", arXiv 1512.00567.
 
-    It is torchvision's network, for which Inception_V3_Weights are: the one that was released, not quite that of the
-    paper's Table 1. With the ImageNet stem and the auxiliary classifier it trains on images of 299 px or more. Batches
-    of one image cannot train it. The weights hold the auxiliary classifier: with `aux_weight` 0, load them with
-    `strict` false.
+    torchvision's network, for which there are Inception_V3_Weights: the released network, which differs from the
+    paper's Table 1. With the ImageNet stem and the auxiliary classifier it trains on images of 299 px or more, in
+    batches of at least two. The weights contain the auxiliary classifier: with `aux_weight` 0, load them with `strict`
+    false.
 
     Args:
         num_classes: K; the command line takes it from the data.
-        aux_weight: what the loss of the auxiliary classifier counts beside the main one; 0 leaves it out.
+        aux_weight: weight of the loss of the auxiliary classifier, added to the main loss; 0 builds none.
         stem: imagenet, or cifar for small images: without the first stride and the second pool, with padded
-            convolutions; the auxiliary classifier averages over 5x5 fields of any size.
-        transform_input: for torchvision's weights on images that are normalised with ImageNet's mean and deviation:
-            bring them to the mean and deviation of 0.5 that these weights know.
+            convolutions; the auxiliary classifier then pools to 5x5 pixels from any size.
+        transform_input: for torchvision's weights on images normalised with ImageNet's mean and deviation: convert
+            images to the mean and deviation of 0.5 that the weights were trained with.
         **kwargs: see `LitClassifier`.
     """
 
@@ -55,11 +55,11 @@ class LitInceptionV3(LitClassifier):
 class LitInceptionV4(LitClassifier):
     """Inception-v4: Szegedy et al., arXiv 1602.07261, Figures 3 to 9.
 
-    It is timm's network, for which inception_v4.tf_in1k is. It has no auxiliary classifier.
+    timm's network, with the weights inception_v4.tf_in1k. It has no auxiliary classifier.
 
     Args:
         num_classes: K; the command line takes it from the data.
-        stem: imagenet, or cifar for small images: of the three strides of the stem only the second is left.
+        stem: imagenet, or cifar for small images: only the second of the three strides of the stem is left.
         **kwargs: see `LitClassifier`.
     """
 
@@ -75,9 +75,9 @@ class LitInceptionV4(LitClassifier):
 class LitInceptionResNetV2(LitClassifier):
     """Inception-ResNet-v2: Szegedy et al., arXiv 1602.07261, section 3.2 and Figure 15.
 
-    It is timm's network, for which inception_resnet_v2.tf_in1k is: the one that was released, whose stem is that of
-    Inception-v3 and one more module, not the paper's Figure 3. Its residuals are scaled by 0.17, 0.10 and 0.20 (section
-    3.3). It has no auxiliary classifier.
+    timm's network, with the weights inception_resnet_v2.tf_in1k: the released network, whose stem is Inception-v3's
+    with one more module in place of the paper's Figure 3. Residuals are scaled by 0.17, 0.10 and 0.20 (section 3.3). It
+    has no auxiliary classifier.
 
     Args:
         num_classes: K; the command line takes it from the data.

@@ -6,7 +6,7 @@ from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.nets.nasnet_tables import CellTable, VariantName
 
-# Smallest image, and the smallest and largest whose size the auxiliary head is made for, in pixels a side
+# Smallest image, and the smallest and largest that the auxiliary head takes, in pixels per side
 SIZES: dict[str, tuple[int, tuple[int, int]]] = {
     "large": (3, (307, 354)),
     "mobile": (3, (211, 258)),
@@ -15,27 +15,27 @@ SIZES: dict[str, tuple[int, tuple[int, int]]] = {
 
 
 class LitNASNet(LitClassifier):
-    """A NASNet-A for ImageNet or CIFAR, or a net of a user's own cells.
+    """A NASNet-A for ImageNet or CIFAR, or a net with cells of your own.
 
     ScheduledDropPath (appendix A.5) drops a path of cell c of C with probability `drop_path` * c / C * t / T at step t
-    of T, the planned optimizer steps. T follows from the trainer: a resumed run that is to last longer has another.
+    of T, the optimizer steps that the trainer plans. A resumed run with more epochs has another T.
 
-    `weights` of timm's large net (nasnetalarge.tf_in1k) have no auxiliary head: load them with `aux_weight` 0.
+    `weights` of timm's large net (nasnetalarge.tf_in1k) contain no auxiliary head: load them with `aux_weight` 0.
 
     Args:
         num_classes: K; the command line takes it from the data.
         variant: large (6 @ 4032, 331 px), mobile (4 @ 1056, 224 px) or cifar (6 @ 768, 32 px).
-        aux_weight: what the loss of the auxiliary head counts beside the main one (appendix A.7); 0 leaves it out.
-        drop_path: probability that the last cell drops a path at the end of the training, in [0, 1), the paper's 1 -
-            keep probability; unset, 0.3 (large), 0 (mobile) or 0.4 (cifar).
-        repeats: N in the paper, normal cells in each of three stacks; unset, 6, 4 or 6.
-        filters: F, filters of the first stack, which each reduction doubles; unset, 168, 44 or 32. "N @ x" in the paper
-            has x = 24 F.
+        aux_weight: weight of the loss of the auxiliary head (appendix A.7), added to the main loss; 0 builds none.
+        drop_path: probability that the last cell drops a path at the end of the training, in [0, 1): 1 - the paper's
+            keep probability; by default 0.3 (large), 0 (mobile) or 0.4 (cifar).
+        repeats: N in the paper, normal cells in each of three stacks; by default 6 (large), 4 (mobile) or 6 (cifar).
+        filters: F, filters of the first stack, which each reduction doubles; by default 168 (large), 44 (mobile) or 32
+            (cifar). "N @ x" in the paper has x = 24 F.
         normal_cell: a cell in place of NASNet-A's normal cell, as {rows: [[sep_5x5, 0, sep_3x3, 1], ...], output: [1,
-            2, ...]}; see `lit_models.nets.nasnet.CellTable`.
+            2, ...]}; see `lit_models.nets.nasnet_tables.CellTable`.
         reduction_cell: a cell in place of NASNet-A's reduction cell, in the same form.
-        bn_momentum: share of each batch in the running statistics of the norms; unset, 0.1 for cifar and 0.0003 for
-            large and mobile, which is the authors' decay of 0.9997, for runs of 250,000 steps: raise it for short ones.
+        bn_momentum: share of each batch in the running statistics of the norms; by default 0.1 for cifar and 0.0003
+            for large and mobile, the authors' decay of 0.9997 for runs of 250,000 steps: raise it for short runs.
         **kwargs: see `LitClassifier`.
     """
 
@@ -68,6 +68,6 @@ class LitNASNet(LitClassifier):
         self.limit_sizes(smallest, training if aux_weight > 0 else None)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Tell the net how much of the training is done, for ScheduledDropPath."""
+        """Set the completed share of the training in the net, for ScheduledDropPath."""
         done = self.trainer.global_step / self.trainer.estimated_stepping_batches
         self.net.get_buffer("progress").fill_(min(done, 1.0))

@@ -17,12 +17,12 @@ class LitResNet(LitClassifier):
         num_classes: K; the command line takes it from the data.
         depth: 18, 34, 50, 101 or 152 for ImageNet (Table 1); 20, 32, 44, 56, 110 or 1202 for CIFAR (section 4.2).
         shortcut: A pads with zero channels where a block changes the shape, B projects there, C projects in every
-            block, "none" gives the plain net; unset, B on ImageNet and A on CIFAR, as in the paper.
-        stride_in_1x1: halve the image in a bottleneck's first 1x1 convolution, as in the paper, and not in its 3x3,
+            block, "none" gives the plain net; by default the paper's: B on ImageNet and A on CIFAR.
+        stride_in_1x1: put the stride of a bottleneck on its first 1x1 convolution, as in the paper, instead of its 3x3,
             as torchvision and all published weights do.
-        zero_init_last: start the last gamma of each block at 0.
-        stem: how the ImageNet nets begin: imagenet, or cifar for small images, a 3x3 first convolution with stride 1
-            and no pool; the CIFAR nets do so anyway.
+        zero_init_last: initialise the last gamma of each block with 0, so that the block starts as the identity.
+        stem: stem of the ImageNet nets: imagenet, or cifar for small images: a 3x3 first convolution with stride 1 and
+            no pooling, which the CIFAR nets have anyway.
         **kwargs: see `LitClassifier`.
     """
 
@@ -40,7 +40,7 @@ class LitResNet(LitClassifier):
         super().__init__(net, num_classes, **kwargs)
         if stride_in_1x1 and (weights := kwargs.get("weights")):
             log.warning(
-                "stride_in_1x1 is true, and the weights of torchvision and timm are for false: they would load and do "
-                "worse. Unless %s were trained here, give --model.stride_in_1x1 false.",
+                "stride_in_1x1 is true, and the weights of torchvision and timm were trained with false: they load, "
+                "but with a higher error. Unless %s were trained here, give --model.stride_in_1x1 false.",
                 weights,
             )

@@ -9,15 +9,15 @@ from lit_models.nets.shake_shake import Backward, Forward, Level, ShakeShake
 class LitShakeShake(LitClassifier):
     """A Shake-Shake net of 26 layers for CIFAR: 26 2x32d, 2x64d, 2x96d or 2x112d.
 
-    Table 1 names a way of mixing by forward, backward and level: the default is S-S-I, the best of the wider nets; E-E
-    is even, even.
+    Table 1 names the mixing by forward, backward and level: the default is S-S-I, the best for the wider nets; E-E is
+    even, even.
 
     Args:
         num_classes: K; the command line takes it from the data.
         width: channels of the two branches in the first stage: 32, 64 or 96 (Table 1), or 112 (arXiv 1805.09501).
-        forward: how training weighs the two branches in the forward pass: shake at random, even by 0.5 each.
-        backward: how it weighs their gradients: shake at random anew, keep as in the forward pass, even by 0.5 each.
-        level: draw the random weights of each block for every image, or for the whole batch.
+        forward: weights of the two branches in the forward pass of training: shake is random, even is 0.5 each.
+        backward: weights of their gradients: shake is random again, keep is as in the forward pass, even is 0.5 each.
+        level: whether each block draws its random weights per image or per batch.
         **kwargs: see `LitClassifier`.
     """
 

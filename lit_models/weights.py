@@ -1,4 +1,4 @@
-"""Published and local weights: found by name or path, and loaded into a net whole or not at all."""
+"""Published and local weights: found by name or path, and loaded into a net completely or not at all."""
 
 import logging
 import pickle
@@ -8,6 +8,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from errors import UserError
@@ -20,50 +21,44 @@ NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
 # torchvision published its DenseNets before names could not have dots: denselayer1.norm.1 is denselayer1.norm1 now
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-TRANSFORMED = ("GoogLeNet_Weights.", "Inception_V3_Weights.")  # their nets bring inputs to mean and std 0.5 first
+TRANSFORMED = ("GoogLeNet_Weights.", "Inception_V3_Weights.")  # their nets convert inputs to mean and std 0.5 first
+COUNTER = "num_batches_tracked"  # of a BatchNorm; old files have none, and nothing here uses it
 
 
 def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -> dict[str, list[float]] | None:
-    """Load weights into a net, and say what did not fit.
+    """Load weights into a net, and report what does not fit.
 
-    A classifier of another number of classes, main or auxiliary, keeps its new random weights, with a message. Any
-    other difference is refused, or, if not `strict`, reported and left as it is in the net.
+    A classifier for another number of classes, main or auxiliary, keeps its random weights, with a warning. Any other
+    difference is refused, or, if not `strict`, reported and left unchanged in the net.
 
     Args:
         net: its state dict has the keys of the library that published the weights.
         weights: a name of torchvision (`ResNet50_Weights.IMAGENET1K_V2`) or timm (`resnet50.a1_in1k`), which is
             downloaded; or a local file (.pth, .pt, .bin, .safetensors, or a .ckpt of this repository).
         num_classes: K of the net.
-        strict: whether every weight must find its place.
+        strict: whether all weights must fit.
 
     Returns:
         The `mean` and `std` with which images were normalised for these weights, where that is known.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if there are no such weights, they cannot be downloaded or read, or do not fit.
+        UserError: if there are no such weights, or they cannot be downloaded or read, or do not fit.
     """
     saved, normalisation = read_weights(weights)
     own = net.state_dict()
-    saved = translated(saved, own)
-    missing = [name for name in own if name not in saved and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in saved if name not in own]
+    saved = rename_keys(saved, own)
     reshaped = [name for name in own if name in saved and own[name].shape != saved[name].shape]
-    heads = [name for name in reshaped if is_other_head(net, name, own, saved, num_classes)]
-    wrong = [name for name in reshaped if name not in heads]
+    heads = [name for name in reshaped if is_other_head(net, name, saved[name], num_classes)]
     broken = [name for name, value in saved.items() if value.is_floating_point() and not value.isfinite().all()]
-    fitting = [name for name in own if name in saved and name not in reshaped and name not in broken]
-    report = "; ".join(
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", wrong),
-            ("not finite", broken),
-        )
-        if names
-    )
-    learned = [name for name in fitting if not name.endswith("num_batches_tracked")]
+    differences = {
+        "missing": [name for name in own if name not in saved and not name.endswith(COUNTER)],
+        "unexpected": [name for name in saved if name not in own],
+        "of another shape": [name for name in reshaped if name not in heads],
+        "not finite": broken,
+    }
+    report = "; ".join(f"{len(names)} {kind} ({abbreviate(names)})" for kind, names in differences.items() if names)
+    fitting = {name: saved[name] for name in own if name in saved and name not in reshaped + broken}
+    learned = any(not name.endswith(COUNTER) for name in fitting)
     if not learned or (report and strict):
         raise UserError(
             f"The weights {weights} do not fit {type(net).__name__}: {report}. They are of another net, or of this "
@@ -71,41 +66,39 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
             + (", or load what fits with --model.strict false." if learned else ".")
         )
     if report:
-        log.warning("Of the weights %s not all is loaded: %s.", weights, report)
+        log.warning("Not all of the weights %s are loaded: %s.", weights, report)
     if heads:
-        classes = {len(saved[name]) for name in heads}
-        log.warning(
-            "The weights %s are for %s classes, the data have %s: %s start anew.",
-            weights, " or ".join(map(str, sorted(classes))), num_classes, ", ".join(heads),
-        )  # fmt: skip
-    net.load_state_dict({name: saved[name] for name in fitting}, strict=False)
+        classes = " or ".join(map(str, sorted({len(saved[name]) for name in heads})))
+        kept = f"{', '.join(heads)} keep their random values"
+        log.warning("The weights %s are for %s classes, the data have %s: %s.", weights, classes, num_classes, kept)
+    net.load_state_dict(fitting, strict=False)
     return normalisation
 
 
-def translated(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names and in the shapes of today, where a library published them under others."""
+def abbreviate(names: list[str]) -> str:
+    """The first three names, with dots for more."""
+    return ", ".join(names[:3] + ["..."] * (len(names) > 3))
+
+
+def rename_keys(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert weights that a library published under other names, or in other shapes, to those of our nets."""
     saved = {OLD_DENSENET.sub(r"\1\2", name): value for name, value in saved.items()}
     for theirs, ours in TIMM_VGG.items():
-        for part in ("weight", "bias"):
+        for part, start_dim in (("weight", 1), ("bias", 0)):
             if f"{theirs}.{part}" in saved and f"{ours}.{part}" in own:
-                value = saved.pop(f"{theirs}.{part}")
-                saved[f"{ours}.{part}"] = value.flatten(1) if part == "weight" else value
+                saved[f"{ours}.{part}"] = saved.pop(f"{theirs}.{part}").flatten(start_dim)
     return saved
 
 
-def is_other_head(
-    net: nn.Module, name: str, own: dict[str, Tensor], saved: dict[str, Tensor], num_classes: int
-) -> bool:
-    """Whether a weight or bias is that of a linear layer which differs in the number of classes alone."""
-    layer = name.rpartition(".")[0]
-    ours, theirs = own.get(f"{layer}.weight"), saved.get(f"{layer}.weight")
-    if not isinstance(net.get_submodule(layer), nn.Linear) or ours is None or theirs is None:
-        return False
-    return len(ours) == num_classes != len(theirs) and ours.shape[1:] == theirs.shape[1:]
+def is_other_head(net: nn.Module, name: str, saved: Tensor, num_classes: int) -> bool:
+    """Whether a saved weight or bias fits a linear layer of a net in all but the number of classes."""
+    own = net.state_dict()[name]
+    linear = isinstance(net.get_submodule(name.rpartition(".")[0]), nn.Linear)
+    return linear and len(own) == num_classes and own.ndim == saved.ndim and own.shape[1:] == saved.shape[1:]
 
 
 def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]] | None]:
-    """The state dict of that name or file, and how images were normalised for it, where that is known."""
+    """State dict of a file or of published weights, and the normalisation of their images, where that is known."""
     if Path(weights).suffix in FILES or "/" in weights or Path(weights).exists():
         return read_file(Path(weights).expanduser()), None
     try:
@@ -129,13 +122,11 @@ def torchvision_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[fl
         raise UserError(
             f"torchvision has no weights {name}: its documentation lists them, such as ResNet50_Weights.IMAGENET1K_V2."
         ) from error
-    if name.startswith(TRANSFORMED):
-        return entry.get_state_dict(progress=False, check_hash=True), {"mean": [0.5] * 3, "std": [0.5] * 3}
     transforms = entry.transforms()
-    return entry.get_state_dict(progress=False, check_hash=True), {
-        "mean": list(getattr(transforms, "mean", NORMALISATION["mean"])),
-        "std": list(getattr(transforms, "std", NORMALISATION["std"])),
-    }
+    normalisation = {key: list(getattr(transforms, key, default)) for key, default in NORMALISATION.items()}
+    if name.startswith(TRANSFORMED):
+        normalisation = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    return entry.get_state_dict(progress=False, check_hash=True), normalisation
 
 
 def timm_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
@@ -152,36 +143,23 @@ def timm_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each of its retries takes three lines
     model = timm.create_model(name, pretrained=True)
     entry: Any = model.pretrained_cfg
-    return model.state_dict(), {"mean": list(entry["mean"]), "std": list(entry["std"])}
+    return model.state_dict(), {key: list(entry[key]) for key in NORMALISATION}
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """The state dict in a local file; no code in it is run. A checkpoint of this repository gives that of its net.
+    """State dict of a local file, without running code in it; of a checkpoint of this repository, its net's.
 
     Raises:
-        FileNotFoundError, ValueError: if there is no such file, or it is cut off or holds anything else.
+        UserError: if there is no such file, or it is truncated or holds anything else.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder: give a file in it, such as {path / 'checkpoints' / 'best.ckpt'}.")
     if not path.is_file():
         raise UserError(
-            f"There is no weights file {path}: give the path of a .pth, .safetensors or .ckpt file (an address is to "
-            "be downloaded first)."
+            f"There is no weights file {path}: give the path of a .pth, .safetensors or .ckpt file (download the file "
+            "of a web address first)."
         )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is not loaded: it holds more than tensors, and code in it might run. Where it "
-            "was written, save model.state_dict() and not the model."
-        ) from error
-    except Exception as error:  # safetensors has an error class of its own, which is an Exception and no more
-        raise UserError(f"{path} is no whole weights file: it is cut off, or another kind of file.") from error
+    content = load_content(path)
     for name in ("state_dict", "model"):  # where Lightning, timm and torchvision's scripts keep it
         content = content.get(name, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -191,3 +169,18 @@ def read_file(path: Path) -> dict[str, Tensor]:
     if any(name.startswith("net.") for name in content):  # a LightningModule of ours
         content = {name.removeprefix("net."): value for name, value in content.items() if name.startswith("net.")}
     return content
+
+
+def load_content(path: Path) -> Any:
+    """What torch or safetensors finds in a file."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is not loaded: it holds more than tensors, and code in it might run. Where it was written, save "
+            "model.state_dict() and not the model."
+        ) from error
+    except Exception as error:  # safetensors has an error class of its own, which is an Exception and no more
+        raise UserError(f"{path} is not a weights file, or it is truncated or corrupt.") from error

@@ -1,31 +1,22 @@
 """Dense evaluation: nets over whole images."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
 
-import lit_models
+from lit_models import LitClassifier, LitVGG
 from lit_models.nets.dense import make_dense
 from lit_models.nets.vgg import VGG
-
-SMALL = {
-    "LitVGG": {"variant": "A", "head": "cifar", "batch_norm": True},
-    "LitGoogLeNet": {"stem": "cifar"},
-    "LitResNet": {"depth": 20},
-    "LitDenseNet": {"depth": 22},
-    "LitInceptionV3": {"stem": "cifar"},
-    "LitInceptionV4": {"stem": "cifar"},
-    "LitInceptionResNetV2": {"stem": "cifar"},
-    "LitNASNet": {"variant": "cifar"},
-    "LitShakeShake": {},
-}
-HEAVY = {"LitNASNet", "LitShakeShake", "LitInceptionV3", "LitInceptionV4", "LitInceptionResNetV2"}
+from tests.families import SMALL, parametrize_families
 
 
-def net_of(family: str) -> nn.Module:
+def net_of(family: type[LitClassifier], arguments: dict[str, Any]) -> nn.Module:
     pl.seed_everything(0, verbose=False)
-    net = getattr(lit_models, family)(10, optimizer=torch.optim.SGD, **SMALL[family]).net.eval()
+    arguments = arguments | ({"batch_norm": True} if family is LitVGG else {})
+    net = family(10, optimizer=torch.optim.SGD, **arguments).net.eval()
     for module in net.modules():  # fresh statistics let some nets say the same of all images
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
@@ -34,11 +25,9 @@ def net_of(family: str) -> nn.Module:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "family", [pytest.param(family, marks=[pytest.mark.slow] if family in HEAVY else []) for family in SMALL]
-)
-def test_dense_is_the_same_at_the_usual_size_and_the_mean_over_windows_at_larger_ones(family):
-    net = net_of(family)
+@parametrize_families("LitNASNet", "LitShakeShake", only=set(SMALL))
+def test_dense_is_the_same_at_the_usual_size_and_the_mean_over_windows_at_larger_ones(family, arguments):
+    net = net_of(family, arguments)
     usual, larger = torch.randn(2, 3, 32, 32).double(), torch.randn(2, 3, 48, 64).double()
     maps: list[torch.Tensor] = []
     name = next(n for n in ("avgpool", "global_pool") if hasattr(net, n))

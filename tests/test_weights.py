@@ -41,7 +41,7 @@ def test_a_file_is_loaded_whole(saved, tmp_path, suffix):
 
 def test_a_head_for_other_classes_starts_anew_and_says_so(saved, tmp_path, caplog):
     model = LitResNet(7, depth=18, optimizer=SGD, weights=str(tmp_path / "w.pth"))
-    assert "are for 1000 classes, the data have 7: fc.weight, fc.bias start anew" in caplog.text
+    assert "are for 1000 classes, the data have 7: fc.weight, fc.bias keep their random values" in caplog.text
     assert torch.equal(model.net.layer4[1].conv2.weight, saved["layer4.1.conv2.weight"])
     assert model.net.fc.weight.shape == (7, 512)
 
@@ -53,7 +53,7 @@ def test_never_a_silent_partial_load(saved, tmp_path, caplog):
     with pytest.raises(ValueError, match="missing"):
         LitResNet(1000, depth=34, optimizer=SGD, weights=path)
     model = LitResNet(1000, depth=34, optimizer=SGD, weights=path, strict=False)
-    assert "not all is loaded" in caplog.text
+    assert "Not all of the weights" in caplog.text
     assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
 
 
@@ -141,8 +141,8 @@ def test_files_that_are_no_weights(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "other.pth")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
     for name, message in (
-        ("cut.pth", "no whole weights file"),
-        ("cut.safetensors", "no whole weights file"),
+        ("cut.pth", "is not a weights file, or it is truncated or corrupt"),
+        ("cut.safetensors", "is not a weights file, or it is truncated or corrupt"),
         ("other.pth", "holds no state dict"),
         ("evil.pth", r"evil\.pth is not loaded: .*save model.state_dict\(\)"),
     ):

@@ -10,11 +10,10 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from errors import UserError
-from lit_models.nets.layers import init_convolutions, named_sequential
+from lit_models.nets.layers import find_batch_norms, init_convolutions, named_sequential
 
 # Table 1: layers in each dense block, and the growth rate k. 161 is not in the table, but among the authors' models.
 IMAGENET_BLOCKS: dict[int, tuple[int, ...]] = {
@@ -200,7 +199,7 @@ def freeze_running_stats(layer: nn.Module) -> Iterator[None]:
     By momentum and counter: with `track_running_stats` false, autograd would save fewer tensors than in the forward
     pass, which `checkpoint` refuses.
     """
-    norms = [module for module in layer.modules() if isinstance(module, _BatchNorm)]
+    norms = find_batch_norms(layer)
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

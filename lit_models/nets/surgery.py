@@ -6,20 +6,19 @@ inside another, are refused by name rather than changed in part.
 
 import inspect
 import re
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from errors import UserError
-from lit_models.nets.layers import num_groups
+from lit_models.nets.layers import BatchNorm, num_groups
 
 Norm = Literal["batch", "group", "none"]
 Activation = Literal["relu", "leaky_relu", "selu"]
 Layer = TypeVar("Layer", bound=nn.Module)
 
-NORMS = (_BatchNorm, nn.GroupNorm)
+NORMS = (*get_args(BatchNorm), nn.GroupNorm)
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "selu": nn.SELU}
 # A net that calls an activation function in its forward has no module there to swap
 FUNCTION_CALL = re.compile(r"\b(F|torch|functional)\.(leaky_)?(relu|selu)_?\(")
@@ -28,10 +27,15 @@ FUNCTION_CALL = re.compile(r"\b(F|torch|functional)\.(leaky_)?(relu|selu)_?\(")
 def apply_surgery(
     net: nn.Module, norm: Norm | None, activation: Activation | None, dropout: float | None, with_weights: bool
 ) -> None:
-    """Swap norm, activation and dropout as the arguments ask; None leaves them as they are.
+    """Swap norm, activation and dropout of a net in place; None leaves them unchanged.
+
+    Args:
+        net: changed in place.
+        norm, activation, dropout: see `swap_norm`, `swap_activation` and `swap_dropout`.
+        with_weights: whether pretrained weights that must fit are to be loaded.
 
     Raises:
-        ValueError: if the net cannot have it, or weights that were trained without it are to be loaded.
+        UserError: if the net does not allow it, or pretrained weights are to be loaded into a changed net.
     """
     for name, value in (("norm", norm), ("activation", activation)):
         if value is not None and with_weights:
