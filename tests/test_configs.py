@@ -15,6 +15,7 @@ from PIL import Image
 from datamodules.base import ImageData
 from lit_models import LitClassifier
 from tests.conftest import DIGITS, HOME, write_cifar
+from tests.families import smallest_training_size
 
 CONFIGS = HOME / "configs"
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
@@ -65,7 +66,7 @@ def train_a_batch(run: Callable[..., None], path: Path, size: int) -> None:
 def smallest_size(path: Path) -> int:
     """Pixels per side of the smallest images on which the experiment's net can be trained."""
     with torch.device("meta"):
-        return build_model(path).size_limits[True][0]
+        return smallest_training_size(build_model(path))
 
 
 # Ten seconds for one batch at any size: `make smoke` trains it
