@@ -1,7 +1,7 @@
 """jsonargparse's errors, each made one sentence in the user's words.
 
 Lightning's parser reports every type that a value might have had; the user wants the one that was meant. `SENTENCES`
-maps patterns of jsonargparse's messages to functions that build the sentence; the first pattern that is found decides.
+maps patterns of jsonargparse's messages to sentences, or to functions that build them; the first pattern found decides.
 
 The arguments of a class are parsed by a parser of their own, which does not know under which flag the class was given:
 it marks its sentence (START, END) and the beginning of each flag (FLAG), and each parser around it adds its part.
@@ -73,6 +73,8 @@ def build_sentence(message: str, names: list[str]) -> str:
     problem = Problem(message, FLAG + key[1] if key else "it", value[1] if value else "", names)
     for pattern, build in SENTENCES:
         if match := re.search(pattern, message, re.DOTALL):
+            if isinstance(build, str):
+                return build.format(*match.groups(), flag=problem.flag, value=problem.value)
             return build(match, problem)
     return message
 
@@ -110,10 +112,6 @@ def missing_config(match: re.Match, problem: Problem) -> str:
     return f"There is no config file {path}.{guess(str(typed.with_suffix('')), existing)}"
 
 
-def missing_verb(match: re.Match, problem: Problem) -> str:
-    return "Give a command: fit, validate, test or predict. See --help."
-
-
 def unknown_verb(match: re.Match, problem: Problem) -> str:
     verbs = re.findall(r"\w+", match[2])
     return f"There is no command {match[1]}: choose from {', '.join(verbs)}.{guess(match[1], verbs)}"
@@ -127,14 +125,6 @@ def missing_arguments(match: re.Match, problem: Problem) -> str:
     if set(missing) <= {"data", "model"}:
         return f"Not given: {flags}. Name an experiment, such as --config configs/digits/resnet20.yaml."
     return f"Not given: {flags}, which {'has' if len(missing) == 1 else 'have'} no default."
-
-
-def not_a_number(match: re.Match, problem: Problem) -> str:
-    return f"{problem.flag} is {problem.value}: it must be a number."
-
-
-def not_a_subclass(match: re.Match, problem: Problem) -> str:
-    return f"{problem.flag} is {problem.value}: it must be a {match[1]}."
 
 
 def not_a_choice(match: re.Match, problem: Problem) -> str:
@@ -153,7 +143,7 @@ def wrong_type(match: re.Match, problem: Problem) -> str:
     return reasons[0] if reasons else problem.message
 
 
-SENTENCES: list[tuple[str, Callable[[re.Match, Problem], str]]] = [
+SENTENCES: list[tuple[str, str | Callable[[re.Match, Problem], str]]] = [
     (f"{START}(.*?){END}", add_flag),
     (r"[Uu]nrecognized arguments: ([^-\s]\S*)", unknown_word),
     (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),
@@ -161,11 +151,11 @@ SENTENCES: list[tuple[str, Callable[[re.Match, Problem], str]]] = [
     (r"not accept option '([^']+)'", unknown_flag),
     (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class_for),
     (r"\"config\":\s+File does not exist: '?([^']+)'?", missing_config),
-    (r'expected "subcommand"', missing_verb),
-    (r"(?=.*Expected a dot import path string).*<class 'float'>", not_a_number),
+    (r'expected "subcommand"', "Give a command: fit, validate, test or predict. See --help."),
+    (r"(?=.*Expected a dot import path string).*<class 'float'>", "{flag} is {value}: it must be a number."),
     (r"Expected a dot import path string: (\S+)", unknown_class),
     (r"has no attribute '\w+'. Got value: (\S+)", unknown_class),
-    (r"does not correspond to a subclass of (\w+)", not_a_subclass),
+    (r"does not correspond to a subclass of (\w+)", "{flag} is {value}: it must be a {}."),
     (r"Expected a typing.Literal\[([^]]*)\]", not_a_choice),
     (r"Literal\[([^\n]*)\]. Got", not_a_choice),
     (r"arguments are required: ([^\n]*)", missing_arguments),
