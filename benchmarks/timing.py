@@ -123,9 +123,9 @@ class TakeTurns(pl.Callback):
         self.results.append({"fit": images_per_s} | {name: turn() for name, turn in self.ready.items()})
         self.taken = 0
         trainer.should_stop = len(self.results) == self.turns
-        if trainer.should_stop:  # its 200 batches at the end of the training are not timed
-            timed = [each for each in trainer.callbacks if not isinstance(each, BatchNormReestimation)]  # type: ignore[attr-defined]
-            trainer.callbacks = timed  # type: ignore[attr-defined]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning's callback connector sets it
+            if isinstance(callback, BatchNormReestimation):
+                callback.batches = 0  # it would take 200 at the end of the training, untimed
 
 
 def forever(batches: Iterable[Any]) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks import __main__ as benchmark
 from benchmarks import measure, plain_loop, process, synthetic_data, timing
 from benchmarks.cases import CASES, Case
-from benchmarks.devices import peak_multiply_adds
+from benchmarks.devices import peak_multiply_adds, utilization
 from benchmarks.plot import bars, save_plot
 from benchmarks.table import speed_table
 from benchmarks.trainer_overhead import measure_overhead
@@ -184,6 +184,15 @@ def test_every_case_names_an_experiment():
 )  # fmt: skip
 def test_the_peak_is_that_of_the_very_card(device, peak):
     assert peak_multiply_adds(device) == (peak and peak / 2)
+
+
+def test_utilization_counts_a_forward_pass_and_twice_as_much_backward(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    with torch.device("meta"):
+        net = torch.nn.Conv2d(3, 8, 3)
+    assert utilization(net, 1e6, 12) == pytest.approx(3 * 10 * 10 * 27 * 8 * 1e6 / (989e12 / 2))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA T4")
+    assert utilization(net, 1e6, 12) is None
 
 
 @pytest.mark.parametrize("path", sorted((HOME / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
