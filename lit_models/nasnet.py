@@ -7,11 +7,7 @@ from lit_models.classifier import LitClassifier
 from lit_models.nets.nasnet_tables import CellTable, VariantName
 
 # Smallest image, and the smallest and largest that the auxiliary head takes, in pixels per side
-SIZES: dict[str, tuple[int, tuple[int, int]]] = {
-    "large": (3, (307, 354)),
-    "mobile": (3, (211, 258)),
-    "cifar": (1, (27, 32)),
-}
+SIZES = {"large": (3, 307, 354), "mobile": (3, 211, 258), "cifar": (1, 27, 32)}
 
 
 class LitNASNet(LitClassifier):
@@ -62,10 +58,10 @@ class LitNASNet(LitClassifier):
             num_classes, variant, repeats, filters, normal_cell, reduction_cell, drop_path, bn_momentum, aux_weight > 0
         )
         super().__init__(net, num_classes, **kwargs)
-        smallest, training = SIZES[variant]
+        smallest, least, most = SIZES[variant]
         if aux_weight > 0:
             self.weigh_heads(aux=aux_weight)
-        self.limit_sizes(smallest, training if aux_weight > 0 else None)
+        self.limit_sizes(smallest, training=(least, most) if aux_weight > 0 else None)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the completed share of the training in the net, for ScheduledDropPath."""

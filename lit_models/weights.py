@@ -134,11 +134,10 @@ def timm_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     import timm
 
     if not timm.list_pretrained(name):
-        near = timm.list_pretrained(f"{name.split('.')[0]}*")[:3]
+        near = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}*")[:3])
         raise UserError(
-            f"There are no weights {name}: give a file, a name of timm"
-            f"{' (' + ', '.join(near) + ')' if near else ''}, or one of torchvision, such as "
-            "ResNet50_Weights.IMAGENET1K_V2."
+            f"There are no weights {name}: give a file, a name of timm{f' ({near})' if near else ''}, or one of "
+            "torchvision, such as ResNet50_Weights.IMAGENET1K_V2."
         )
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each of its retries takes three lines
     model = timm.create_model(name, pretrained=True)
