@@ -27,7 +27,7 @@ def name_of(path: Path) -> str:
 
 
 def read_section(path: Path, name: str) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text())[name]
+    return {"init_args": {}} | yaml.safe_load(path.read_text())[name]
 
 
 def instantiate(base_class: type, section: dict[str, Any]) -> Any:
@@ -113,17 +113,17 @@ def test_experiment_reads_its_images(path, roots):
     sizes = {"batch_size": 4} | ({"val_size": 0} if trains_on_all else {})
     data = instantiate(ImageData, section | {"init_args": own | tiny | sizes})
     data.setup("fit")
-    images, labels = data.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
+    batch = data.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
     side = data.preprocessing["crop"]
     if path in IMAGE_FOLDERS:
         side = data.augmentation.size(0, own.get("size", 224))
-    assert images.shape == (4, 3, side, side) and len(labels) == 4
-    assert data.augment(images).shape == images.shape
+    assert batch.images.shape == (4, 3, side, side) and len(batch.labels) == 4
+    assert data.augment(batch.images).shape == batch.images.shape
     if trains_on_all:
         assert data.val_set is None
     else:
-        images, _ = data.on_before_batch_transfer(next(iter(data.val_dataloader())), 0)
-        assert images.shape[-1] == data.preprocessing["crop"]
+        batch = data.on_before_batch_transfer(next(iter(data.val_dataloader())), 0)
+        assert batch.images.shape[-1] == data.preprocessing["crop"]
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet20_short"])
