@@ -101,7 +101,7 @@ def main(args: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):  # runs and made-up images vanish with it
         os.environ["PYTHONPATH"] = str(CONFIGS.parent)
         results = measure_all(given, Path(name))
-    sections = [Section("Images per second", [speed_table(results)])]
+    sections = [Section("Speed", [speed_table(results)])]
     print_sections(sections)
     if given.plot:
         save_plot(results, given.plot)

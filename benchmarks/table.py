@@ -7,14 +7,14 @@ from reports.html_page import Table
 Result = dict[str, Any]
 # Column: key of a result, format, unit
 COLUMNS = {
-    "plain loop, images/s": ("plain_images_per_s", "{:,.0f}", 1),
+    "plain loop": ("plain_images_per_s", "{:,.0f}", 1),
     "our fit": ("fit_images_per_s", "{:,.0f}", 1),
     "bare step": ("limit_images_per_s", "{:,.0f}", 1),
     "fit / plain": ("fit_over_plain", "{:.2f}", 1),
     "fit / bare": ("fit_over_limit", "{:.2f}", 1),
-    "loader, images/s per core": ("loader_images_per_s_per_core", "{:,.0f}", 1),
+    "loader per core": ("loader_images_per_s_per_core", "{:,.0f}", 1),
     "plain loader": ("plain_loader_images_per_s_per_core", "{:,.0f}", 1),
-    "peak memory, GiB": ("peak_memory_bytes", "{:.1f}", 2**30),
+    "memory, GiB": ("peak_memory_bytes", "{:.1f}", 2**30),
     "first step, s": ("first_step_s", "{:.1f}", 1),
     "of the GPU's peak": ("utilisation", "{:.1%}", 1),
 }
@@ -27,7 +27,7 @@ def speed_table(results: list[Result]) -> Table:
         [result["case"], *(format_cell(result.get(key), form, unit) for key, form, unit in columns.values())]
         for result in results
     ]
-    title = f"Training on {results[0]['device']}: medians of {len(results[0]['turns'])} turns"
+    title = f"Images per second in training on {results[0]['device']}: medians of {len(results[0]['turns'])} turns"
     return Table(title, ["<case", *columns], rows)
 
 

@@ -206,6 +206,6 @@ def test_the_committed_results_are_drawn_and_tabled(path, tmp_path):
     for result in results:
         assert result["case"] in drawn and f"{result['fit_images_per_s']:,.0f} images/s" in drawn
     table = speed_table(results)
-    assert table.title.startswith(f"Training on {results[0]['device']}: medians of")
+    assert table.title.startswith(f"Images per second in training on {results[0]['device']}: medians of")
     assert [row[0] for row in table.rows] == [result["case"] for result in results]
     assert all(row[table.names.index("our fit")] for row in table.rows) and "of the GPU's peak" not in table.names
