@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.cases import EPOCH_IMAGES
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES
-from datamodules.image_files import class_folders, is_image
+from datamodules.image_files import find_classes, is_image_file
 
 
 def write_cifar(root: Path) -> None:
@@ -44,10 +44,12 @@ def repeat_images(root: Path, target: Path) -> Path:
         `target` with the links, or `root` if it has no images.
     """
     walk = os.walk(root / "train", followlinks=True)
-    count = sum(1 for _ in islice((name for _, _, names in walk for name in names if is_image(name)), EPOCH_IMAGES))
+    count = sum(
+        1 for _ in islice((name for _, _, names in walk for name in names if is_image_file(name)), EPOCH_IMAGES)
+    )
     if not count:
         return root
-    for folder in class_folders(root / "train"):
+    for folder in find_classes(root / "train"):
         (target / "train" / folder).mkdir(parents=True, exist_ok=True)
         for copy in range(math.ceil(EPOCH_IMAGES / count)):
             (target / "train" / folder / str(copy)).symlink_to(root / "train" / folder)

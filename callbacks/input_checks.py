@@ -36,7 +36,8 @@ class InputChecks(pl.Callback):
             return
         data.setup(verb)
         world_size = trainer.num_devices * trainer.num_nodes
-        check_sets(data, verb, world_size)
+        if verb != "predict":  # `Photos` shares out its files by itself
+            check_sets(data, verb, world_size)
         if verb == "fit":
             check_batches(data, model, world_size, quick=bool(trainer.fast_dev_run))  # type: ignore[attr-defined]
         if isinstance(model, LitClassifier):

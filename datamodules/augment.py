@@ -1,4 +1,4 @@
-"""How training images are varied; and what of it is done to whole batches on their device, with a choice per image.
+"""Augmentation settings, and the augmentations that run on batches on the device, with a draw for each image.
 
 Each function draws from torch's global generator, which the data module seeds anew for every training batch.
 """
@@ -11,38 +11,40 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import v2
 
+from batch import Batch
 from errors import UserError
 
-GROWTH = 32  # pixels by which growing images grow
-LUMINANCE = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them
-# Of the covariance of ImageNet's RGB values in [0, 1], as in fb.resnet.torch; a row per channel, a column per component
+GROWING_STEP = 32  # pixels
+LUMINANCE = (0.2989, 0.587, 0.114)  # weights of red, green and blue in grey, as torchvision's
+# Of the covariance of ImageNet's RGB values in [0, 1], from fb.resnet.torch; rows are channels, columns components
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied. Without arguments: area crops and mirror images.
+    """Settings of the augmentation of training images. The default: area crops and horizontal flips.
 
     Args:
-        area: share of an image's area that a crop covers, drawn between these two; the ratio of its sides is drawn
+        area: share of an image's area that a crop covers, drawn between these two; the crop's aspect ratio is drawn
             between 3:4 and 4:3 (arXiv 1409.4842, section 6).
-        shorter_side: in place of `area`: the shorter side is brought to a length drawn between these two, and the crop
-            is a square from any place (arXiv 1409.1556, section 3.1); [] takes `area`.
-        flip: mirror half of the images.
-        colour: brightness, contrast and saturation are each multiplied by 1 - colour to 1 + colour.
-        lighting: standard deviation of the shift along the principal components of ImageNet's colours, 0.1 in AlexNet.
-        trivial: one operation of any strength on each image, arXiv 2103.10158.
-        rand: two operations of this strength, 1 to 30, on each image (arXiv 1909.13719); 0 does not.
-        erasing: probability to lose a rectangle, arXiv 1708.04896.
-        mixup: alpha of the Beta distribution by which two images are blended (arXiv 1710.09412); 0 does not.
-        cutmix: alpha of the Beta distribution of the area that one image takes over from another (arXiv 1905.04899);
-            0 does not. With mixup too, each batch takes one of the two.
-        repeats: how often an image occurs in an epoch, each time cropped anew (arXiv 1901.09335); an epoch is as long
-            as without, so as many images fewer take part.
-        growing: a size, an epoch and a later epoch: up to the first one crops have that size, from the later one on
-            that of the data, and between them they grow evenly in steps of 32 pixels.
+        shorter_side: in place of `area`: the shorter side is resized to a length drawn between these two, in pixels,
+            and the crop is a square at a random place (arXiv 1409.1556, section 3.1); [] takes `area`.
+        flip: flip half of the images horizontally.
+        colour: brightness, contrast and saturation are each multiplied by a factor between 1 - colour and 1 + colour.
+        lighting: standard deviation of the shift along the principal components of ImageNet's colours; 0.1 in AlexNet.
+        trivial: TrivialAugment (arXiv 2103.10158): one operation of any strength on each image.
+        rand: RandAugment (arXiv 1909.13719): two operations of this strength, 1 to 30, on each image; 0 for none.
+        erasing: probability of erasing a rectangle of an image (arXiv 1708.04896).
+        mixup: alpha of the Beta distribution by which pairs of images are mixed (arXiv 1710.09412); 0 for none. With
+            `cutmix` too, each batch takes one of the two.
+        cutmix: alpha of the Beta distribution of the pasted area (arXiv 1905.04899); 0 for none.
+        repeats: repeated augmentation (arXiv 1901.09335): how often an image occurs in an epoch, cropped anew each
+            time. The epoch keeps its length, so fewer different images take part.
+        growing: a size in pixels, an epoch and a later epoch: crops have that size up to the first epoch and the full
+            size from the later one on; between them they grow linearly, in steps of 32 pixels. [] for no growing.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -59,7 +61,7 @@ class Augmentation:
     growing: tuple[int, ...] = ()
 
     def check(self, size: int) -> None:
-        """Raise ValueError for what is out of its range, with crops of `size` pixels."""
+        """Raise UserError for a setting out of its range, with crops of `size` pixels."""
         for name, value, least, most in (
             ("area", self.area[0], 0, self.area[1]),
             ("area", self.area[1], self.area[0], 1),
@@ -89,49 +91,97 @@ class Augmentation:
                 "later epoch."
             )
         if self.trivial and self.rand:
-            raise UserError("augmentation.trivial and augmentation.rand are two ways to one end: give one of them.")
+            raise UserError("augmentation.trivial and augmentation.rand exclude each other: give one of them.")
 
-    def size(self, epoch: int, size: int) -> int:
-        """Pixels per side of the crops of an epoch, where the data's are `size`."""
+    def crop_size(self, epoch: int, size: int) -> int:
+        """Pixels per side of the crops in an epoch; `size` is the full size."""
         if not self.growing or epoch >= self.growing[2]:
             return size
         smallest, first, last = self.growing
         grown = smallest + (size - smallest) * max(0, epoch - first) / (last - first)
-        return min(size, max(smallest, GROWTH * round(grown / GROWTH)))
+        return min(size, max(smallest, GROWING_STEP * round(grown / GROWING_STEP)))
+
+    def apply(self, images: Tensor, fill: Sequence[float]) -> Tensor:
+        """Augment a batch on its device; crops and operations of single images are done by then.
+
+        Args:
+            images: [B, 3, H, W] uint8.
+            fill: colour of erased rectangles, in 0..255.
+
+        Returns:
+            [B, 3, H, W], uint8 or float32 in 0..255.
+        """
+        if self.flip:
+            images = random_flip(images)
+        if self.colour:
+            images = random_colour(images, self.colour)
+        if self.lighting:
+            images = random_lighting(images, self.lighting)
+        if self.erasing:
+            images = random_erasing(images, self.erasing, fill)
+        return images
+
+
+class Mixing:
+    """MixUp and CutMix of normalised batches.
+
+    Args:
+        augmentation: `mixup`, `cutmix` and `repeats` of it.
+        num_classes: K.
+    """
+
+    def __init__(self, augmentation: Augmentation, num_classes: int) -> None:
+        alphas = ((v2.MixUp, augmentation.mixup), (v2.CutMix, augmentation.cutmix))
+        self.transforms = [mix(alpha=alpha, num_classes=num_classes) for mix, alpha in alphas if alpha]
+        self.repeats = augmentation.repeats
+
+    def shuffle(self, batch: Batch) -> Batch:
+        """Shuffle a batch of repeated images: neighbours are mixed, and would be crops of one file."""
+        if not self.transforms or self.repeats == 1:
+            return batch
+        assert isinstance(batch.images, Tensor)
+        order = torch.randperm(len(batch.labels), device=batch.labels.device)
+        return Batch(batch.images[order], batch.labels[order])
+
+    def mix(self, batch: Batch) -> Batch:
+        """Mix each image with its neighbour; labels become shares of the classes, [B, K]."""
+        if not self.transforms:
+            return batch
+        return Batch(*self.transforms[int(torch.randint(len(self.transforms), ()))](batch.images, batch.labels))
 
 
 @lru_cache
 def constant(values: tuple, device: torch.device) -> Tensor:
-    """float32 numbers that lie on a device, made once: to bring them there in every step would make the step wait.
+    """A float32 tensor on a device, cached: a copy to the device in every step would make the step wait.
 
-    They are not to be written to.
+    Do not write to it.
     """
-    with torch.inference_mode(False):  # what a validation makes first is used in training too
+    with torch.inference_mode(False):  # a tensor that validation makes first is used in training too
         return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def random_crop(images: Tensor, padding: int) -> Tensor:
-    """Pad every side with zeros and cut a window of the old size, at its own place for each image.
+    """Pad every side with zeros and cut a window of the original size, at a random place for each image.
 
     Args:
         images: [B, C, H, W], any dtype.
-        padding: pixels on each side; the window takes each of the (2 * padding + 1)^2 places equally often.
+        padding: pixels on each side; each of the (2 * padding + 1)^2 places is equally likely.
     """
     b, _, height, width = images.shape
-    # [B, C, places, places, H, W], a view: only the windows that are picked are copied
+    # [B, C, 2 * padding + 1, 2 * padding + 1, H, W], a view: only the chosen windows are copied
     windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     top, left = torch.randint(2 * padding + 1, (2, b), device=images.device)
     return windows[torch.arange(b, device=images.device), :, top, left]
 
 
 def random_flip(images: Tensor) -> Tensor:
-    """Mirror each image of [B, C, H, W] left to right with probability 1/2."""
-    mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-    return torch.where(mirrored, images.flip(-1), images)
+    """Flip each image of [B, C, H, W] horizontally with probability 1/2."""
+    flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(flipped, images.flip(-1), images)
 
 
 def random_colour(images: Tensor, strength: float) -> Tensor:
-    """Change brightness, contrast and saturation of each image, in an order drawn for the batch.
+    """Change brightness, contrast and saturation of each image (colour jitter), in an order drawn for the batch.
 
     Args:
         images: [B, 3, H, W] in 0..255, any dtype.
@@ -153,7 +203,7 @@ def random_colour(images: Tensor, strength: float) -> Tensor:
 
 
 def random_lighting(images: Tensor, std: float) -> Tensor:
-    """Shift the colours of each image along the principal components of ImageNet's: AlexNet, section 4.1.
+    """Shift the colours of each image along the principal components of ImageNet's colours: AlexNet, section 4.1.
 
     Args:
         images: [B, 3, H, W] in 0..255, any dtype.
@@ -169,15 +219,15 @@ def random_lighting(images: Tensor, std: float) -> Tensor:
 
 
 def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) -> Tensor:
-    """Paint over a rectangle of 2 to 33 % of an image's area with sides of 3:10 to 10:3, arXiv 1708.04896.
+    """Erase a rectangle of 2 to 33 % of an image's area with an aspect ratio of 3:10 to 10:3, arXiv 1708.04896.
 
     Args:
         images: [B, 3, H, W] in 0..255, any dtype.
-        probability: of each image to lose one.
-        fill: the colour, in 0..255.
+        probability: that an image loses a rectangle.
+        fill: colour of the rectangle, in 0..255.
     """
     b, _, height, width = images.shape
-    # Of ten rectangles for each image the first one that fits, as in torchvision's RandomErasing
+    # The first of ten rectangles that fits, as in torchvision's RandomErasing
     draws = torch.rand(4, b, 10, device=images.device)
     areas = height * width * (0.02 + draws[0] * (0.33 - 0.02))
     ratios = torch.exp(math.log(0.3) + draws[1] * 2 * math.log(1 / 0.3))
@@ -195,13 +245,14 @@ def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) ->
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Bring [..., C, H, W] to float32, (pixel / 255 - mean) / std per channel.
+    """Normalise [..., C, H, W] to float32: (pixel / 255 - mean) / std per channel.
 
     Args:
         images: pixels in 0..255, any dtype.
-        mean, std: per channel, in units of [0, 1].
+        mean: per channel, in units of [0, 1].
+        std: per channel, in units of [0, 1].
     """
     scale = constant((tuple(mean), tuple(std)), images.device)[..., None, None] * 255
-    # channels_last is what the nets compute in (it needs exactly four dimensions)
+    # The nets compute in channels_last, which needs exactly four dimensions
     layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
     return images.to(torch.float32, memory_format=layout, copy=True).sub_(scale[0]).div_(scale[1])

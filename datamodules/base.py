@@ -1,7 +1,6 @@
 """What a data set owes the rest of the project: `ImageData`, the base class of the data modules here."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
@@ -9,42 +8,47 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from batch import Batch
 from datamodules.augment import normalise
+from datamodules.image_files import ImageFiles
 from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, keep_batch
-from datamodules.samplers import ExactSampler, mix_seed
+from datamodules.samplers import ExactSampler, mix_seed, run_seed
 from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
 from datamodules.views import Views
-from errors import UserError
+from errors import UserError, pluralize
 
 Verb = Literal["test", "validate"]
 
 
 class ImageData(pl.LightningDataModule):
-    """Train, validation and test images as uint8, brought to the device, augmented there and normalised.
+    """Training, validation and test images: read as uint8, moved to the device, augmented there and normalised.
 
     A subclass sets `num_classes`, `class_names` and `preprocessing` in its `__init__`, without opening an image, and
-    fills `train_set`, `val_set` and `test_set` in `load`. It may override `augment`.
+    fills `train_set`, `val_set` and `test_set` in `load`, with `TensorImages` or `ImageFiles`. It may override
+    `augment`, and the class attributes `native_size` and `hflip_preserves_label`. Its other arguments are passed on to
+    this class as `**kwargs`. `Digits` is the shortest example; `TorchvisionData` wraps a data set of torchvision.
 
     Attributes:
         num_classes: K.
         class_names: [K], in the order of the labels.
-        preprocessing: how any image becomes an input, in plain types: shorter side to `resize` pixels, centre square of
-            `crop` pixels, (pixel / 255 - `mean`) / `std` per channel; perhaps `interpolation`.
-        native_size: whether images come at the net's own size, as CIFAR-10's: crops need a margin then, see `Views`.
-        hflip_preserves_label: whether a mirror image shows the same class.
-        has_test_images: whether `test` has images to read.
-        skipped: the files that could not be read and were left out.
+        preprocessing: how any image becomes an input, in plain types: `resize`, the length of the shorter side in
+            pixels; `crop`, the side of the centre square; `mean` and `std`, [3] each, in units of [0, 1]; perhaps
+            `interpolation`. Checkpoints carry it, and `predict` follows it.
+        native_size: whether the images have the net's own size, as CIFAR-10's: protocols zero-pad them, see `Views`.
+        hflip_preserves_label: whether a horizontally flipped image shows the same class; protocols flip only then.
+        has_test_images: whether there are images for `test`.
+        skipped: decides about files that cannot be read, and keeps those that were skipped.
         train_set, val_set, test_set: the images; `val_set` is None where none are held back.
 
     Args:
         batch_size: images in a training or evaluation batch, over all devices together.
-        num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory. None
-            takes what the machine has: see `choose_num_workers`.
+        num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory; unset,
+            all cores where they feed GPUs, one in eight where they train themselves.
         drop_last: leave out a last training batch that is not full.
         protocol: the views of an image that `test` and `validate` evaluate: see `datamodules.views`. Validation within
             `fit` evaluates the centre crop. A batch holds `batch_size` views, or those of one image if they are more.
@@ -86,7 +90,7 @@ class ImageData(pl.LightningDataModule):
         raise NotImplementedError
 
     def augment(self, images: Tensor) -> Tensor:
-        """Augment a training batch, uint8 [B, 3, H, W], on its device."""
+        """Augment a training batch, uint8 [B, 3, H, W], on its device; the result may be float32 in 0..255."""
         return images
 
     @cached_property
@@ -113,6 +117,12 @@ class ImageData(pl.LightningDataModule):
         """Pixels per side of a training image."""
         return self.preprocessing["crop"]
 
+    @property
+    def loaded_sets(self) -> list[ImageSet]:
+        """The sets that `load` has filled so far."""
+        sets = (vars(self).get(f"{name}_set") for name in ("train", "val", "test", "predict"))
+        return [images for images in sets if images is not None]
+
     def evaluated_set(self, verb: Verb) -> ImageSet:
         """The images that `test` or `validate` evaluates."""
         images = self.test_set if verb == "test" else self.val_set
@@ -120,7 +130,7 @@ class ImageData(pl.LightningDataModule):
         return images
 
     def evaluated_indices(self, verb: Verb) -> np.ndarray:
-        """Indices in that set of this process's share, in the order of the batches, without skipped files: [n]."""
+        """This process's share of the evaluated set: [n] indices in the order of the batches, without skipped files."""
         indices = np.array(list(self._sampler(self.evaluated_set(verb), shuffle=False)), dtype=np.int64)
         return indices[~np.isin(indices, self.skipped.indices)]
 
@@ -131,7 +141,7 @@ class ImageData(pl.LightningDataModule):
         ).hexdigest()
 
     def prepare_data(self) -> None:
-        # Before any logger opens a file: whatever is wrong with the data is said without leaving a run behind
+        # Before any logger opens a file: data that are refused leave no run directory behind
         if self.trainer is not None:
             self.setup(self.trainer.state.fn or "fit")
 
@@ -164,7 +174,7 @@ class ImageData(pl.LightningDataModule):
         loader = self._loader(self.train_set, shuffle=True)
         loader.sampler.set_epoch(epoch)  # whose crops may have a size of their own
         for number, raw in enumerate(loader):
-            batch = self._to_device(raw, device, training=True)
+            batch = self.transfer_batch_to_device(self._receive(raw, training=True), device, 0)
             self.seed_batch(epoch, number)
             if len(batch.labels):  # otherwise none of its images could be read
                 yield self.to_inputs(batch, training=True)
@@ -174,46 +184,49 @@ class ImageData(pl.LightningDataModule):
         if self.val_set is None:
             return
         for raw in self._loader(self.val_set, shuffle=False):
-            batch = self._to_device(raw, device, training=False)
+            batch = self.transfer_batch_to_device(self._receive(raw, training=False), device, 0)
             if len(batch.labels):
                 yield self.to_inputs(batch, training=False)
 
     def on_before_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         trainer = self.trainer
         training = trainer is not None and trainer.training
-        if batch.unreadable:
-            self.handle_unreadable(batch, training)
+        received = self._receive(batch, training)
         if trainer is not None and training and trainer.state.fn == "fit":
             loader = trainer.train_dataloader
             assert isinstance(loader, ResumableLoader)
             self.seed_batch(loader.sampler.epoch, trainer.fit_loop.batch_idx + 1)
-        return Batch(batch.images, batch.labels)
+        return received
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return self.to_inputs(batch, training=self.trainer is not None and self.trainer.training)
 
-    def handle_unreadable(self, batch: RawBatch, training: bool) -> None:
-        """Decide about files that could not be read: skip them here."""
-        self.skipped.add(batch.unreadable, evaluation=not training)
+    def teardown(self, stage: str) -> None:
+        """Print how many files all processes together have skipped; `predict` prints that below its table."""
+        if self.trainer is not None and stage != "predict" and self.skipped.policy == "skip":
+            count = self.skipped.count_over_processes()  # all processes take part
+            if count:
+                announce(f"skipped {pluralize(count, 'file')} that could not be read")
+            self.skipped = SkippedFiles(self.skipped.policy)
 
     def seed_batch(self, epoch: int, number: int) -> None:
-        """Seed torch from these numbers, for crops, dropout and every other draw: a resumed run repeats them."""
+        """Seed torch for a training batch, for crops, dropout and every other draw: a resumed run repeats them."""
         trainer = self.trainer
         assert trainer is not None
         seed = mix_seed(run_seed(), epoch, number, trainer.global_rank)
-        # What torch.manual_seed does, without the devices that are not there: it takes a third of a millisecond
+        # torch.manual_seed would also seed devices that are not there, and takes a third of a millisecond
         torch.default_generator.manual_seed(seed)
         if trainer.strategy.root_device.type in ("cuda", "mps"):
             getattr(torch, trainer.strategy.root_device.type).manual_seed(seed)
 
     def to_inputs(self, batch: Batch, training: bool) -> Batch:
-        """Bytes on the device to the inputs of a net: augmented in training, the protocol's views in evaluation."""
+        """Turn bytes on the device into the inputs of a net: augmented in training, the protocol's views in evaluation."""
         images, labels = batch.images, batch.labels
         if training:
             assert isinstance(images, Tensor)
             images = self.augment(images)
-        elif isinstance(images, Tensor) and self.native_size and self.uses_tta:
-            images = self.views.of_batch(images)
+        elif isinstance(images, Tensor) and self.uses_tta:
+            images = self.views.cut_batch(images)
         mean, std = self.preprocessing["mean"], self.preprocessing["std"]
         if isinstance(images, Tensor):
             return Batch(normalise(images, mean, std), labels)
@@ -225,7 +238,7 @@ class ImageData(pl.LightningDataModule):
 
     def images_per_batch(self, training: bool) -> int:
         """Images in a batch of one device."""
-        images = self.batch_size // (self.trainer.world_size if self.trainer else 1)
+        images = max(1, self.batch_size // (self.trainer.world_size if self.trainer else 1))
         if training or not self.uses_tta:
             return images
         # Whole images have sizes of their own, and only equal ones make a batch
@@ -235,10 +248,6 @@ class ImageData(pl.LightningDataModule):
         """Batches of an epoch on each device."""
         images, batch_size = len(self.train_set) // world_size, self.batch_size // world_size
         return images // batch_size if self.drop_last else -(-images // batch_size)
-
-    def show_views(self, images: ImageSet) -> ImageSet:
-        """The images as the protocol's views, where these are cut from files and not on the device."""
-        return images
 
     def make_sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
         """The sampler of a set of `size` images."""
@@ -250,13 +259,14 @@ class ImageData(pl.LightningDataModule):
 
     def _loader(self, images: ImageSet, shuffle: bool) -> ResumableLoader:
         trainer = self.trainer
-        images = self.show_views(images) if self.uses_tta and not shuffle else images
+        if self.uses_tta and not shuffle and isinstance(images, ImageFiles):
+            images = images.with_transform(self.views)
         workers = choose_num_workers(trainer) if self.num_workers is None else self.num_workers
         on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
         if on_cuda and workers == 0 and isinstance(images, TensorImages):
             assert trainer is not None
             images = images.to(trainer.strategy.root_device)
-            on_cuda = False  # what is there needs no pinned memory to go there
+            on_cuda = False  # without a transfer there is no need of pinned memory
         return ResumableLoader(
             images,
             batch_size=self.images_per_batch(training=shuffle),
@@ -268,10 +278,16 @@ class ImageData(pl.LightningDataModule):
             persistent_workers=workers > 0,
         )
 
-    def _to_device(self, raw: RawBatch, device: torch.device, training: bool) -> Batch:
+    def _receive(self, raw: RawBatch, training: bool) -> Batch:
+        """The batch without the files that could not be read, after deciding about them."""
         if raw.unreadable:
-            self.handle_unreadable(raw, training)
-        return self.transfer_batch_to_device(Batch(raw.images, raw.labels), device, 0)
+            trainer = self.trainer
+            # Other devices wait for this one's training step; a full batch of unreadable files is no accident
+            awaited = training and trainer is not None and trainer.world_size > 1
+            full = 1 < len(raw.unreadable) == self.images_per_batch(training)
+            predicting = trainer is not None and trainer.predicting
+            self.skipped.handle(raw, self.loaded_sets, training, may_be_empty=predicting or not (awaited or full))
+        return Batch(raw.images, raw.labels)
 
 
 def image_data(trainer: pl.Trainer) -> ImageData | None:
@@ -280,6 +296,7 @@ def image_data(trainer: pl.Trainer) -> ImageData | None:
     return data if isinstance(data, ImageData) else None
 
 
-def run_seed() -> int:
-    """The seed that `seed_everything` was given, which Lightning leaves in the environment for all processes."""
-    return int(os.environ.get("PL_GLOBAL_SEED", 0))
+@rank_zero_only
+def announce(text: str) -> None:
+    """Print a line about the data, in one process."""
+    print(f"Data: {text}", flush=True)

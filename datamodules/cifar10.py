@@ -10,7 +10,8 @@ from torch import Tensor
 
 from datamodules.augment import random_crop, random_flip
 from datamodules.base import ImageData
-from datamodules.tensor_images import TensorImages, stratified_split
+from datamodules.splits import split_validation
+from datamodules.tensor_images import TensorImages
 from errors import UserError
 
 FOLDER = "cifar-10-batches-py"
@@ -22,34 +23,31 @@ CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 class CIFAR10(ImageData):
     """CIFAR-10 in its official python layout: 45,000 train, 5,000 validation, 10,000 test images of 32x32 pixels.
 
-    Training images are padded, cropped at random and mirrored half of the time (ResNet paper, section 4.2); with
-    `padding` 0 and `flip` false they stay as they are (the "C10" columns of papers, where "C10+" is augmented).
+    Training images are padded, cropped at random and flipped half of the time (ResNet paper, section 4.2); with
+    `padding` 0 and `flip` false they stay unchanged (the "C10" columns of papers, where "C10+" is augmented).
     Validation images are held back from the training batches; `test` alone reads the test batch.
 
     Args:
-        root: the folder that holds `cifar-10-batches-py`, or that folder itself. Where it has none, torchvision
-            downloads it to there (170 MB).
-        batch_size, num_workers, drop_last, protocol: see `ImageData`.
+        root: the folder that holds `cifar-10-batches-py`, or that folder itself. If it holds none, torchvision
+            downloads the data set (170 MB) into it.
         val_size: training images held back for validation, equally many of each class; 0 trains on all of them, as
             the final runs of most papers do.
         split_seed: which images are held back. It does not follow the run's seed, so that runs can be compared.
-        flip: mirror half of the training images.
-        padding: pixels of black around a training image before the random crop; the papers' 4, less for short runs.
+        padding: pixels of black around a training image before the random crop: 4 in the papers, less for short runs.
+        flip: flip half of the training images horizontally.
+        **kwargs: see `ImageData`.
     """
 
     def __init__(
         self,
         root: Path = Path("data"),
-        batch_size: int = 128,
-        num_workers: int = 0,
-        drop_last: bool = False,
         val_size: int = 5000,
         split_seed: int = 0,
         padding: int = 4,
         flip: bool = True,
-        protocol: str = "center",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, num_workers, drop_last, protocol)
+        super().__init__(**kwargs)
         self.root, self.val_size, self.split_seed = Path(root).expanduser(), val_size, split_seed
         if padding < 0:
             raise UserError(f"padding is {padding}: it must be at least 0.")
@@ -61,18 +59,14 @@ class CIFAR10(ImageData):
         self.preprocessing = {"resize": 32, "crop": 32, "mean": mean, "std": std}
 
     def load(self, stage: str) -> None:
-        folder = self._folder()
+        folder = self._find_or_download()
         if stage == "test":
             self.test_set = read_batch(folder / TEST_FILE)
             return
         parts = [read_batch(folder / name) for name in TRAIN_FILES]
         images = torch.cat([part.images for part in parts])
         train = TensorImages(images, torch.cat([part.labels for part in parts]))
-        if not 0 <= self.val_size < len(train):
-            raise UserError(
-                f"val_size {self.val_size} must leave some of the {len(train):,} training images to train on."
-            )
-        rest, held_back = stratified_split(train.labels.numpy(), self.val_size, self.split_seed)
+        rest, held_back = split_validation(train.labels.numpy(), self.val_size, self.split_seed)
         self.train_set = train.subset(rest)
         self.val_set = train.subset(held_back) if self.val_size else None
 
@@ -80,8 +74,8 @@ class CIFAR10(ImageData):
         images = random_crop(images, self.padding) if self.padding else images
         return random_flip(images) if self.flip else images
 
-    def _folder(self) -> Path:
-        """Where the batch files are, downloaded if none of them is there."""
+    def _find_or_download(self) -> Path:
+        """The folder of the batch files, which are downloaded if none of them is there."""
         folder = self.root if (self.root / TEST_FILE).is_file() else self.root / FOLDER
         missing = [name for name in [*TRAIN_FILES, TEST_FILE] if not (folder / name).is_file()]
         if not missing:
@@ -89,25 +83,29 @@ class CIFAR10(ImageData):
         if len(missing) < len(TRAIN_FILES) + 1:
             raise UserError(
                 f"CIFAR-10 in {folder} is incomplete, {', '.join(missing)} missing: unpack "
-                "cifar-10-python.tar.gz there once more, or remove the folder to have it downloaded anew."
+                "cifar-10-python.tar.gz there again, or remove the folder to have it downloaded again."
             )
         from torchvision import datasets
 
-        fresh = not self.root.exists()
+        is_new = not self.root.exists()
         try:
             datasets.CIFAR10(self.root, download=True)
         except (OSError, RuntimeError) as error:
-            if fresh and self.root.is_dir() and not any(self.root.iterdir()):
+            if is_new and self.root.is_dir() and not any(self.root.iterdir()):
                 self.root.rmdir()  # a mistyped path leaves nothing behind
             raise UserError(
-                f"CIFAR-10 is not in {self.root} and could not be downloaded to there ({error}): unpack "
+                f"CIFAR-10 is not in {self.root} and could not be downloaded ({error}): unpack "
                 f"cifar-10-python.tar.gz by hand and name the folder that holds {FOLDER} with --data.root."
             ) from error
         return folder
 
 
 def read_batch(path: Path) -> TensorImages:
-    """Read one batch file. Raises ValueError if it is cut off or holds anything but images and their labels."""
+    """Read one batch file.
+
+    Raises:
+        UserError: if it is truncated or holds anything but images and their labels.
+    """
     try:
         with open(path, "rb") as file:
             batch = ArrayUnpickler(file, encoding="latin1").load()
@@ -117,13 +115,13 @@ def read_batch(path: Path) -> TensorImages:
             raise UserError(f"{len(images)} images and {len(labels)} labels")
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"{path} is no whole CIFAR-10 batch file ({error}): unpack cifar-10-python.tar.gz there once more."
+            f"{path} is truncated or no CIFAR-10 batch file ({error}): unpack cifar-10-python.tar.gz there again."
         ) from error
     return TensorImages(torch.from_numpy(images.copy()), torch.from_numpy(labels))
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles lists, dicts, strings and numpy arrays; a file that names anything else runs no code."""
+    """Unpickles lists, dicts, strings and numpy arrays; anything else in a file is refused and runs no code."""
 
     ALLOWED: ClassVar = {
         ("numpy", "ndarray"),

@@ -1,4 +1,4 @@
-"""What of a picture a net is shown: a random crop in training, the centre in evaluation."""
+"""Crops of image files: a random one in training, the centre in evaluation."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,16 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import center_crop
 
 from datamodules.augment import Augmentation
-from datamodules.decode import Interpolation, Picture
+from datamodules.decode import Box, EncodedImage, Interpolation
 
 
 class TrainCrop:
-    """Cuts a training image out of a picture; every choice is drawn from torch's global generator."""
+    """Cuts a training image out of a file's; every choice is drawn from torch's global generator.
+
+    Args:
+        augmentation: which crops, and which operations on them.
+        interpolation: how crops are resized, always antialiased.
+    """
 
     def __init__(self, augmentation: Augmentation, interpolation: Interpolation) -> None:
         self.interpolation, self.shorter_side = interpolation, augmentation.shorter_side
@@ -23,12 +28,12 @@ class TrainCrop:
         if augmentation.rand:
             self.operation = v2.RandAugment(magnitude=augmentation.rand, interpolation=v2.InterpolationMode.BILINEAR)
 
-    def __call__(self, picture: Picture, size: int) -> Tensor:
+    def __call__(self, image: EncodedImage, size: int) -> Tensor:
         """A crop of `size` pixels, uint8 [3, size, size]."""
-        image = picture.crop(self._box(picture.height, picture.width, size), (size, size), self.interpolation)
-        return image if self.operation is None else self.operation(image)
+        crop = image.crop(self._draw_box(image.height, image.width, size), (size, size), self.interpolation)
+        return crop if self.operation is None else self.operation(crop)
 
-    def _box(self, height: int, width: int, size: int) -> tuple[int, int, int, int]:
+    def _draw_box(self, height: int, width: int, size: int) -> Box:
         if not self.shorter_side:
             box = self.area_crop.make_params([torch.empty(1).expand(3, height, width)])
             return box["top"], box["left"], box["height"], box["width"]
@@ -38,18 +43,20 @@ class TrainCrop:
         return top, left, side, side
 
 
-class CentreCrop:
-    """Brings the shorter side of a picture to `resize` pixels and cuts the centre square of `crop` pixels out.
+class CenterCrop:
+    """Resizes an image's shorter side to `resize` pixels and cuts out the centre square, as torchvision does.
 
-    Where `crop` is larger than the resized picture, what is missing is black.
+    Args:
+        resize: length of the shorter side in pixels.
+        crop: pixels per side of the square; where it is larger than the resized image, what is missing is black.
+        interpolation: how images are resized, always antialiased.
     """
 
     def __init__(self, resize: int, crop: int, interpolation: Interpolation = "bilinear") -> None:
         self.resize, self.crop, self.interpolation = resize, crop, interpolation
 
-    def __call__(self, picture: Picture) -> Tensor:
+    def __call__(self, image: EncodedImage) -> Tensor:
         """The square, uint8 [3, crop, crop]."""
-        height, width = picture.height, picture.width
-        short = min(height, width)
-        size = (self.resize * height // short, self.resize * width // short)
-        return center_crop(picture.crop((0, 0, height, width), size, self.interpolation), [self.crop, self.crop])
+        short = min(image.height, image.width)
+        size = (self.resize * image.height // short, self.resize * image.width // short)
+        return center_crop(image.resize(size, self.interpolation), [self.crop, self.crop])

@@ -1,4 +1,4 @@
-"""Image files to pixels: only as many of them as are wanted, upright and RGB."""
+"""Decodes image files to upright RGB pixels, at a fraction of their size where that is enough."""
 
 import io
 import math
@@ -16,9 +16,10 @@ from errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 Interpolation = Literal["bilinear", "bicubic"]
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
-# EXIF orientation: whether rows and columns change places, and which of the two are then reversed
-TURNS = {
+# EXIF orientation: whether rows and columns are transposed, then whether rows are reversed, and whether columns are
+ORIENTATIONS = {
     1: (False, False, False),
     2: (False, False, True),
     3: (False, True, True),
@@ -28,21 +29,25 @@ TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-# libjpeg-turbo can decode straight to eighths of the size. That is done while this many pixels a side are left for each
-# one of the result; photographs brought to 64 pixels then differ from full decodings by 0.1 of 255, with 2 by 1.2
-SPARE = 3.0
+# libjpeg-turbo can decode straight to eighths of the size, as long as this many decoded pixels per side remain for each
+# pixel of the result. At 64 px, photographs then differ from full decodings by 0.1 of 255; with 2.0, by 1.2
+OVERSAMPLING = 3.0
 
 
-class Picture:
-    """An encoded image whose size is known at once and whose pixels are decoded when they are asked for.
+class EncodedImage:
+    """An image file in memory. Its size is known at once; its pixels are decoded when a crop is asked for.
 
-    JPEG goes through libjpeg-turbo, anything else, or unusual, through Pillow.
+    JPEGs are decoded by libjpeg-turbo; other formats, and unusual JPEGs, by Pillow.
 
     Args:
-        data: the content of a file.
+        data: content of the file.
+
+    Attributes:
+        height, width: of the upright image, in pixels.
+        is_jpeg: whether libjpeg-turbo decodes it.
 
     Raises:
-        ValueError: if it is no image that can be read, with the reason; `crop` raises it too.
+        UserError: if it cannot be read as an image, with the reason; `crop` raises it too.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -54,14 +59,16 @@ class Picture:
             self.is_jpeg = colours in ("RGB", "YCbCr", "Gray")  # CMYK is for Pillow
         except ValueError:
             self.is_jpeg = False
-        self.turn = TURNS[orientation(data)] if self.is_jpeg else TURNS[1]
+        self.orientation = ORIENTATIONS[read_orientation(data) if self.is_jpeg else 1]
         if not self.is_jpeg:
-            height, width = self._by_pillow.shape[:2]
-        self.height, self.width = (width, height) if self.turn[0] else (height, width)
+            height, width = self._pillow_pixels.shape[:2]
+        self.height, self.width = (width, height) if self.orientation[0] else (height, width)
 
-    def crop(
-        self, box: tuple[int, int, int, int], size: tuple[int, int], interpolation: Interpolation = "bilinear"
-    ) -> Tensor:
+    def resize(self, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
+        """The whole image at another height and width, uint8 [3, height, width]; arguments as of `crop`."""
+        return self.crop((0, 0, self.height, self.width), size, interpolation)
+
+    def crop(self, box: Box, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
         """A rectangle of the upright image at another size, uint8 [3, height, width].
 
         Args:
@@ -70,8 +77,8 @@ class Picture:
             interpolation: antialiased, as Pillow's.
         """
         top, left, height, width = box
-        pixels = self._pixels(min(height / size[0], width / size[1]))
-        # Sides are rounded up to whole pixels after they were brought to so many eighths
+        pixels = self._decode(min(height / size[0], width / size[1]))
+        # libjpeg-turbo rounds up the sides of its eighths to whole pixels
         scale = min(1.0, round(8 * pixels.shape[0] / self.height) / 8)
         if scale != 1.0:
             bottom, right = round((top + height) * scale), round((left + width) * scale)
@@ -83,26 +90,26 @@ class Picture:
         images = region[None].permute(0, 3, 1, 2)  # channels_last, which is resized faster
         return F.interpolate(images, size=size, mode=interpolation, antialias=True, align_corners=False)[0]
 
-    def _pixels(self, reduction: float) -> np.ndarray:
-        """The upright image [H, W, 3], smaller than it is if `reduction` source pixels make one of the result."""
+    def _decode(self, reduction: float) -> np.ndarray:
+        """The upright image, [H, W, 3]; smaller where `reduction` of its pixels per side make one of the result."""
         if not self.is_jpeg:
-            return self._by_pillow
+            return self._pillow_pixels
         options = {}
-        if reduction >= 2 * SPARE:
-            height, width = (self.width, self.height) if self.turn[0] else (self.height, self.width)
-            enough = SPARE / reduction
+        if reduction >= 2 * OVERSAMPLING:
+            height, width = (self.width, self.height) if self.orientation[0] else (self.height, self.width)
+            enough = OVERSAMPLING / reduction
             options = {"min_height": math.ceil(height * enough), "min_width": math.ceil(width * enough)}
         try:
             pixels = simplejpeg.decode_jpeg(self.data, **options)
-        except ValueError:  # it complains of more than what makes an image unreadable: let Pillow judge
-            return self._by_pillow
-        transposed, upside_down, mirrored = self.turn
+        except ValueError:  # also for images that Pillow can still read
+            return self._pillow_pixels
+        transposed, upside_down, mirrored = self.orientation
         pixels = pixels.swapaxes(0, 1) if transposed else pixels
         return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
     @cached_property
-    def _by_pillow(self) -> np.ndarray:
-        """The upright image [H, W, 3] at full size, through Pillow."""
+    def _pillow_pixels(self) -> np.ndarray:
+        """The upright image, [H, W, 3], at full size, decoded by Pillow."""
         from PIL import Image, ImageOps
 
         try:
@@ -112,36 +119,36 @@ class Picture:
                     image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
                 return np.array(image.convert("RGB"))
         except Exception as error:  # Pillow's decoders raise whatever comes up in a broken file
-            raise UserError(f"it cannot be read as an image: {reason(error)}") from error
+            raise UserError(f"it cannot be read as an image: {describe_error(error)}") from error
 
 
-def orientation(data: bytes) -> int:
-    """The orientation of a JPEG, 1 to 8, from EXIF or, where that has none, from XMP."""
+def read_orientation(data: bytes) -> int:
+    """The orientation of a JPEG, 1 to 8, from EXIF or, where EXIF has none, from XMP."""
     if all(data.find(mark, 0, 1 << 16) < 0 for mark in (b"Exif\0\0", b"tiff:Orientation")):
         return 1
     from PIL import ExifTags, Image
 
     try:
         with Image.open(io.BytesIO(data)) as file:
-            turn = file.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # broken EXIF: the pixels may be whole
+            orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken EXIF; the pixels may be fine
         return 1
-    return turn if turn in TURNS else 1
+    return orientation if orientation in ORIENTATIONS else 1
 
 
-def reason(error: Exception) -> str:
-    """Pillow's words without the address of the stream it read."""
+def describe_error(error: Exception) -> str:
+    """Pillow's message, without the memory address that it gives where it finds no known format."""
     return "no format that is known" if "cannot identify" in str(error) else str(error)
 
 
-def open_picture(path: Path | str | bytes) -> Picture:
-    """Read a file.
+def open_image(path: Path | str | bytes) -> EncodedImage:
+    """Read an image file; its pixels are decoded later.
 
     Raises:
-        ValueError: naming no file, with the reason why it cannot be read: gone, not allowed, no image.
+        UserError: with the reason alone (missing, not permitted, no image): the caller adds the path.
     """
     try:
         with open(path, "rb") as file:
-            return Picture(file.read())
+            return EncodedImage(file.read())
     except OSError as error:
         raise UserError(f"it cannot be opened: {error.strerror}") from error

@@ -1,4 +1,6 @@
-"""The embedded default: 1,797 real handwritten digits that come with scikit-learn, no download."""
+"""The default data set: 1,797 real handwritten digits that come with scikit-learn, no download."""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +8,8 @@ from torch import Tensor
 
 from datamodules.augment import random_crop
 from datamodules.base import ImageData
-from datamodules.tensor_images import TensorImages, stratified_split
+from datamodules.splits import stratified_split
+from datamodules.tensor_images import TensorImages
 
 TEST_SIZE, VAL_SIZE = 360, 180
 
@@ -17,21 +20,14 @@ class Digits(ImageData):
     The split is stratified and fixed. Training shifts each image by up to `shift` pixels.
 
     Args:
-        batch_size, num_workers, drop_last, protocol: see `ImageData`.
-        shift: the most pixels of 32 by which an image moves in training, in each direction.
+        shift: largest shift of a training image in each direction, in pixels of 32.
+        **kwargs: see `ImageData`.
     """
 
     hflip_preserves_label = False
 
-    def __init__(
-        self,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        drop_last: bool = False,
-        shift: int = 2,
-        protocol: str = "center",
-    ) -> None:
-        super().__init__(batch_size, num_workers, drop_last, protocol)
+    def __init__(self, shift: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.num_classes = 10
         self.class_names = [str(digit) for digit in range(10)]
         # mean and standard deviation of the training pixels

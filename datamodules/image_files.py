@@ -1,11 +1,8 @@
-"""Trees of image files: what lies in them, what it shows, and what cannot be read."""
+"""Image files in folders: the one rule by which they are listed, and the data set that reads them."""
 
-import csv
 import hashlib
 import os
-import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.decode import SUFFIXES, open_picture
+from datamodules.decode import SUFFIXES, open_image
 from datamodules.loading import ImageSet, RawBatch, UnreadableFile
 from datamodules.samplers import SampleSpec
-from datamodules.tensor_images import stratified_split
-from errors import UserError, pluralize
+from errors import UserError
 
-WORDNET_ID = re.compile(r"n\d{8}")
 Transform = Callable[..., Tensor | list[Tensor]]
-SECONDS_TO_LOOK = 10  # for more files that cannot be read, once one has turned up
 
 
 class ImageFiles(ImageSet):
-    """Image files and their labels, read a batch at a time; each image is what `transform` makes of its file.
+    """Image files and their labels, read a batch at a time.
 
     Names are kept as one array of bytes: a list of a million strings would be copied, page by page, into every loader
     process, for reading a Python object writes its reference count.
 
     Args:
-        folder: what the names are relative to.
+        folder: to which the names are relative.
         names: [N] file names as bytes.
         labels: [N] int64.
-        transform: from a picture to uint8 [3, H, W], in training with a size as second argument; or to its views, see
-            `datamodules.views`.
+        transform: from an `EncodedImage` to uint8 [3, H, W], in training with the size of the crop as second argument;
+            or to the views of the image, see `datamodules.views`.
     """
 
-    def __init__(self, folder: Path, names: np.ndarray, labels: np.ndarray, transform: Transform) -> None:
+    def __init__(self, folder: Path | bytes, names: np.ndarray, labels: np.ndarray, transform: Transform) -> None:
         self.folder, self.names, self.labels, self.transform = os.fsencode(folder), names, labels, transform
 
     def __getitems__(self, items: Sequence[SampleSpec] | Sequence[int]) -> RawBatch:
@@ -47,7 +41,7 @@ class ImageFiles(ImageSet):
         for item in items:
             index = item.index if isinstance(item, SampleSpec) else item
             try:
-                image = open_picture(self.path(index))
+                image = open_image(self.path(index))
                 if isinstance(item, SampleSpec):
                     torch.default_generator.manual_seed(item.seed)
                     images.append(self.transform(image, item.size))
@@ -55,9 +49,9 @@ class ImageFiles(ImageSet):
                     images.append(self.transform(image))
                 labels.append(self.labels[index])
             except UserError as error:
-                unreadable.append(UnreadableFile(index, os.fsdecode(self.path(index)), str(error)))
+                unreadable.append(self._describe(index, error))
         torch.set_rng_state(state)
-        return RawBatch(batch(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
+        return RawBatch(stack_images(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
 
     @property
     def file_names(self) -> list[str]:  # type: ignore[override]  # decoded on demand
@@ -65,65 +59,54 @@ class ImageFiles(ImageSet):
         return [os.fsdecode(name) for name in self.names]
 
     def path(self, index: int) -> bytes:
-        """The file of an image."""
+        """Path of the file of an image."""
         return os.path.join(self.folder, self.names[index])
 
+    def check_file(self, index: int) -> UnreadableFile | None:
+        try:
+            image = open_image(self.path(index))
+            image.crop((0, 0, image.height, image.width), (1, 1))  # decodes all of it
+        except UserError as error:
+            return self._describe(index, error)
+        return None
+
     def fingerprint(self) -> str:
-        """A hash of names and labels."""
+        """SHA-256 of names and labels."""
         content = hashlib.sha256(b"\n".join(self.names.tolist()))
         content.update(self.labels.tobytes())
         return content.hexdigest()
 
-    def subset(self, places: np.ndarray) -> "ImageFiles":
-        """The images at these places, in this order."""
-        return ImageFiles(Path(os.fsdecode(self.folder)), self.names[places], self.labels[places], self.transform)
+    def subset(self, indices: np.ndarray) -> "ImageFiles":
+        """The images with these indices, in this order."""
+        return ImageFiles(self.folder, self.names[indices], self.labels[indices], self.transform)
 
     def with_transform(self, transform: Transform) -> "ImageFiles":
         """The same images with another transform."""
-        return ImageFiles(Path(os.fsdecode(self.folder)), self.names, self.labels, transform)
+        return ImageFiles(self.folder, self.names, self.labels, transform)
+
+    def _describe(self, index: int, error: UserError) -> UnreadableFile:
+        return UnreadableFile(index, os.fsdecode(self.path(index)), str(error))
 
 
-def batch(images: list[Any]) -> Tensor | list[Tensor]:
-    """Images [3, H, W] as one tensor [B, 3, H, W]; views of images, as many tensors [B, V, 3, H, W] as there are sizes.
+def stack_images(images: list[Any]) -> Tensor | list[Tensor]:
+    """Stack images [3, H, W] to [B, 3, H, W]; lists of views to a list of [B, V, 3, H, W], a tensor for each size.
 
-    Of no image, an empty tensor.
+    No images give an empty tensor.
     """
     if images and isinstance(images[0], list):
         return [torch.stack(views) for views in zip(*images, strict=True)]
-    # Colours side by side, as decoders write them and channels_last wants them
+    # Channels last, as decoders write them and nets compute
     pixels = [image.permute(1, 2, 0) for image in images] or [torch.empty(1, 1, 3, dtype=torch.uint8)]
     return torch.stack(pixels)[: len(images)].permute(0, 3, 1, 2)
 
 
-def split(images: ImageFiles, held_back: float, seed: int) -> tuple[ImageFiles, ImageFiles]:
-    """Hold back some images, in proportion to the classes: a number of them, or below 1 a share."""
-    count = round(held_back * len(images)) if held_back < 1 else int(held_back)
-    if not 0 <= count < len(images) or (held_back > 0 and count == 0):
-        raise UserError(
-            f"val_size {held_back} of {pluralize(len(images), 'training image')} is {count:,}: hold back at least one, "
-            "and leave some."
-        )
-    rest, chosen = stratified_split(images.labels, count, seed)
-    return images.subset(rest), images.subset(chosen)
+def is_image_file(name: str) -> bool:
+    """Whether a file name is that of an image: by its suffix; hidden files are none."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
 
 
-def unreadable(sets: list[ImageFiles], transform: Transform) -> tuple[list[tuple[str, str]], bool]:
-    """The first ten files that cannot be read, as far as they are found in time; and whether all files were read."""
-    found: list[tuple[str, str]] = []
-    end = time.monotonic() + SECONDS_TO_LOOK
-    for images in sets:
-        for place in range(len(images)):
-            try:
-                transform(open_picture(images.path(place)))
-            except UserError as error:
-                found.append((os.fsdecode(images.path(place)), str(error)))
-            if len(found) == 10 or time.monotonic() > end:
-                return found, False
-    return found, True
-
-
-def scan(folder: Path) -> list[os.DirEntry]:
-    """What lies in a folder, hidden files left out, in the order of the names."""
+def list_folder(folder: Path) -> list[os.DirEntry]:
+    """The entries of a folder, sorted by name, without hidden ones."""
     try:
         return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
@@ -132,134 +115,64 @@ def scan(folder: Path) -> list[os.DirEntry]:
         ) from error
 
 
-def is_image(name: str) -> bool:
-    """Whether a file name is that of an image."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
+def walk_files(folder: Path | str) -> Iterator[tuple[str, str]]:
+    """Folder and name of every file at any depth below a folder, also behind links."""
+    for path, _, names in os.walk(folder, onerror=refuse_unlisted, followlinks=True):
+        yield from ((path, name) for name in names)
 
 
-def class_folders(folder: Path) -> list[str]:
-    """The names of the class folders in a folder, sorted: their places are the labels.
+def refuse_unlisted(error: OSError) -> None:
+    """Raise the error that os.walk would pass over."""
+    raise UserError(f"{error.filename} cannot be listed ({error.strerror}): its images would be missing.")
+
+
+def list_images(folder: Path | str) -> list[str]:
+    """Paths of the images at any depth below a folder, sorted."""
+    return sorted(os.path.join(path, name) for path, name in walk_files(folder) if is_image_file(name))
+
+
+def find_classes(folder: Path) -> list[str]:
+    """The names of the class folders in a folder, sorted: their indices are the labels.
 
     Raises:
-        ValueError, FileNotFoundError: if there are fewer than two.
+        UserError: if there are fewer than two.
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: name one with class folders in it with --data.root.")
-    classes = [entry.name for entry in scan(folder) if entry.is_dir()]
+    classes = [entry.name for entry in list_folder(folder) if entry.is_dir()]
     if not classes:
         raise UserError(f"{folder} has no class folders: images belong in {folder / 'CLASS'}, a folder for each class.")
     if len(classes) == 1:
         where = "" if classes[0] not in ("val", "test") else f" (its training images belong in {folder / 'train'})"
-        raise UserError(f"{folder} has a single class folder, {classes[0]}{where}: a classifier wants two or more.")
+        raise UserError(f"{folder} has a single class folder, {classes[0]}{where}: a classifier needs two or more.")
     return classes
 
 
-def tree(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The images in class folders at any depth: their names from `folder` on, and their labels.
+def find_images(folder: Path, class_to_idx: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """List the images in class folders, at any depth.
+
+    Returns:
+        Their names relative to `folder`, [N] bytes, and their labels, [N] int64.
 
     Raises:
-        ValueError: for class folders without images, or of classes that are not among these.
+        UserError: for a class folder without images, or of a class that `class_to_idx` lacks.
     """
     names: list[bytes] = []
     labels: list[int] = []
-    numbers, empty = {name: number for number, name in enumerate(classes)}, []
+    empty = []
     start = len(os.path.join(folder, ""))  # os.path.relpath would do, in 9 s for ImageNet
-    for entry in scan(folder):
+    for entry in list_folder(folder):
         if not entry.is_dir():
             continue
-        if entry.name not in numbers:
+        if entry.name not in class_to_idx:
             raise UserError(
                 f"{folder} has a class {entry.name} and the training images do not: remove it, or add training images."
             )
-        below = sorted(
-            os.path.join(path[start:], name)
-            for path, _, files in os.walk(entry.path, onerror=refuse, followlinks=True)
-            for name in files
-            if is_image(name)
-        )
-        empty += [] if below else [entry.name]
-        names += [os.fsencode(name) for name in below]
-        labels += [numbers[entry.name]] * len(below)
+        files = list_images(entry.path)
+        empty += [] if files else [entry.name]
+        names += [os.fsencode(file[start:]) for file in files]
+        labels += [class_to_idx[entry.name]] * len(files)
     if empty:
         some = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
         raise UserError(f"{folder} has class folders without an image in them: {some}. Fill or remove them.")
     return np.array(names), np.array(labels, dtype=np.int64)
-
-
-def refuse(error: OSError) -> None:
-    """Raise what os.walk would pass over."""
-    raise UserError(f"{error.filename} cannot be listed ({error.strerror}): its images would be missing.")
-
-
-def labelled(folder: Path, names: list[str], classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The names and labels of ImageNet's flat val/, whose labels lie in a file of their own.
-
-    Kaggle's LOC_val_solution.csv or the devkit's ground truth and meta.mat are looked for in the folder, beside it and
-    up to three folders above.
-
-    Raises:
-        FileNotFoundError: if neither is there.
-        ValueError: if there are no images, or one has no label or another class than the training images.
-    """
-    if not names:
-        raise UserError(f"{folder} holds neither class folders nor images.")
-    places = [folder.absolute(), *folder.absolute().parents[:4]]
-    for place in places:
-        if (path := place / "LOC_val_solution.csv").is_file():
-            truth = read_truth(path, kaggle_truth)
-            break
-        for data in (place / "ILSVRC2012_devkit_t12" / "data", place / "data", place):
-            path = data / "ILSVRC2012_validation_ground_truth.txt"
-            if path.is_file() and (data / "meta.mat").is_file():
-                truth = read_truth(path, devkit_truth)
-                break
-        else:
-            continue
-        break
-    else:
-        raise UserError(
-            f"The images in {folder} lie in no class folders, and what they show is said nowhere: put "
-            f"LOC_val_solution.csv (Kaggle) or ILSVRC2012_devkit_t12 (image-net.org) into {folder.parent}."
-        )
-    numbers, labels = {name: number for number, name in enumerate(classes)}, []
-    for name in names:
-        wordnet_id = truth.get(Path(name).stem)
-        if wordnet_id not in numbers:
-            reason = "does not name it" if wordnet_id is None else f"says {wordnet_id}, a class without training images"
-            raise UserError(f"{folder / name} has no label: {path} {reason}.")
-        labels.append(numbers[wordnet_id])
-    return np.array([os.fsencode(name) for name in names]), np.array(labels, dtype=np.int64)
-
-
-def read_truth(path: Path, read: Callable[[Path], dict[str, str]]) -> dict[str, str]:
-    """WordNet ids by the names of images, without suffix. Raises ValueError if the file holds anything else."""
-    try:
-        return read(path)
-    except Exception as error:  # csv, scipy and indexing have an error each for files that are not what they should be
-        raise UserError(f"{path} does not say what the images show ({error!r}): fetch it once more.") from error
-
-
-def kaggle_truth(path: Path) -> dict[str, str]:
-    """Of LOC_val_solution.csv."""
-    with path.open(newline="") as file:
-        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
-
-
-def devkit_truth(path: Path) -> dict[str, str]:
-    """Of the devkit: a line for each image, in its own numbers, which do not follow the order of WordNet ids."""
-    from scipy.io import loadmat
-
-    rows = loadmat(path.parent / "meta.mat", squeeze_me=True, struct_as_record=True)["synsets"]
-    ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
-    return {f"ILSVRC2012_val_{k:08}": ids[int(line)] for k, line in enumerate(path.read_text().split(), start=1)}
-
-
-def readable(classes: list[str]) -> list[str]:
-    """What WordNet ids stand for ("n01440764" is "tench, Tinca tinca"); other names as they are."""
-    if not all(WORDNET_ID.fullmatch(name) for name in classes):
-        return classes
-    from timm.data import ImageNetInfo  # two seconds, so only where it is needed
-
-    info = ImageNetInfo("imagenet-22k")
-    known = set(info.label_names())
-    return [info.label_name_to_description(name, detailed=False) if name in known else name for name in classes]

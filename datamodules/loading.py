@@ -59,6 +59,10 @@ class ImageSet(Dataset):
     def __getitems__(self, items: Sequence[Any]) -> RawBatch:
         """Read the images that a sampler asks for."""
 
+    def check_file(self, index: int) -> UnreadableFile | None:
+        """The file of an image and the reason why it cannot be read; None where it can, or where there are no files."""
+        return None
+
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 of the labels and of the pixels or file names."""
@@ -79,9 +83,9 @@ class ResumableLoader(DataLoader):
     batch_size: int
 
     def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]  # torch promises an iterator class of its own
-        # A generator: this line runs at the first batch, when the trainer has restored its progress
-        done = self.trainer.fit_loop.batch_idx + 1 if self.trainer else 0
-        self.sampler.start = done * self.batch_size
+        # A generator: this runs at the first batch, when the trainer has restored its progress
+        if self.trainer:
+            self.sampler.start = (self.trainer.fit_loop.batch_idx + 1) * self.batch_size
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:

@@ -1,32 +1,37 @@
-"""Image files and folders to predict on."""
+"""Image files and folders of images to predict on."""
 
-import warnings
-from functools import partial
+import os
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+import numpy as np
+from torch.utils.data import DataLoader
 
-from datamodules.augment import normalise
-from datamodules.crops import CentreCrop
-from datamodules.decode import SUFFIXES, open_picture
-from datamodules.samplers import ExactSampler
+from datamodules.base import ImageData
+from datamodules.crops import CenterCrop
+from datamodules.decode import SUFFIXES
+from datamodules.image_files import ImageFiles, list_images
+from datamodules.skipped_files import SkippedFiles
 from errors import UserError, pluralize
 
 
-class Photos(pl.LightningDataModule):
-    """Photos from files and folders, brought to the net as its validation images were.
+class Photos(ImageData):
+    """Image files and folders of images to predict on, brought to the net as its validation images were.
+
+    In place of labels a batch holds the indices of its images in `files`. Files that cannot be read are skipped.
 
     Args:
-        paths: an image file, a folder that is searched for image files at any depth, or a list of such.
+        paths: an image file, a folder that is searched for image files at any depth, or a list of them.
         preprocessing: resize, crop, mean and std (see `ImageData`); `predict` takes them from the checkpoint.
         class_names: name of each class, from the checkpoint too.
         batch_size: images at a time over all devices together.
         num_workers: loader processes per device.
+
+    Attributes:
+        files: paths of the images.
     """
+
+    native_size = False
 
     def __init__(
         self,
@@ -36,70 +41,39 @@ class Photos(pl.LightningDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, num_workers)
         paths = paths if isinstance(paths, list) else [paths]
-        self.files = [file for path in paths for file in image_files(path.expanduser())]
+        self.files = [file for path in paths for file in expand_path(Path(path).expanduser())]
         self.preprocessing, self.class_names, self.num_classes = preprocessing, class_names, len(class_names)
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.skipped = SkippedFiles("skip")
+
+    def load(self, stage: str) -> None:
+        settings = self.preprocessing
+        transform = CenterCrop(settings["resize"], settings["crop"], settings.get("interpolation", "bilinear"))
+        names = np.array([os.fsencode(file) for file in self.files])
+        self.predict_set = ImageFiles(Path.cwd(), names, np.arange(len(names)), transform)
 
     def predict_dataloader(self) -> DataLoader:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        world_size = self.trainer.world_size if self.trainer else 1
         if len(self.files) < world_size:
             raise UserError(
                 f"{pluralize(len(self.files), 'photo')} cannot be shared out among {world_size} devices: use fewer "
                 "(--trainer.devices)."
             )
-        return DataLoader(
-            PhotoFiles(self.files, self.preprocessing),
-            batch_size=max(1, self.batch_size // world_size),
-            sampler=ExactSampler(len(self.files), shuffle=False, rank=rank, world_size=world_size),
-            num_workers=self.num_workers,
-            collate_fn=partial(stack, size=self.preprocessing["crop"]),
-        )
-
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        images, places = batch
-        return normalise(images, self.preprocessing["mean"], self.preprocessing["std"]), places
+        return self._loader(self.predict_set, shuffle=False)
 
 
-class PhotoFiles(Dataset):
-    """Image files as uint8 squares, upright and RGB: see `CentreCrop`."""
-
-    def __init__(self, files: list[Path], preprocessing: dict[str, Any]) -> None:
-        self.files = files
-        how = preprocessing.get("interpolation", "bilinear")
-        self.look = CentreCrop(preprocessing["resize"], preprocessing["crop"], how)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, place: int) -> tuple[Tensor, int] | None:
-        try:
-            return self.look(open_picture(self.files[place])), place
-        except ValueError as error:
-            warnings.warn(f"{self.files[place]} is left out: {error}.", stacklevel=2)
-            return None
-
-
-def stack(items: list[tuple[Tensor, int] | None], size: int) -> tuple[Tensor, Tensor]:
-    """Batch the photos that could be read, [B, 3, H, W] uint8, with the places of their files, [B]."""
-    readable = [item for item in items if item is not None]
-    images = [image for image, _ in readable]
-    places = torch.tensor([place for _, place in readable], dtype=torch.long)
-    return torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8), places
-
-
-def image_files(path: Path) -> list[Path]:
-    """The file itself, or all image files below a folder in the order of their names.
+def expand_path(path: Path) -> list[Path]:
+    """The file itself, or all images at any depth below a folder, in the order of their names.
 
     Raises:
-        FileNotFoundError: if there is no such path, or a folder has no image in it.
+        UserError: if there is no such path, or a folder has no image in it.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"There is no file or folder {path}: --data.paths takes image files and folders.")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = [Path(file) for file in list_images(path)]
     if not files:
         raise UserError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
     return files

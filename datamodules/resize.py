@@ -1,7 +1,6 @@
-"""A copy of an image tree with smaller images."""
+"""Copies a folder of images with smaller images."""
 
 import multiprocessing
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -9,22 +8,29 @@ from pathlib import Path
 import simplejpeg
 from tqdm import tqdm
 
-from datamodules.decode import open_picture
-from datamodules.image_files import is_image, refuse
+from datamodules.decode import open_image
+from datamodules.image_files import is_image_file, walk_files
 from errors import UserError
 
 
 def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, workers: int) -> list[str]:
-    """Copy a tree with every image's shorter side brought to `shorter_side` pixels, as JPEG; smaller ones as they are.
+    """Copy a folder, with the shorter side of each image resized to `shorter_side` pixels, as JPEG.
 
-    What is in the target already is left alone, so a copy that was interrupted goes on. Files that are no images are
-    copied too.
+    Smaller JPEGs are copied unchanged, files that are no images too. Files that the target has already are kept, so an
+    interrupted copy can be continued.
+
+    Args:
+        source: folder with images at any depth, also behind links.
+        target: folder of the copy.
+        shorter_side: in pixels.
+        quality: of the JPEGs, 1 to 100.
+        workers: number of processes.
 
     Returns:
         A line for each image that could not be read.
 
     Raises:
-        FileNotFoundError, ValueError: if there is no source, the target lies inside it, or a number is out of range.
+        UserError: if there is no source, the target lies inside it, or a number is out of range.
     """
     if not source.is_dir():
         raise UserError(f"There is no folder {source} to copy from.")
@@ -36,8 +42,7 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
         raise UserError(f"quality is {quality}: it must be between 1 and 100.")
     if workers < 1:
         raise UserError(f"workers is {workers}: it must be at least 1.")
-    walk = os.walk(source, onerror=refuse, followlinks=True)  # as ImageNet does
-    files = sorted(Path(path, name) for path, _, names in walk for name in names)
+    files = sorted(Path(path, name) for path, name in walk_files(source))
     shrink = partial(shrink_file, source=source, target=target, shorter_side=shorter_side, quality=quality)
     with multiprocessing.Pool(workers) as pool:
         done = tqdm(pool.imap_unordered(shrink, files, chunksize=16), total=len(files), unit="file", mininterval=1)
@@ -45,30 +50,29 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
 
 
 def shrink_file(path: Path, source: Path, target: Path, shorter_side: int, quality: int) -> str | None:
-    """Copy one file of a tree. Returns why that was not possible, if it was not."""
+    """Copy one file. Returns its path and the reason if it cannot be read."""
     to = target / path.relative_to(source)
-    image = is_image(path.name)
-    if image and path.suffix.lower() not in (".jpg", ".jpeg"):
+    is_image = is_image_file(path.name)
+    if is_image and path.suffix.lower() not in (".jpg", ".jpeg"):
         to = to.with_name(to.name + ".jpg")
     if to.exists():
         return None
     to.parent.mkdir(parents=True, exist_ok=True)
-    part = to.with_name(f"{to.name}.part")  # no half a file has a whole one's name
+    part = to.with_name(f"{to.name}.part")  # so that a partial file never has the final name
     try:
-        if not image:
+        if not is_image:
             shutil.copyfile(path, part)
         else:
-            picture = open_picture(path)
-            height, width = picture.height, picture.width
-            ratio = min(1.0, shorter_side / min(height, width))
-            size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-            pixels = picture.crop((0, 0, height, width), size)  # also of what is copied as it is: it may be broken
-            if size == (height, width) and picture.is_jpeg:
-                part.write_bytes(picture.data)
+            image = open_image(path)
+            ratio = min(1.0, shorter_side / min(image.height, image.width))
+            size = (max(1, round(image.height * ratio)), max(1, round(image.width * ratio)))
+            pixels = image.resize(size)  # decoded even if the file is copied unchanged: it may be broken
+            if size == (image.height, image.width) and image.is_jpeg:
+                part.write_bytes(image.data)
             else:
                 rows = pixels.permute(1, 2, 0).contiguous().numpy()
                 part.write_bytes(simplejpeg.encode_jpeg(rows, quality, colorsubsampling="420"))
         part.replace(to)
-    except ValueError as error:
+    except UserError as error:
         return f"{path}: {error}"
     return None

@@ -1,5 +1,6 @@
 """Samplers: which images come when, exactly sharded over processes and resumable inside an epoch."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,11 @@ class SampleSpec:
 def mix_seed(*numbers: int) -> int:
     """One seed out of several numbers (seed, epoch, step, rank), none of which shows through in the draws."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def run_seed() -> int:
+    """The seed that `seed_everything` was given, which Lightning leaves in the environment for all processes."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 class ExactSampler(DistributedSampler):

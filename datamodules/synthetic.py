@@ -1,5 +1,7 @@
 """Random images of any size and number, for smoke runs and benchmarks."""
 
+from typing import Any
+
 import torch
 
 from datamodules.base import ImageData
@@ -8,15 +10,16 @@ from errors import UserError
 
 
 class Synthetic(ImageData):
-    """Uniform noise with random labels: there is nothing to learn, and nothing to wait for.
+    """Uniform noise with random labels: nothing to learn, nothing to load.
 
     Args:
-        classes: how many classes there are.
+        classes: number of classes.
         size: pixels per side.
-        train_size: images in the training set.
-        val_size: images in the validation set; 0 leaves validation out.
-        test_size: images in the test set.
-        batch_size, num_workers, drop_last, protocol: see `ImageData`.
+        train_size: number of training images.
+        val_size: number of validation images; 0 for no validation.
+        test_size: number of test images.
+        batch_size: images in a training or evaluation batch, over all devices together.
+        **kwargs: see `ImageData`.
     """
 
     def __init__(
@@ -27,11 +30,9 @@ class Synthetic(ImageData):
         val_size: int = 64,
         test_size: int = 64,
         batch_size: int = 32,
-        num_workers: int = 0,
-        drop_last: bool = False,
-        protocol: str = "center",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, num_workers, drop_last, protocol)
+        super().__init__(batch_size, **kwargs)
         for name, value in {"classes": classes, "size": size, "train_size": train_size, "test_size": test_size}.items():
             if value < 1:
                 raise UserError(f"{name} is {value}: it must be at least 1.")

@@ -41,31 +41,3 @@ class TensorImages(ImageSet):
     def subset(self, indices: np.ndarray) -> "TensorImages":
         """The images with these indices, in this order."""
         return TensorImages(self.images[indices], self.labels[indices])
-
-
-def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split the indices 0..N-1 in two, each class in proportion to its share.
-
-    Args:
-        labels: [N] class of each image.
-        size: how many images the second part gets. Shares that are no whole numbers are rounded so that the sizes
-            are exact (largest remainders first), and so that the first part keeps an image of each class as long as
-            other classes have more than one left there.
-        seed: the same seed gives the same split on every machine.
-
-    Returns:
-        The indices of the first part (N - size) and of the second (size), both ascending.
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    shares = counts * size / len(labels)
-    quota = np.floor(shares).astype(int)
-    quota[np.argsort(quota - shares, kind="stable")[: size - quota.sum()]] += 1
-    for emptied in np.flatnonzero(quota == counts):
-        rich = np.flatnonzero(counts - quota > 1)
-        if len(rich):
-            quota[emptied] -= 1
-            quota[rich[np.argmax((shares - quota)[rich])]] += 1
-    rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, quota, strict=True)]
-    second = np.sort(np.concatenate(chosen))
-    return np.setdiff1d(np.arange(len(labels)), second), second

@@ -1,7 +1,7 @@
-"""Evaluation views: what of a picture a net is shown in a test, as the papers did it.
+"""Test protocols: the views of an image that a net evaluates, as in the papers.
 
-A protocol is a name, such as crops_144, or a name with the lengths to which the shorter side of a picture is brought,
-such as dense_multi_scale@224-256-384. Its geometry is data: `Views.of` lists the boxes.
+A protocol is a name, such as crops_144, or a name with lengths in pixels, to which the shorter side of an image is
+resized, such as dense_multi_scale@224-256-384. Its geometry is data: `Views.list_views` lists the boxes.
 """
 
 import re
@@ -13,111 +13,117 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.decode import Interpolation, Picture
+from datamodules.decode import Box, EncodedImage, Interpolation
 from errors import UserError
 
-Box = tuple[int, int, int, int]  # top, left, height, width in pixels
-NATIVE = 224  # pixels per side of the crops in the papers; other inputs scale all lengths with them
-USUAL = 256  # length of the shorter side in most of them
-MARGIN = 14  # 256 leaves a 14th of a crop's side around it
+PAPER_CROP = 224  # pixels per side of the crops in the papers; for other inputs all lengths are scaled
+PAPER_RESIZE = 256  # length of the shorter side in most papers
 
 
 class View(NamedTuple):
-    """One look at a picture.
+    """One view of an image: resized, padded, perhaps flipped, cut out, perhaps resized again.
 
     Args:
-        frame: height and width of the picture after it was rescaled, in pixels.
-        margin: pixels of black that are put around it then.
-        box: what is cut out of that.
-        size: height and width of what the net gets: the box's, unless a whole square is resized.
-        mirror: whether the rescaled picture is mirrored left to right before the box is cut.
+        resized: height and width to which the whole image is resized, in pixels.
+        padding: black pixels that are then put around it.
+        box: rectangle that is cut out of the padded image.
+        size: height and width of the net's input: those of the box, unless a whole square is resized.
+        hflip: whether the padded image is flipped horizontally before the box is cut out.
     """
 
-    frame: tuple[int, int]
-    margin: int
+    resized: tuple[int, int]
+    padding: int
     box: Box
     size: tuple[int, int]
-    mirror: bool
+    hflip: bool
 
 
-def centre(height: int, width: int, size: int) -> list[Box]:
-    """The square of `size` pixels in the middle."""
+def center_crop(height: int, width: int, size: int) -> list[Box]:
+    """The square of `size` pixels in the centre."""
     return [(round((height - size) / 2), round((width - size) / 2), size, size)]
 
 
-def five(height: int, width: int, size: int) -> list[Box]:
-    """The squares in the four corners and in the middle, in the order of torchvision's FiveCrop."""
+def five_crop(height: int, width: int, size: int) -> list[Box]:
+    """The squares in the four corners and in the centre, in the order of torchvision's FiveCrop."""
     bottom, right = height - size, width - size
     corners = [(top, left, size, size) for top in (0, bottom) for left in (0, right)]
-    return corners + centre(height, width, size)
+    return corners + center_crop(height, width, size)
 
 
-def grid(height: int, width: int, size: int) -> list[Box]:
-    """5 x 5 squares, evenly over the whole picture (arXiv 1409.1556, section 3.2)."""
+def grid_crop(height: int, width: int, size: int) -> list[Box]:
+    """5 x 5 squares, evenly spaced over the whole image (arXiv 1409.1556, section 3.2)."""
     tops, lefts = ([round((length - size) * k / 4) for k in range(5)] for length in (height, width))
     return [(top, left, size, size) for top in tops for left in lefts]
 
 
-def six(square: Box, size: int) -> list[Box]:
-    """Corners and middle of a square, and the whole square (arXiv 1409.4842, section 7)."""
+def crop_square(square: Box, size: int) -> list[Box]:
+    """Corners and centre of a square, and the whole square (arXiv 1409.4842, section 7)."""
     top, left, side, _ = square
-    return [*((top + down, left + right, size, size) for down, right, _, _ in five(side, side, size)), square]
+    return [*((top + down, left + right, size, size) for down, right, _, _ in five_crop(side, side, size)), square]
 
 
-def six_of_three(height: int, width: int, size: int) -> list[Box]:
-    """Of the squares at the left, in the middle and at the right, or at the top, in the middle and at the bottom."""
+def crop_three_squares(height: int, width: int, size: int) -> list[Box]:
+    """`crop_square` of the left, centre and right squares of an image, or of the top, centre and bottom ones."""
     side, slack = min(height, width), abs(height - width)
-    places = (0, round(slack / 2), slack)
-    squares = [(place, 0, side, side) if height > width else (0, place, side, side) for place in places]
-    return [box for square in squares for box in six(square, size)]
+    offsets = (0, round(slack / 2), slack)
+    squares = [(offset, 0, side, side) if height > width else (0, offset, side, side) for offset in offsets]
+    return [box for square in squares for box in crop_square(square, size)]
 
 
-def six_of_one(height: int, width: int, size: int) -> list[Box]:
-    """Of the square in the middle."""
-    return six(centre(height, width, min(height, width))[0], size)
+def crop_center_square(height: int, width: int, size: int) -> list[Box]:
+    """`crop_square` of the square in the centre of an image."""
+    return crop_square(center_crop(height, width, min(height, width))[0], size)
 
 
-def whole(height: int, width: int, size: int) -> list[Box]:
-    """All of it."""
+def whole_image(height: int, width: int, size: int) -> list[Box]:
+    """The whole image."""
     return [(0, 0, height, width)]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A protocol for crops of 224 pixels.
+class CropRule:
+    """A protocol, or a part of one, for crops of 224 pixels.
 
     Args:
-        scales: lengths of the shorter side.
-        boxes: what is cut out of a picture of that height and width, for crops of a size.
-        mirrored: whether the mirror image is looked at in the same way.
-        torchvisions: whether a rescaled picture's longer side is rounded down, as torchvision does, or to the nearest.
+        scales: lengths of the shorter side, in pixels.
+        boxes: from height and width of the resized image and the size of crops to the boxes that are cut out.
+        hflip: whether the flipped image is evaluated too.
+        round_down: whether the longer side of a resized image is rounded down, as by torchvision, or to the nearest.
     """
 
     scales: tuple[int, ...]
     boxes: Callable[[int, int, int], list[Box]]
-    mirrored: bool = True
-    torchvisions: bool = False
+    hflip: bool = True
+    round_down: bool = False
 
     @property
     def dense(self) -> bool:
-        """Whether the net goes over the whole picture."""
-        return self.boxes is whole
+        """Whether the net is applied to the whole image, densely."""
+        return self.boxes is whole_image
 
 
-DENSE = Recipe((256, 384, 512), whole)
-MULTI_CROP = Recipe((256, 384, 512), grid)
-CROPS_144 = Recipe((256, 288, 320, 352), six_of_three)
-# A protocol of several recipes is the mean of their posteriors
-PROTOCOLS: dict[str, tuple[Recipe, ...]] = {
-    "center": (Recipe((256,), centre, mirrored=False, torchvisions=True),),
-    "ten_crop": (Recipe((256,), five, torchvisions=True),),
-    "crops_144": (CROPS_144,),  # GoogLeNet
-    "inception_12": (Recipe((256,), six_of_one),),  # which crops they were, the Inception papers do not say
+# GoogLeNet, arXiv 1409.4842, section 7: four scales, three squares of each, six crops of each square, and all flipped
+CROPS_144 = CropRule((256, 288, 320, 352), crop_three_squares)
+# VGG, arXiv 1409.1556, section 3.2 and Table 4: the net is applied to the whole image and its flipped image, and the
+# logits of all places are averaged. The ResNet paper's lengths (section 3.4): dense_multi_scale@224-256-384-480-640
+DENSE_MULTI_SCALE = CropRule((256, 384, 512), whole_image)
+# VGG, section 3.2: a grid of 5 x 5 crops at three scales, and all flipped: 150 in all
+MULTI_CROP = CropRule((256, 384, 512), grid_crop)
+# The probabilities of a protocol with several rules are the mean of theirs
+PROTOCOLS: dict[str, tuple[CropRule, ...]] = {
+    "center": (CropRule((256,), center_crop, hflip=False, round_down=True),),
+    # arXiv 1512.03385, Table 3, and many others
+    "ten_crop": (CropRule((256,), five_crop, round_down=True),),
+    "crops_144": (CROPS_144,),
+    # Inception-v3 and -v4: arXiv 1512.00567 and 1602.07261 do not say which crops theirs are; these are our choice, at
+    # 299 px with shorter sides of 342, and of 342, 384, 427 and 470 px
+    "inception_12": (CropRule((256,), crop_center_square),),
     "inception_144": (CROPS_144,),
-    "multi_crop": (MULTI_CROP,),  # VGG, Table 5, as the three that follow
-    "dense": (Recipe((256,), whole),),
-    "dense_multi_scale": (DENSE,),
-    "dense+multi_crop": (DENSE, MULTI_CROP),
+    "multi_crop": (MULTI_CROP,),
+    "dense": (CropRule((256,), whole_image),),
+    "dense_multi_scale": (DENSE_MULTI_SCALE,),
+    # VGG, Table 5
+    "dense+multi_crop": (DENSE_MULTI_SCALE, MULTI_CROP),
 }
 
 
@@ -126,16 +132,20 @@ class Views:
 
     Args:
         protocol: a name out of `PROTOCOLS`, or NAME@Q or NAME@Q-Q-... with lengths of the shorter side in pixels. The
-            lengths of the papers are for 224 px and scale with `size`.
+            papers' lengths are for 224 px and are scaled to `size`.
         size: pixels per side of a crop.
-        resize: the length of the shorter side for `center`.
-        native_size: whether images come at the net's own size, as CIFAR-10's. They are zero-padded then as if a 224-px
-            crop had been cut from 256 px.
-        hflip_preserves_label: whether a mirror image shows the same class; if not, as for digits, none is evaluated.
-        interpolation: how pictures are rescaled, always antialiased.
+        resize: length of the shorter side for `center`.
+        native_size: whether images have the net's own size, as CIFAR-10's. Zero-pad them as if a 224-px crop had been
+            cut from 256 px.
+        hflip_preserves_label: whether a flipped image shows the same class; if not, as for digits, none is evaluated.
+        interpolation: how images are resized, always antialiased.
+
+    Attributes:
+        rules: of the protocol.
+        scales: lengths of the shorter side for each rule, in pixels.
 
     Raises:
-        ValueError: for a name that does not exist, or lengths below `size`.
+        UserError: for a name that does not exist, or lengths below `size`.
     """
 
     def __init__(
@@ -151,15 +161,14 @@ class Views:
         if name not in PROTOCOLS:
             raise UserError(f"There is no protocol {name}: choose one of {', '.join(PROTOCOLS)}.")
         self.protocol, self.size, self.native_size = protocol, size, native_size
-        self.hflip_preserves_label = hflip_preserves_label
-        self.interpolation = interpolation
-        self.parts = PROTOCOLS[name]
+        self.hflip_preserves_label, self.interpolation = hflip_preserves_label, interpolation
+        self.rules = PROTOCOLS[name]
         given = parse_lengths(protocol, lengths) if "@" in protocol else None
-        if given and len(self.parts[0].scales) == 1 < len(given):
-            raise UserError(f"Protocol {name} looks at one scale and {protocol} names {len(given)}: give one of them.")
-        usual = (size if native_size else resize) if name == "center" else None
-        scaled = [tuple(self._at_size(scale) for scale in part.scales) for part in self.parts]
-        self.scales = [given or ((usual,) if usual else own) for own in scaled]
+        if given and len(self.rules[0].scales) == 1 < len(given):
+            raise UserError(f"Protocol {name} has one scale and {protocol} names {len(given)}: give one of them.")
+        if given is None and name == "center" and (side := size if native_size else resize):
+            given = (side,)
+        self.scales = [given or tuple(self._scale_length(scale) for scale in rule.scales) for rule in self.rules]
         if (least := min(min(scales) for scales in self.scales)) < size:
             raise UserError(
                 f"Protocol {protocol} would cut views of {size} px out of images whose shorter side is {least} px: "
@@ -168,88 +177,88 @@ class Views:
 
     @property
     def dense(self) -> bool:
-        """Whether a net must go over pictures of any size, densely."""
-        return any(part.dense for part in self.parts)
+        """Whether a net must take images of any size, densely."""
+        return any(rule.dense for rule in self.rules)
 
     @property
     def weights(self) -> list[float]:
-        """What each tensor that `__call__` returns counts: equally within a recipe, and the recipes alike."""
-        groups = [len(scales) if part.dense else 1 for part, scales in zip(self.parts, self.scales, strict=True)]
-        return [1 / (len(groups) * count) for count in groups for _ in range(count)]
+        """The weight of each tensor that `__call__` returns: equal within a rule, and equal sums for the rules."""
+        counts = [len(scales) if rule.dense else 1 for rule, scales in zip(self.rules, self.scales, strict=True)]
+        return [1 / (len(counts) * count) for count in counts for _ in range(count)]
 
     @property
     def count(self) -> int:
-        """Views of an image, which is what it costs in forward passes."""
-        return sum(map(len, self.grouped(self.size, self.size)))
+        """Views of an image: its forward passes."""
+        return len(self.list_views(self.size, self.size))
 
-    def of(self, height: int, width: int) -> list[View]:
-        """The views of a picture of that size, which may be the same where it is square."""
-        return [view for group in self.grouped(height, width) for view in group]
+    def list_views(self, height: int, width: int) -> list[View]:
+        """The views of an image of this size; some may be equal where it is square."""
+        return [view for group in self.group_views(height, width) for view in group]
 
-    def grouped(self, height: int, width: int) -> list[list[View]]:
-        """The same, those together that have one size."""
+    def group_views(self, height: int, width: int) -> list[list[View]]:
+        """The views of an image of this size, in groups of equal output size."""
         groups: list[list[View]] = []
-        for part, scales in zip(self.parts, self.scales, strict=True):
-            by_scale = [self._at_scale(part, scale, height, width) for scale in scales]
-            groups += by_scale if part.dense else [[view for views in by_scale for view in views]]
+        for rule, scales in zip(self.rules, self.scales, strict=True):
+            by_scale = [self._apply_rule(rule, scale, height, width) for scale in scales]
+            groups += by_scale if rule.dense else [[view for views in by_scale for view in views]]
         return groups
 
-    def __call__(self, picture: Picture) -> list[Tensor]:
-        """The views of a picture, uint8 [V, 3, H, W], a tensor for each size."""
-        box = (0, 0, picture.height, picture.width)
-        return self._cut(box[2], box[3], lambda size: picture.crop(box, size, self.interpolation))
+    def __call__(self, image: EncodedImage) -> list[Tensor]:
+        """Cut the views out of an image file: uint8 [V, 3, H, W], a tensor for each group."""
+        return self._cut(image.height, image.width, lambda size: image.resize(size, self.interpolation))
 
-    def of_batch(self, images: Tensor) -> list[Tensor]:
-        """The views of images of one size, uint8 [B, 3, H, W], on their device: [B, V, 3, h, w], a tensor per size."""
+    def cut_batch(self, images: Tensor) -> list[Tensor]:
+        """Cut the views out of images uint8 [B, 3, H, W], on their device: [B, V, 3, h, w], a tensor for each group."""
         height, width = images.shape[-2:]
-        return self._cut(height, width, lambda size: rescale(images, size, self.interpolation))
+        return self._cut(height, width, lambda size: resize(images, size, self.interpolation))
 
-    def _cut(self, height: int, width: int, rescaled: Callable[[tuple[int, int]], Tensor]) -> list[Tensor]:
-        """Cut the views out of what `rescaled` makes, [..., 3, H, W], a new dimension before its last three."""
-        frames: dict[tuple[tuple[int, int], int], tuple[Tensor, Tensor]] = {}  # as they are, and mirrored
-        cut = []
-        for group in self.grouped(height, width):
-            pieces = []
+    def _cut(self, height: int, width: int, resize_to: Callable[[tuple[int, int]], Tensor]) -> list[Tensor]:
+        """Cut the views out of the images [..., 3, H, W] that `resize_to` returns: [..., V, 3, h, w] for each group."""
+        padded: dict[tuple[tuple[int, int], int], tuple[Tensor, Tensor]] = {}  # unchanged, and flipped
+        groups = []
+        for group in self.group_views(height, width):
+            crops = []
             for view in group:
-                if (key := view[:2]) not in frames:
-                    plain = F.pad(rescaled(view.frame), (view.margin,) * 4)
-                    frames[key] = plain, plain.flip(-1)
-                top, left, tall, wide = view.box
-                piece = frames[key][view.mirror][..., top : top + tall, left : left + wide]
-                pieces.append(rescale(piece, view.size, self.interpolation))
-            cut.append(torch.stack(pieces, dim=-4))
-        return cut
+                if (key := view[:2]) not in padded:
+                    image = F.pad(resize_to(view.resized), (view.padding,) * 4)
+                    padded[key] = image, image.flip(-1)
+                top, left, box_height, box_width = view.box
+                crop = padded[key][view.hflip][..., top : top + box_height, left : left + box_width]
+                crops.append(resize(crop, view.size, self.interpolation))
+            groups.append(torch.stack(crops, dim=-4))
+        return groups
 
-    def _at_size(self, scale: int) -> int:
-        """A length of the papers at this size of crops."""
-        return round(scale * self.size / (USUAL if self.native_size else NATIVE))
+    def _scale_length(self, length: int) -> int:
+        """A length of the papers for crops of this size."""
+        return round(length * self.size / (PAPER_RESIZE if self.native_size else PAPER_CROP))
 
-    def _at_scale(self, part: Recipe, scale: int, height: int, width: int) -> list[View]:
+    def _apply_rule(self, rule: CropRule, scale: int, height: int, width: int) -> list[View]:
         short, long = sorted((height, width))
-        longer = scale * long // short if part.torchvisions else round(scale * long / short)
-        frame = (longer, scale) if height > width else (scale, longer)
-        margin = round(scale / MARGIN) if self.native_size and part.mirrored and not part.dense else 0
-        boxes = part.boxes(frame[0] + 2 * margin, frame[1] + 2 * margin, self.size)
-        sides = (False, True) if part.mirrored and self.hflip_preserves_label else (False,)
-        size = frame if part.dense else (self.size, self.size)
-        return [View(frame, margin, box, size, mirror) for mirror in sides for box in boxes]
+        longer = scale * long // short if rule.round_down else round(scale * long / short)
+        resized = (longer, scale) if height > width else (scale, longer)
+        pad = self.native_size and rule.hflip and not rule.dense
+        padding = round(scale * (PAPER_RESIZE - PAPER_CROP) / (2 * PAPER_CROP)) if pad else 0
+        boxes = rule.boxes(resized[0] + 2 * padding, resized[1] + 2 * padding, self.size)
+        flips = (False, True) if rule.hflip and self.hflip_preserves_label else (False,)
+        size = resized if rule.dense else (self.size, self.size)
+        return [View(resized, padding, box, size, hflip) for hflip in flips for box in boxes]
 
 
 def parse_lengths(protocol: str, lengths: str) -> tuple[int, ...]:
     """The lengths of NAME@Q-Q-..., in pixels."""
     if not re.fullmatch(r"\d+(-\d+)*", lengths):
         raise UserError(
-            f"Protocol {protocol} wants whole numbers of pixels behind the @, such as dense_multi_scale@224-256-384."
+            f"Protocol {protocol} needs whole numbers of pixels behind the @, such as dense_multi_scale@224-256-384."
         )
     return tuple(int(length) for length in lengths.split("-"))
 
 
-def rescale(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Bring uint8 images [..., 3, H, W] to another height and width, antialiased."""
+def resize(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Resize uint8 images [..., 3, H, W] to another height and width, antialiased."""
     if tuple(images.shape[-2:]) == size:
         return images
     flat = images.reshape(-1, *images.shape[-3:])
-    if images.device.type != "cpu":  # only there are bytes resized as such
+    if images.device.type != "cpu":  # only there does interpolate take uint8
         flat = flat.float()
-    there = F.interpolate(flat, size=size, mode=interpolation, antialias=True, align_corners=False)
-    return there.round().clamp(0, 255).to(torch.uint8).reshape(*images.shape[:-2], *size)
+    resized = F.interpolate(flat, size=size, mode=interpolation, antialias=True, align_corners=False)
+    return resized.round().clamp(0, 255).to(torch.uint8).reshape(*images.shape[:-2], *size)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from datamodules.decode import Picture, open_picture
-from datamodules.views import NATIVE, View, Views
+from datamodules.decode import EncodedImage, open_image
+from datamodules.views import PAPER_CROP, View, Views
 from errors import UserError, pluralize
 
 FORMATS = (".png", ".pdf")
@@ -37,13 +37,13 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
     if size < 1:
         raise UserError(f"--size is {size}: it must be at least 1 pixel.")
     try:
-        picture = open_picture(image.expanduser())
+        picture = open_image(image.expanduser())
         picture.crop((0, 0, 1, 1), (1, 1))  # decodes it, so that a truncated file is found here
     except UserError as error:
         raise UserError(f"{image} cannot be drawn on ({error}): give a photo.") from error
     if max(picture.height, picture.width) > MAX_ASPECT_RATIO * min(picture.height, picture.width):
         raise UserError(f"{image} has {picture.height} x {picture.width} pixels, too long to be drawn on: crop it.")
-    zoom = SCALE * max(1, NATIVE / size)  # small views are enlarged
+    zoom = SCALE * max(1, PAPER_CROP / size)  # small views are enlarged
     rows = [draw_row(picture, Views(name, size, round(size * 8 / 7)), zoom) for name in protocols]
     drawing = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     for number, row in enumerate(rows):
@@ -55,7 +55,7 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
     print(f"Wrote {output}")
 
 
-def draw_row(picture: Picture, views: Views, zoom: float) -> Image.Image:
+def draw_row(picture: EncodedImage, views: Views, zoom: float) -> Image.Image:
     """A protocol: its title above its panels, captions below them."""
     shown = panels(views, picture)
     images = [draw_panel(picture, panel, zoom) for panel in shown]
@@ -66,32 +66,32 @@ def draw_row(picture: Picture, views: Views, zoom: float) -> Image.Image:
     left = GAP
     for panel, image in zip(shown, images, strict=True):
         row.paste(image, (left, HEAD))
-        caption = f"{panel[0].frame[1]} x {panel[0].frame[0]} px, {pluralize(len(panel), 'view')}"
+        caption = f"{panel[0].resized[1]} x {panel[0].resized[0]} px, {pluralize(len(panel), 'view')}"
         pen.text((left, HEAD + image.height + 12), caption, "#444444", ImageFont.load_default(22))
         left += image.width + GAP
     return row
 
 
-def panels(views: Views, picture: Picture) -> list[Panel]:
+def panels(views: Views, picture: EncodedImage) -> list[Panel]:
     """The views of a picture that are not mirrored, grouped by the scale at which they are cut from it."""
     frames: dict[tuple[int, int], Panel] = {}
-    for view in views.of(picture.height, picture.width):
-        if not view.mirror:
-            frames.setdefault(view.frame, []).append(view)
+    for view in views.list_views(picture.height, picture.width):
+        if not view.hflip:
+            frames.setdefault(view.resized, []).append(view)
     return list(frames.values())
 
 
-def title(views: Views, picture: Picture) -> str:
+def title(views: Views, picture: EncodedImage) -> str:
     """Name and number of views, and of distinct ones if some are the same (on a square picture)."""
-    every = views.of(picture.height, picture.width)
-    half = ", half of them mirrored" if any(view.mirror for view in every) else ""
+    every = views.list_views(picture.height, picture.width)
+    half = ", half of them mirrored" if any(view.hflip for view in every) else ""
     same = "" if len(set(every)) == len(every) else f", {len(set(every))} distinct on this picture"
     return f"{views.protocol}: {pluralize(len(every), 'view')}{half}{same}"
 
 
-def draw_panel(picture: Picture, panel: Panel, zoom: float) -> Image.Image:
+def draw_panel(picture: EncodedImage, panel: Panel, zoom: float) -> Image.Image:
     """One scale: the picture, bright inside the views, and their outlines."""
-    tall, wide = panel[0].frame
+    tall, wide = panel[0].resized
     pixels = picture.crop((0, 0, picture.height, picture.width), (tall, wide)).permute(1, 2, 0).numpy()
     seen = np.zeros((tall, wide, 1), bool)
     for y, x, side_y, side_x in (view.box for view in panel):
@@ -125,7 +125,7 @@ def draw_outline(pen: ImageDraw.ImageDraw, view: View, colour: str, zoom: float,
     """All sides of a whole square or picture; of another view thin sides and its corners, `arm` of a side long."""
     top, left, height, width = (zoom * side for side in view.box)
     xs, ys = (left + inset, left + width - inset), (top + inset, top + height - inset)
-    if is_resized(view) or view.size == view.frame:
+    if is_resized(view) or view.size == view.resized:
         pen.rectangle((xs[0], ys[0], xs[1], ys[1]), outline=colour, width=4)
         return
     pen.rectangle((xs[0], ys[0], xs[1], ys[1]), outline=(*ImageColor.getrgb(colour)[:3], 128))

@@ -141,7 +141,7 @@ def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_needs(tmp_path, mo
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     root = synthetic_data.repeat_images(tmp_path / "photos", tmp_path / "links")
-    names, labels = image_files.tree(root / "train", ["class_0", "class_1"])
+    names, labels = image_files.find_images(root / "train", {"class_0": 0, "class_1": 1})
     assert len(names) == {8: 104, 250: 250}[count] and list(labels).count(0) == len(names) / 2
     data = ImageNet(root, val_size=0)
     data.setup("fit")

@@ -134,13 +134,13 @@ def test_the_error_on_the_test_set_is_the_share_of_wrong_images(run, here):
     assert result["images"] == 360
 
 
-def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, capsys):
+def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, capsys, caplog):
     (here / "my photos").mkdir()
     for k in range(3):
         Image.effect_noise((40 + k, 30), 50).convert("RGB").save(here / "my photos" / f"{k}.png")
     (here / "my photos" / "broken.jpg").write_bytes(b"no image")
-    with pytest.warns(UserWarning, match=r"broken\.jpg is left out"):
-        run("predict", "--ckpt_path", tiny_run, "--data.paths", f'["{here}/my photos"]')
+    run("predict", "--ckpt_path", tiny_run, "--data.paths", f'["{here}/my photos"]')
+    assert f"Skipped: {here}/my photos/broken.jpg: " in caplog.text
     printed = capsys.readouterr().out
     assert "2.png" in printed and "Wrote predictions.csv: 3 photos, 1 unreadable file left out.\n" in printed
     rows = list(csv.DictReader((here / "predictions.csv").open()))

@@ -116,7 +116,7 @@ def test_experiment_reads_its_images(path, roots):
     batch = data.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
     side = data.preprocessing["crop"]
     if path in IMAGE_FOLDERS:
-        side = data.augmentation.size(0, own.get("size", 224))
+        side = data.augmentation.crop_size(0, own.get("size", 224))
     assert batch.images.shape == (4, 3, side, side) and len(batch.labels) == 4
     assert data.augment(batch.images).shape == batch.images.shape
     if trains_on_all:

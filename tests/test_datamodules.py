@@ -20,9 +20,9 @@ from datamodules.augment import (
     random_flip,
     random_lighting,
 )
-from datamodules.photos import PhotoFiles
 from datamodules.samplers import ExactSampler, mix_seed
-from datamodules.tensor_images import TensorImages, stratified_split
+from datamodules.splits import stratified_split
+from datamodules.tensor_images import TensorImages
 from errors import UserError, pluralize
 
 
@@ -218,7 +218,7 @@ def test_half_a_cifar10_names_what_is_missing(cifar):
 def test_a_truncated_batch_file_is_named(cifar):
     path = cifar / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:50_000])
-    with pytest.raises(ValueError, match=r"data_batch_2 is no whole CIFAR-10 batch file"):
+    with pytest.raises(ValueError, match=r"data_batch_2 is truncated or no CIFAR-10 batch file"):
         CIFAR10(root=cifar).setup("fit")
 
 
@@ -232,7 +232,7 @@ class Evil:
 
 def test_a_batch_file_that_runs_code_runs_none(cifar, tmp_path):
     (cifar / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
-    with pytest.raises(ValueError, match="data_batch_1 is no whole"):
+    with pytest.raises(ValueError, match="data_batch_1 is truncated or no CIFAR-10"):
         CIFAR10(root=cifar).setup("fit")
     assert not (tmp_path / "ran").exists()
 
@@ -248,7 +248,7 @@ def test_a_missing_cifar10_that_cannot_be_downloaded_says_what_to_do(tmp_path, m
 
 @pytest.mark.parametrize(("size", "images"), [(200, "200"), (-1, "200")])
 def test_a_validation_set_that_leaves_nothing_is_refused(cifar, size, images):
-    with pytest.raises(ValueError, match=f"val_size {size} must leave"):
+    with pytest.raises(ValueError, match=f"val_size {size} of 200 training images is"):
         CIFAR10(root=cifar, val_size=size).setup("fit")
 
 
@@ -263,11 +263,13 @@ def test_photos_of_every_kind_become_upright_rgb_squares(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     half.save(tmp_path / "e.png", exif=exif)
-    files = sorted(tmp_path.iterdir())
-    images = [PhotoFiles(files, {"resize": 32, "crop": 32})[i] for i in range(5)]
-    assert all(image.shape == (3, 32, 32) and image.dtype == torch.uint8 for image, _ in images)
-    assert abs(int(images[0][0][0, 16, 16]) - 200) < 6 and int(images[2][0][0, 16, 16]) > 150
-    turned = images[4][0].float().mean(0)
+    photos = Photos([tmp_path], {"resize": 32, "crop": 32, "mean": [0.5] * 3, "std": [0.5] * 3}, ["a", "b"])
+    photos.setup("predict")
+    (batch,) = photos.predict_dataloader()
+    images = batch.images
+    assert images.shape == (5, 3, 32, 32) and images.dtype == torch.uint8 and batch.labels.tolist() == [0, 1, 2, 3, 4]
+    assert abs(int(images[0][0, 16, 16]) - 200) < 6 and int(images[2][0, 16, 16]) > 150
+    turned = images[4].float().mean(0)
     assert turned[:8].mean() > 200 and turned[-8:].mean() < 50
 
 
@@ -294,13 +296,15 @@ def test_one_thing_is_no_things(number, said):
     assert pluralize(number, "image") == said
 
 
-def test_an_unreadable_photo_is_left_out_with_a_warning(tmp_path):
+def test_an_unreadable_photo_is_skipped_with_a_warning(tmp_path, caplog):
     Image.new("RGB", (9, 9)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
     settings = {"preprocessing": {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}, "class_names": ["a"]}
-    with pytest.warns(UserWarning, match=r"bad.png is left out"):
-        images, places = next(iter(Photos([tmp_path], **settings).predict_dataloader()))
-    assert images.shape == (1, 3, 8, 8) and places.tolist() == [1]
+    photos = Photos([tmp_path], **settings)
+    photos.setup("predict")
+    batch = photos.on_before_batch_transfer(next(iter(photos.predict_dataloader())), 0)
+    assert batch.images.shape == (1, 3, 8, 8) and batch.labels.tolist() == [1]
+    assert f"Skipped: {tmp_path / 'bad.png'}: " in caplog.text
 
 
 def test_fewer_photos_than_devices_are_refused(tmp_path):

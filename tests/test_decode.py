@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from datamodules.crops import CentreCrop
-from datamodules.decode import Picture, open_picture
+from datamodules.crops import CenterCrop
+from datamodules.decode import EncodedImage, open_image
 
 MODES = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
 
@@ -47,7 +47,7 @@ def upright(data: bytes) -> Image.Image:
 
 
 def reference(image: Image.Image, resize: int, crop: int, mode: str = "bilinear") -> Tensor:
-    """The reference of CentreCrop: torchvision's transforms of a Pillow image."""
+    """The reference of CenterCrop: torchvision's transforms of a Pillow image."""
     resized = v2.functional.resize(image, [resize], MODES[mode], antialias=True)
     return v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [crop, crop]))
 
@@ -82,7 +82,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_kind_of_file_has_pillows_pixels(kind, mode):
-    ours = CentreCrop(256, 224, mode)(Picture(KINDS[kind]))
+    ours = CenterCrop(256, 224, mode)(EncodedImage(KINDS[kind]))
     assert gap(ours, reference(upright(KINDS[kind]), 256, 224, mode)).max() <= 2
 
 
@@ -91,10 +91,10 @@ def test_every_kind_of_file_has_pillows_pixels(kind, mode):
 @pytest.mark.parametrize(("resize", "crop"), [(64, 56), (96, 96), (48, 64)])
 def test_odd_sizes_have_pillows_pixels_also_where_the_crop_is_larger_than_the_image(size, kind, resize, crop):
     data = encoded(photo(*size), kind)
-    picture = Picture(data)
+    picture = EncodedImage(data)
     assert (picture.height, picture.width) == size
     most = 2 if min(size) < 4 * resize else 6  # beyond, JPEGs are decoded at a fraction of their size
-    assert gap(CentreCrop(resize, crop)(picture), reference(upright(data), resize, crop)).max() <= most
+    assert gap(CenterCrop(resize, crop)(picture), reference(upright(data), resize, crop)).max() <= most
 
 
 def test_sixteen_bits_of_grey_keep_their_upper_eight():
@@ -103,7 +103,7 @@ def test_sixteen_bits_of_grey_keep_their_upper_eight():
     deep = (grey.astype(np.uint16) << 8) + 77
     data = encoded(Image.fromarray(deep), "PNG")
     assert Image.open(io.BytesIO(data)).mode == "I;16"
-    pixels = Picture(data).crop((0, 0, 60, 80), (60, 80))
+    pixels = EncodedImage(data).crop((0, 0, 60, 80), (60, 80))
     assert torch.equal(pixels, torch.tensor(grey).expand(3, -1, -1))
 
 
@@ -111,9 +111,9 @@ def test_sixteen_bits_of_grey_keep_their_upper_eight():
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_images_that_exif_turns_stand_upright(orientation, kind):
     data = turned(photo(60, 92), orientation, kind)
-    image, picture = upright(data), Picture(data)
+    image, picture = upright(data), EncodedImage(data)
     assert (picture.width, picture.height) == image.size == ((60, 92) if orientation > 4 else (92, 60))
-    assert gap(CentreCrop(48, 40)(picture), reference(image, 48, 40)).max() <= 2
+    assert gap(CenterCrop(48, 40)(picture), reference(image, 48, 40)).max() <= 2
     box = (7, 11, 40, 33)  # top, left, height, width
     theirs = v2.functional.pil_to_tensor(v2.functional.resized_crop(image, *box, [24, 20], antialias=True))
     assert gap(picture.crop(box, (24, 20)), theirs).max() <= 2
@@ -122,14 +122,14 @@ def test_images_that_exif_turns_stand_upright(orientation, kind):
 
 @pytest.mark.parametrize("orientation", [0, 9])
 def test_an_exif_orientation_that_does_not_exist_is_no_turn(orientation):
-    picture = Picture(turned(photo(20, 30), orientation))
+    picture = EncodedImage(turned(photo(20, 30), orientation))
     assert (picture.height, picture.width) == (20, 30)
 
 
 def test_broken_exif_does_not_make_an_image_unreadable():
     data = turned(photo(20, 30), 6)
     place = data.index(b"Exif\0\0") + 6
-    assert Picture(data[:place] + b"\xff" * 12 + data[place + 12 :]).crop((0, 0, 20, 30), (20, 30)).shape[0] == 3
+    assert EncodedImage(data[:place] + b"\xff" * 12 + data[place + 12 :]).crop((0, 0, 20, 30), (20, 30)).shape[0] == 3
 
 
 def test_images_that_xmp_turns_stand_upright():
@@ -137,7 +137,7 @@ def test_images_that_xmp_turns_stand_upright():
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     data = encoded(photo(60, 92), xmp=xmp)
     assert upright(data).size == (60, 92)
-    assert gap(CentreCrop(48, 40)(Picture(data)), reference(upright(data), 48, 40)).max() <= 2
+    assert gap(CenterCrop(48, 40)(EncodedImage(data)), reference(upright(data), 48, 40)).max() <= 2
 
 
 @pytest.mark.parametrize("size", [(1600, 2400), (1501, 1999), (2003, 1337)])
@@ -146,9 +146,9 @@ def test_images_that_xmp_turns_stand_upright():
 def test_large_jpegs_decoded_at_a_fraction_of_their_size_are_close(size, orientation, mode):
     """Measured: 0.2 of 255 in the mean where the sides are multiples of 8, else 0.5; at most 3."""
     data = turned(photo(*size), orientation)
-    picture, image = Picture(data), upright(data)
-    assert min(picture._pixels(min(size) / 128).shape[:2]) < min(size) / 2
-    distance = gap(CentreCrop(128, 112, mode)(picture), reference(image, 128, 112, mode))
+    picture, image = EncodedImage(data), upright(data)
+    assert min(picture._decode(min(size) / 128).shape[:2]) < min(size) / 2
+    distance = gap(CenterCrop(128, 112, mode)(picture), reference(image, 128, 112, mode))
     assert distance.mean() < 1 and distance.max() <= 4
 
 
@@ -156,7 +156,7 @@ def test_large_jpegs_decoded_at_a_fraction_of_their_size_are_close(size, orienta
 def test_crops_of_large_jpegs_come_from_the_right_place(orientation):
     """To a quarter of a pixel: their edges are brought to whole pixels of the smaller image that is decoded."""
     data = turned(photo(1203, 1602), orientation)
-    picture, image = Picture(data), upright(data)
+    picture, image = EncodedImage(data), upright(data)
     rng = np.random.default_rng(0)
     for _ in range(6):
         height, width = (int(rng.integers(300, side)) for side in (picture.height, picture.width))
@@ -169,7 +169,7 @@ def test_crops_of_large_jpegs_come_from_the_right_place(orientation):
 
 def test_a_jpeg_is_known_by_its_content_and_its_size_without_decoding():
     whole = encoded(photo(40, 60))
-    picture = Picture(whole[: whole.index(b"\xff\xda") + 20])  # all of the header and nothing of the image
+    picture = EncodedImage(whole[: whole.index(b"\xff\xda") + 20])  # all of the header and nothing of the image
     assert (picture.height, picture.width) == (40, 60)
     with pytest.raises(ValueError, match="cannot be read as an image: .*truncated"):
         picture.crop((0, 0, 40, 60), (20, 20))
@@ -195,17 +195,17 @@ def test_what_is_no_whole_image_is_refused_with_the_reason(content, why, tmp_pat
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=why) as error:
-        CentreCrop(32, 32)(open_picture(path))
+        CenterCrop(32, 32)(open_image(path))
     assert "bad.jpg" not in str(error.value) and "BytesIO" not in str(error.value)
 
 
 def test_a_file_that_is_not_there_and_a_folder_are_refused_with_the_reason(tmp_path):
     with pytest.raises(ValueError, match="cannot be opened: No such file"):
-        open_picture(tmp_path / "gone.jpg")
+        open_image(tmp_path / "gone.jpg")
     with pytest.raises(ValueError, match="cannot be opened: Is a directory"):
-        open_picture(tmp_path)
+        open_image(tmp_path)
     with pytest.raises(ValueError, match="cannot be opened"):
-        open_picture(os.fsencode(tmp_path / "gone.jpg"))
+        open_image(os.fsencode(tmp_path / "gone.jpg"))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -214,4 +214,4 @@ def test_a_file_that_may_not_be_read_is_refused_with_the_reason(tmp_path: Path):
     path.write_bytes(KINDS["jpeg"])
     path.chmod(0)
     with pytest.raises(ValueError, match="cannot be opened: Permission denied"):
-        open_picture(path)
+        open_image(path)

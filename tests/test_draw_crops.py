@@ -20,10 +20,10 @@ from reports import draw_crops, protocols
 )
 def test_a_row_for_each_protocol_and_a_panel_for_each_scale(here, name, size, expected, scales):
     Image.new("RGB", size, "teal").save("photo.png")
-    views, picture = Views(name, 224, 256), draw_crops.open_picture("photo.png")
+    views, picture = Views(name, 224, 256), draw_crops.open_image("photo.png")
     assert draw_crops.title(views, picture) == expected
     panels = draw_crops.panels(views, picture)
-    assert len(panels) == scales and not any(view.mirror for panel in panels for view in panel)
+    assert len(panels) == scales and not any(view.hflip for panel in panels for view in panel)
     drawn = sum(map(len, panels)) * (2 if "mirrored" in expected else 1)
     assert drawn == views.count  # every view, or its mirror image, is drawn
     assert all(len(draw_crops.colours(panel)) == len(panel) for panel in panels)
@@ -31,7 +31,7 @@ def test_a_row_for_each_protocol_and_a_panel_for_each_scale(here, name, size, ex
 
 def test_each_whole_square_has_a_colour_for_itself_and_its_crops(here):
     Image.new("RGB", (500, 375), "teal").save("photo.png")
-    panel = draw_crops.panels(Views("crops_144", 224), draw_crops.open_picture("photo.png"))[0]
+    panel = draw_crops.panels(Views("crops_144", 224), draw_crops.open_image("photo.png"))[0]
     colours = draw_crops.colours(panel)
     assert [len(set(colours[k : k + 6])) for k in (0, 6, 12)] == [1, 1, 1] and len(set(colours)) == 3
 

@@ -24,12 +24,13 @@ from torchvision.transforms.v2 import functional as F
 from batch import Batch
 from datamodules import ImageNet
 from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
-from datamodules.crops import CentreCrop, TrainCrop
-from datamodules.decode import Picture
-from datamodules.image_files import tree
+from datamodules.crops import CenterCrop, TrainCrop
+from datamodules.decode import EncodedImage
+from datamodules.image_files import find_images
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
 from datamodules.samplers import SampleSpecSampler
+from errors import pluralize
 from tests.conftest import HOME
 from tests.test_decode import encoded, gap, photo, turned
 from tests.test_resume import same
@@ -129,7 +130,8 @@ def test_train_and_val_folders(photos, capsys):
     assert np.bincount(data.train_set.labels).tolist() == [8, 8, 6]
     assert np.bincount(data.val_set.labels).tolist() == [3, 3, 3]
     assert "22 training images of 3 classes" in (said := capsys.readouterr().out)
-    assert f"those in {photos / 'val'}, which a test would read too" in said
+    assert f"9 validation images in {photos / 'val'}\n" in said
+    assert "there is no test/ folder: `test` reads the validation images, so its error is optimistic" in said
     data.setup("test")
     assert names(data.test_set) == names(data.val_set)
     assert f"test: 9 images in {photos / 'val'}" in capsys.readouterr().out
@@ -151,7 +153,7 @@ def test_to_validate_on_val_the_training_images_are_not_listed(photos, capsys, r
 def test_names_start_below_the_folder_however_it_is_written(photos, monkeypatch):
     monkeypatch.chdir(photos / "val")
     for folder in (".", "../train", "../val/../train/", photos / "train"):
-        names, _ = tree(Path(folder), ["ape", "bear", "cat"])
+        names, _ = find_images(Path(folder), {"ape": 0, "bear": 1, "cat": 2})
         assert names[0] == b"ape/0.jpg" and names[-1].startswith(b"cat/")
 
 
@@ -159,7 +161,7 @@ def test_a_test_folder_with_classes_is_what_is_tested(photos, capsys):
     write(photos / "test" / "bear", 2, 20)
     data = ImageNet(photos)
     data.setup("fit")
-    assert "would read too" not in capsys.readouterr().out
+    assert "there is no test/ folder" not in capsys.readouterr().out
     data.setup("test")
     assert data.test_set.labels.tolist() == [1, 1] and len(data.val_set) == 9
 
@@ -196,7 +198,7 @@ def test_val_size_is_a_number_or_a_share_and_val_stays_for_the_test(photos, val_
     data.setup("fit")
     assert (len(data.train_set), len(data.val_set)) == (22 - held, held)
     assert all((photos / "train" / name).is_file() for name in names(data.val_set))
-    assert f"{held} of them held back\n" in capsys.readouterr().out
+    assert f"{pluralize(held, 'validation image')} held back from the same folder\n" in capsys.readouterr().out
     data.setup("test")
     assert len(data.test_set) == 9
 
@@ -207,7 +209,7 @@ def test_held_back_images_are_looked_at_as_in_evaluation(photos):
     assert loaded(data)[0].images.shape[2:] == (16, 16)
     images, labels, *_ = next(iter(data.val_dataloader()))
     place = (photos / "train" / names(data.val_set)[2]).read_bytes()
-    assert torch.equal(images[2], CentreCrop(30, 24)(Picture(place))) and labels.tolist() == [0, 0, 1, 2]
+    assert torch.equal(images[2], CenterCrop(30, 24)(EncodedImage(place))) and labels.tolist() == [0, 0, 1, 2]
 
 
 def test_val_size_0_leaves_validation_out(photos, fails, run, capsys):
@@ -306,7 +308,7 @@ def test_the_flat_val_is_mapped_by_the_devkit(official, place):
 
 def test_a_flat_val_without_labels_is_refused(official, fails):
     said = fails(*fit(official))
-    assert "what they show is said nowhere" in said and "LOC_val_solution.csv" in said and "devkit" in said
+    assert "no file has their labels" in said and "LOC_val_solution.csv" in said and "devkit" in said
     assert not list(Path("runs").rglob("version_*"))
 
 
@@ -358,7 +360,7 @@ def test_area_crops_are_torchvisions(area):
     """Of the same seed the same box, so the same pixels as from a Pillow image."""
     for size in ((60, 90), (90, 60), (20, 200)):
         image = photo(*size)
-        picture = Picture(encoded(image, "PNG"))
+        picture = EncodedImage(encoded(image, "PNG"))
         for seed in range(8):
             torch.manual_seed(seed)
             ours = TrainCrop(Augmentation(area=area), "bilinear")(picture, 32)
@@ -370,7 +372,7 @@ def test_area_crops_are_torchvisions(area):
 def test_area_crops_cover_areas_ratios_and_places_as_they_should():
     crop = TrainCrop(Augmentation(), "bilinear")
     torch.manual_seed(0)
-    boxes = np.array([crop._box(300, 400, 224) for _ in range(2000)])
+    boxes = np.array([crop._draw_box(300, 400, 224) for _ in range(2000)])
     top, left, height, width = boxes.T
     assert (boxes >= 0).all() and (top + height <= 300).all() and (left + width <= 400).all()
     areas, ratios = height * width / 120_000, width / height
@@ -384,7 +386,7 @@ def test_area_crops_cover_areas_ratios_and_places_as_they_should():
 def test_shorter_side_draws_every_scale_and_every_place():
     crop = TrainCrop(Augmentation(shorter_side=(256, 320)), "bilinear")
     torch.manual_seed(0)
-    boxes = np.array([crop._box(640, 800, 224) for _ in range(5000)])
+    boxes = np.array([crop._draw_box(640, 800, 224) for _ in range(5000)])
     top, left, height, width = boxes.T
     assert (height == width).all() and (boxes >= 0).all()
     assert (top + height <= 640).all() and (left + width <= 800).all()
@@ -400,13 +402,13 @@ def test_shorter_side_draws_every_scale_and_every_place():
 
 def test_shorter_side_gives_a_window_of_the_resized_image():
     image = photo(128, 192)
-    picture = Picture(encoded(image, "PNG"))
+    picture = EncodedImage(encoded(image, "PNG"))
     crop = TrainCrop(Augmentation(shorter_side=(64, 64)), "bilinear")
     whole = F.pil_to_tensor(F.resize(image, [64], antialias=True))
     compared = 0
     for seed in range(12):
         torch.manual_seed(seed)
-        top, left, side, _ = crop._box(128, 192, 48)
+        top, left, side, _ = crop._draw_box(128, 192, 48)
         assert side == 96
         torch.manual_seed(seed)
         ours = crop(picture, 48)
@@ -422,7 +424,7 @@ def test_shorter_side_gives_a_window_of_the_resized_image():
 @pytest.mark.parametrize("how", [{}, {"shorter_side": (64, 96)}, {"trivial": True}, {"rand": 9}])
 @pytest.mark.parametrize("size", [(1, 60), (60, 1), (1, 1), (3, 500)])
 def test_the_thinnest_images_can_be_cropped(how, size):
-    picture = Picture(encoded(photo(*size)))
+    picture = EncodedImage(encoded(photo(*size)))
     for seed in range(5):
         torch.manual_seed(seed)
         image = TrainCrop(Augmentation(**how), "bilinear")(picture, 32)
@@ -433,7 +435,7 @@ def test_the_thinnest_images_can_be_cropped(how, size):
     ("how", "operation"), [({"trivial": True}, v2.TrivialAugmentWide), ({"rand": 9}, v2.RandAugment)]
 )
 def test_operations_are_torchvisions_after_the_crop(how, operation):
-    picture = Picture(encoded(photo(60, 80)))
+    picture = EncodedImage(encoded(photo(60, 80)))
     changed = 0
     for seed in range(10):
         torch.manual_seed(seed)
@@ -582,7 +584,7 @@ def test_validation_images_are_not_varied(photos):
     trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, **dict.fromkeys(quiet, False))
     trainer.validate(Validator(), data, verbose=False)
     paths = [photos / "val" / name for name in names(data.val_set)]
-    expected = torch.stack([CentreCrop(18, 16)(Picture(path.read_bytes())) for path in paths]).float() / 255
+    expected = torch.stack([CenterCrop(18, 16)(EncodedImage(path.read_bytes())) for path in paths]).float() / 255
     (batch,) = seen
     images, labels = batch.images, batch.labels
     torch.testing.assert_close(images, F.normalize(expected, MEAN, STD))
@@ -591,14 +593,14 @@ def test_validation_images_are_not_varied(photos):
 
 def test_sizes_grow_by_the_epoch_in_steps_of_32():
     how = Augmentation(growing=(128, 10, 60))
-    sizes = [how.size(epoch, 224) for epoch in range(100)]
+    sizes = [how.crop_size(epoch, 224) for epoch in range(100)]
     assert sizes[:11] == [128] * 11 and sizes[60:] == [224] * 40
     assert sizes == sorted(sizes) and set(sizes) == {128, 160, 192, 224}
     assert all(sizes.count(size) > 8 for size in (160, 192))
-    odd = [Augmentation(growing=(100, 0, 5)).size(epoch, 176) for epoch in range(7)]
+    odd = [Augmentation(growing=(100, 0, 5)).crop_size(epoch, 176) for epoch in range(7)]
     assert odd[0] == 100 and odd[-2:] == [176, 176] and odd == sorted(odd)
     assert all(size % 32 == 0 for size in odd[1:5] if size not in (100, 176))
-    assert {Augmentation().size(epoch, 224) for epoch in (0, 50)} == {224}
+    assert {Augmentation().crop_size(epoch, 224) for epoch in (0, 50)} == {224}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -804,10 +806,10 @@ def test_unreadable_images_are_left_out_on_demand_and_the_test_says_so(run, phot
     run(*fit(photos, *flags, "--trainer.max_epochs", 3))
     for name in bad:
         assert caplog.text.count(f"Skipped: {photos / 'train' / name}: ") == 1  # not in every epoch
-    assert "Data: left out 4 files that could not be read\n" in capsys.readouterr().out
+    assert "Data: skipped 4 files that could not be read\n" in capsys.readouterr().out
     caplog.clear()
     run("test", "--ckpt_path", "runs/photos/net")
-    assert "Data: left out 1 file that could not be read\n" in capsys.readouterr().out
+    assert "Data: skipped 1 file that could not be read\n" in capsys.readouterr().out
     assert caplog.text.count("Skipped: ") == 1
     result = json.loads(Path("runs/photos/net/version_0/test-best-center.json").read_text())
     assert result["images"] == 8 and result["partial"] is True
@@ -953,7 +955,7 @@ def test_the_copy_is_smaller_upright_and_whole_and_trains(source, tmp_path, caps
     assert Image.open(target / "val" / "x.jpg").mode == "RGB"
     assert Image.open(target / "train" / "bear" / "turned.jpg").getexif().get(0x0112, 1) == 1
     for name in ("train/bear/large.JPEG", "train/bear/turned.jpg"):
-        ours, theirs = (CentreCrop(32, 32)(Picture((root / name).read_bytes())) for root in (target, source))
+        ours, theirs = (CenterCrop(32, 32)(EncodedImage((root / name).read_bytes())) for root in (target, source))
         assert gap(ours, theirs).mean() < 4  # one JPEG more
     assert f"Train on it with --data.root '{target}'" in capsys.readouterr().out
     run(*fit(target, "--trainer.callbacks", "[]"))
@@ -985,7 +987,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_copied(source, tmp_path):
         resize(source, tmp_path / "copy", "--shorter_side", 32)
     assert isinstance(stop.value.code, str)  # which Python prints on stderr, and exits with 1
     first, *lines = stop.value.code.splitlines()
-    assert first == "error: 3 images could not be read and stayed out of the copy:"
+    assert first == "error: 3 images could not be read and are not in the copy:"
     assert lines[0] == f"{source / 'train' / 'ape' / '0.jpg'}: the file is empty" and "no format" in lines[1]
     assert lines[2].startswith(f"{small}: ") and "truncated" in lines[2]
     files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from datamodules.crops import CentreCrop
-from datamodules.decode import Picture
-from datamodules.views import PROTOCOLS, View, Views, centre, five, grid
+from datamodules.crops import CenterCrop
+from datamodules.decode import EncodedImage
+from datamodules.views import PROTOCOLS, View, Views, center_crop, five_crop, grid_crop
 
 COUNTS = {
     "center": 1, "ten_crop": 10, "crops_144": 144, "inception_12": 12, "inception_144": 144, "multi_crop": 150,
@@ -19,28 +19,28 @@ COUNTS = {
 LANDSCAPE, PORTRAIT, SQUARE, ODD, NEARLY_SQUARE = (375, 500), (500, 375), (400, 400), (333, 517), (500, 501)
 
 
-def photo(height: int, width: int) -> Picture:
+def photo(height: int, width: int) -> EncodedImage:
     """Smooth noise, as PNG so that nothing is lost."""
     small = np.random.default_rng(0).integers(256, size=(height // 8, width // 8, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(file, "png")
-    return Picture(file.getvalue())
+    return EncodedImage(file.getvalue())
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 @pytest.mark.parametrize("shape", [LANDSCAPE, PORTRAIT, SQUARE, ODD, NEARLY_SQUARE, (224, 224), (60, 900)])
 def test_every_protocol_has_its_number_of_views_inside_the_picture(name, shape):
     views = Views(name, 224, 256)
-    looks = views.of(*shape)
+    looks = views.list_views(*shape)
     assert len(looks) == views.count == COUNTS[name]
     for view in looks:
         top, left, height, width = view.box
-        assert view.margin == 0 and min(view.frame) >= 224
+        assert view.padding == 0 and min(view.resized) >= 224
         assert top >= 0 and left >= 0 and height > 0 and width > 0
-        assert top + height <= view.frame[0] and left + width <= view.frame[1]
+        assert top + height <= view.resized[0] and left + width <= view.resized[1]
         assert view.size == (
-            view.frame
-            if height == view.frame[0] and name.startswith("dense") and (height, width) != (224, 224)
+            view.resized
+            if height == view.resized[0] and name.startswith("dense") and (height, width) != (224, 224)
             else (224, 224)
         )
 
@@ -50,12 +50,12 @@ def test_every_protocol_has_its_number_of_views_inside_the_picture(name, shape):
     [(LANDSCAPE, 144), (PORTRAIT, 144), (ODD, 144), (SQUARE, 48), (NEARLY_SQUARE, 96), ((501, 500), 96)],
 )
 def test_crops_144_differ_in_scale_box_or_mirror(shape, distinct):
-    assert len(set(Views("crops_144", 224).of(*shape))) == distinct
+    assert len(set(Views("crops_144", 224).list_views(*shape))) == distinct
 
 
 def test_the_boxes_of_crops_144():
-    looks = Views("crops_144", 224).of(*LANDSCAPE)
-    assert [view.frame for view in looks[::36]] == [(256, 341), (288, 384), (320, 427), (352, 469)]
+    looks = Views("crops_144", 224).list_views(*LANDSCAPE)
+    assert [view.resized for view in looks[::36]] == [(256, 341), (288, 384), (320, 427), (352, 469)]
     left_square, middle, right = looks[:6], looks[6:12], looks[12:18]
     corners = [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
     for square, start in ((left_square, 0), (middle, 42), (right, 85)):  # 341 - 256 = 85
@@ -63,20 +63,25 @@ def test_the_boxes_of_crops_144():
             *((top, start + left, 224, 224) for top, left in corners),
             (0, start, 256, 256),
         ]
-    assert not any(view.mirror for view in looks[:18]) and all(view.mirror for view in looks[18:36])
-    upright = Views("crops_144", 224).of(*PORTRAIT)
+    assert not any(view.hflip for view in looks[:18]) and all(view.hflip for view in looks[18:36])
+    upright = Views("crops_144", 224).list_views(*PORTRAIT)
     assert [view.box[:2] for view in upright[5:18:6]] == [(0, 0), (42, 0), (85, 0)]
 
 
 def test_the_boxes_of_small_protocols():
-    assert centre(256, 341, 224) == [(16, 58, 224, 224)]  # 58.5 to the even one, as torchvision
-    assert [box[:2] for box in five(256, 341, 224)] == [(0, 0), (0, 117), (32, 0), (32, 117), (16, 58)]
-    assert [box[:2] for box in grid(256, 384, 224)][:6] == [(0, 0), (0, 40), (0, 80), (0, 120), (0, 160), (8, 0)]
-    assert len(set(grid(256, 256, 224))) == 25
-    twelve = Views("inception_12", 299).of(*LANDSCAPE)
-    assert twelve[0].frame == (342, 456) and twelve[5].box == (0, 57, 342, 342)
-    assert [view.frame[0] for view in Views("inception_144", 299).of(*LANDSCAPE)[::36]] == [342, 384, 427, 470]
-    assert [view.frame for view in Views("dense_multi_scale", 224).of(*ODD)[::2]] == [
+    assert center_crop(256, 341, 224) == [(16, 58, 224, 224)]  # 58.5 to the even one, as torchvision
+    assert [box[:2] for box in five_crop(256, 341, 224)] == [(0, 0), (0, 117), (32, 0), (32, 117), (16, 58)]
+    assert [box[:2] for box in grid_crop(256, 384, 224)][:6] == [(0, 0), (0, 40), (0, 80), (0, 120), (0, 160), (8, 0)]
+    assert len(set(grid_crop(256, 256, 224))) == 25
+    twelve = Views("inception_12", 299).list_views(*LANDSCAPE)
+    assert twelve[0].resized == (342, 456) and twelve[5].box == (0, 57, 342, 342)
+    assert [view.resized[0] for view in Views("inception_144", 299).list_views(*LANDSCAPE)[::36]] == [
+        342,
+        384,
+        427,
+        470,
+    ]
+    assert [view.resized for view in Views("dense_multi_scale", 224).list_views(*ODD)[::2]] == [
         (256, 397),
         (384, 596),
         (512, 795),
@@ -99,7 +104,7 @@ def test_ten_crop_is_torchvisions_pixel_for_pixel(shape, interpolation):
 def test_center_is_what_validation_sees():
     picture = photo(*ODD)
     (view,) = Views("center", 224, 256)(picture)
-    assert torch.equal(view[0], CentreCrop(256, 224)(picture))
+    assert torch.equal(view[0], CenterCrop(256, 224)(picture))
 
 
 def test_a_whole_square_is_resized():
@@ -128,19 +133,19 @@ def test_recipes_count_alike_and_views_within_them():
 
 def test_small_images_are_shifted_and_mirrored():
     images = torch.randint(1, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    (views,) = Views("ten_crop", 32, 32, native_size=True).of_batch(images)
+    (views,) = Views("ten_crop", 32, 32, native_size=True).cut_batch(images)
     assert views.shape == (4, 10, 3, 32, 32)
     assert torch.equal(views[:, 4], images) and torch.equal(views[:, 9], images.flip(-1))
     assert (
         torch.equal(views[:, 0, :, 2:, 2:], images[..., :30, :30]) and not views[:, 0, :, :2].any()
     )  # two pixels down
-    (views,) = Views("ten_crop", 32, 32, native_size=True, hflip_preserves_label=False).of_batch(images)
+    (views,) = Views("ten_crop", 32, 32, native_size=True, hflip_preserves_label=False).cut_batch(images)
     assert views.shape[1] == 5
-    enlarged = Views("dense_multi_scale", 32, 32, native_size=True).of_batch(images)
+    enlarged = Views("dense_multi_scale", 32, 32, native_size=True).cut_batch(images)
     assert [look.shape[-1] for look in enlarged] == [32, 48, 64]
     both = Views("dense+multi_crop", 32, 32, native_size=True)
-    assert [tuple(look.shape[1:3]) for look in both.of_batch(images)] == [(2, 3)] * 3 + [(150, 3)]
-    assert both.of(32, 32)[-1] == View((64, 64), 5, (42, 42, 32, 32), (32, 32), True)
+    assert [tuple(look.shape[1:3]) for look in both.cut_batch(images)] == [(2, 3)] * 3 + [(150, 3)]
+    assert both.list_views(32, 32)[-1] == View((64, 64), 5, (42, 42, 32, 32), (32, 32), True)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +153,9 @@ def test_small_images_are_shifted_and_mirrored():
     [
         ("ten_corp", "There is no protocol ten_corp: choose one of center, ten_crop"),
         ("ten_crop@200", "would cut views of 224 px out of images whose shorter side is 200 px"),
-        ("ten_crop@256-288", "looks at one scale and ten_crop@256-288 names 2"),
-        ("dense@large", "wants whole numbers of pixels behind the @"),
-        ("dense@", "wants whole numbers of pixels behind the @"),
+        ("ten_crop@256-288", "has one scale and ten_crop@256-288 names 2"),
+        ("dense@large", "needs whole numbers of pixels behind the @"),
+        ("dense@", "needs whole numbers of pixels behind the @"),
     ],
 )
 def test_what_is_no_protocol(protocol, message):
@@ -160,5 +165,5 @@ def test_what_is_no_protocol(protocol, message):
 
 def test_lengths_may_be_given():
     assert Views("dense_multi_scale@224-256-384-480-640", 224).scales == [(224, 256, 384, 480, 640)]
-    assert Views("ten_crop@288", 224).of(*SQUARE)[0].frame == (288, 288)
+    assert Views("ten_crop@288", 224).list_views(*SQUARE)[0].resized == (288, 288)
     assert Views("center@300", 224, 256).scales == [(300,)]
