@@ -97,15 +97,8 @@ class ImageData(pl.LightningDataModule):
     def views(self) -> Views:
         """The views of an image that the protocol evaluates."""
         settings = self.preprocessing
-        interpolation = settings.get("interpolation", "bilinear")
-        return Views(
-            self.protocol,
-            settings["crop"],
-            settings["resize"],
-            self.native_size,
-            self.hflip_preserves_label,
-            interpolation,
-        )
+        size, resize, interpolation = settings["crop"], settings["resize"], settings.get("interpolation", "bilinear")
+        return Views(self.protocol, size, resize, self.native_size, self.hflip_preserves_label, interpolation)
 
     @property
     def uses_tta(self) -> bool:
@@ -220,7 +213,7 @@ class ImageData(pl.LightningDataModule):
             getattr(torch, trainer.strategy.root_device.type).manual_seed(seed)
 
     def to_inputs(self, batch: Batch, training: bool) -> Batch:
-        """Turn bytes on the device into the inputs of a net: augmented in training, the protocol's views in evaluation."""
+        """Turn uint8 images on the device into inputs: augmented in training, the protocol's views in evaluation."""
         images, labels = batch.images, batch.labels
         if training:
             assert isinstance(images, Tensor)
