@@ -55,6 +55,11 @@ def checkpoint_layer(verb: str, record: dict[str, Any], keep_trainer: bool) -> d
         return {key: value for key, value in config.items() if key not in left_out}
     layer = {key: config[key] for key in ("seed_everything", "model", "data")}
     if verb == "predict":
+        if not record["preprocessing"]:
+            raise UserError(
+                f"predict cannot prepare images: {config['data']['class_path']}, on which this checkpoint was trained, "
+                "holds no preprocessing. Derive it from datamodules.ImageData and train again, or run test."
+            )
         init_args = {key: record[key] for key in ("preprocessing", "class_names")}
         layer["data"] = {"class_path": "datamodules.Photos", "init_args": init_args}
     return layer

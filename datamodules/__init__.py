@@ -6,5 +6,6 @@ from datamodules.digits import Digits
 from datamodules.imagenet import ImageNet
 from datamodules.photos import Photos
 from datamodules.synthetic import Synthetic
+from datamodules.torchvision_data import TorchvisionData
 
-__all__ = ["CIFAR10", "Digits", "ImageData", "ImageNet", "Photos", "Synthetic"]
+__all__ = ["CIFAR10", "Digits", "ImageData", "ImageNet", "Photos", "Synthetic", "TorchvisionData"]
