@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.devices import peak_memory, synchronize
-from callbacks import BatchNormReestimation
+from callbacks import PreciseBN
 from datamodules.base import ImageData, image_data
 from lit_models import LitClassifier
 
@@ -124,7 +124,7 @@ class TakeTurns(pl.Callback):
         self.taken = 0
         trainer.should_stop = len(self.results) == self.turns
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning's callback connector sets it
-            if isinstance(callback, BatchNormReestimation):
+            if isinstance(callback, PreciseBN):
                 callback.batches = 0  # it would take 200 at the end of the training, untimed
 
 

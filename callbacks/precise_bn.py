@@ -1,7 +1,6 @@
-"""BatchNorm statistics computed anew once training is over."""
+"""Precise BatchNorm statistics: over many training images, for the weights as they are."""
 
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from itertools import islice
 from typing import Any
 
@@ -11,108 +10,130 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from batch import Images
-from datamodules.base import image_data
+from datamodules.base import ImageData, image_data
 from errors import UserError
 from lit_models.nets.layers import find_batch_norms
 
 
-class BatchNormReestimation(pl.Callback):
-    """Replace the running statistics by those of a large sample, for the weights as they are now.
+class PreciseBN(pl.Callback):
+    """Replaces the running statistics by those of a large sample of training images.
 
-    The running ones are an average over weights that have moved on. The authors of the ResNets do so in their
-    published code (arXiv 1512.03385). It happens before every validation, so that what is validated is what is saved,
-    and in runs without validation at the end of the last epoch. Weights that EMAWeightAveraging averages get
-    statistics of their own; it must stand before this callback.
+    Running statistics average over weights that have changed since. The authors of the ResNets recompute them in their
+    published code (arXiv 1512.03385). It happens before every validation, so that the validated statistics are the
+    saved ones, and in runs without validation at the end of the last epoch. Weights that EMAWeightAveraging averages
+    get statistics of their own; it must stand before this callback.
 
     Args:
-        batches: training batches to look at, augmented as in training.
+        batches: training batches to average over, augmented as in training.
     """
 
     def __init__(self, batches: int = 200) -> None:
         if batches < 1:
-            raise UserError(f"BatchNormReestimation's batches is {batches}: it must be at least 1.")
+            raise UserError(f"PreciseBN's batches is {batches}: it must be at least 1.")
         self.batches = batches
-        self.done_at: int | None = None  # the last step at which it was done
+        self.updated_at: int | None = None  # the last step at which the statistics were recomputed
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        places = {type(callback): place for place, callback in enumerate(trainer.callbacks)}  # type: ignore[attr-defined]
-        if any(issubclass(kind, WeightAveraging) and place > places[type(self)] for kind, place in places.items()):
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        if any(isinstance(callback, WeightAveraging) for callback in callbacks[callbacks.index(self) :]):
             raise UserError(
-                "BatchNormReestimation stands before the averaging of weights and would not see the average: put it "
-                "after EMAWeightAveraging in the list of callbacks."
+                "PreciseBN stands before the averaging of weights and would not see the average: put it after "
+                "EMAWeightAveraging in the list of callbacks."
             )
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._reestimate(trainer, pl_module)
+            self._update(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if is_last_epoch(trainer) and self.done_at != trainer.global_step:
-            self._reestimate(trainer, pl_module)
+        if is_last_epoch(trainer) and self.updated_at != trainer.global_step:
+            self._update(trainer, pl_module)
 
-    def _reestimate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        def forward(images: Images) -> Any:
-            with trainer.precision_plugin.forward_context():
-                return pl_module(images)
-
-        count = min(self.batches, int(trainer.num_training_batches))
+    def _update(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = image_data(trainer)
-        assert data is not None
-        batches = data.train_batches(trainer.current_epoch, pl_module.device)
-        reestimate(pl_module, forward, (batch.images for batch in islice(batches, count)))
-        self.done_at = trainer.global_step
+        if data is None:
+            raise UserError("PreciseBN needs a data module of this project (datamodules.ImageData): leave it out.")
+        batches = min(self.batches, int(trainer.num_training_batches))
+        recompute_statistics(trainer, pl_module, data, trainer.current_epoch, batches)
+        self.updated_at = trainer.global_step
 
 
-def reestimate(module: nn.Module, forward: Callable[[Any], Any], batches: Iterable[Images]) -> None:
+def recompute_statistics(
+    trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, epoch: int, batches: int
+) -> None:
+    """Set the BatchNorm statistics to those of training batches, in the trainer's precision.
+
+    Args:
+        trainer: of the module.
+        module: whose statistics are set.
+        data: of the training images.
+        epoch: whose augmentation is drawn.
+        batches: how many there are at most.
+    """
+
+    def forward(images: Images) -> Any:
+        with trainer.precision_plugin.forward_context():
+            return module(images)
+
+    train_batches = islice(data.train_batches(epoch, module.device), batches)
+    update_bn_stats(module, forward, (batch.images for batch in train_batches))
+
+
+def update_bn_stats(module: nn.Module, forward: Callable[[Any], Any], batches: Iterable[Images]) -> None:
     """Set the running mean and variance of every BatchNorm to those over all given images together.
 
     While they are computed the BatchNorms alone are in training mode: each normalises by its batch, dropout is off.
 
     Args:
         module: holds the BatchNorms; frozen ones and those without running statistics are left alone.
-        forward: what an image batch is given to.
-        batches: of images, this process's share; the sums are taken over all processes.
+        forward: called with the images of each batch.
+        batches: images [B, 3, H, W], this process's share; the sums are taken over all processes.
     """
     norms = [layer for layer in find_batch_norms(module) if layer.track_running_stats and layer.weight.requires_grad]
-    if not norms:
-        return
-    sums = {
-        layer: torch.zeros(3, layer.num_features, dtype=torch.float64, device=layer.weight.device) for layer in norms
-    }
-    before = {layer: (layer.momentum, deepcopy(layer.num_batches_tracked)) for layer in norms}
+    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=norm.weight.device) for norm in norms}
+    states = {norm: {name: value.clone() for name, value in norm.state_dict().items()} for norm in norms}
+    momenta = {norm: norm.momentum for norm in norms}
+    modes = {layer: layer.training for layer in module.modules()}
 
-    def count(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-        values = inputs[0].detach().double().transpose(0, 1).flatten(1)  # [C, B * H * W]
-        own = torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)])
-        sums[layer] += own
+    def add_batch(norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        count = inputs[0].numel() // norm.num_features
+        of_all = count * (torch.distributed.get_world_size() if isinstance(norm, nn.SyncBatchNorm) else 1)
+        # With momentum 1 these are the batch's own; BatchNorm stores the unbiased variance
+        mean, variance = norm.running_mean.double(), norm.running_var.double() * (of_all - 1) / of_all
+        sums[norm] += count * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
+        norm.reset_running_stats()  # 0 * inf would stay NaN
 
-    modes = {each: each.training for each in module.modules()}
-    handles = [layer.register_forward_pre_hook(count) for layer in norms]
+    handles = [norm.register_forward_hook(add_batch) for norm in norms]
     try:
         module.eval()
-        for layer in norms:
-            layer.train()
-            layer.momentum = 0.0  # its own running average stands still
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1.0
+            norm.reset_running_stats()
         with torch.no_grad():
-            for images in batches:
+            for images in batches if norms else ():
                 forward(images)
     finally:
         for handle in handles:
             handle.remove()
-        for each, mode in modes.items():
-            each.training = mode
-        for layer, (momentum, tracked) in before.items():
-            layer.momentum, layer.num_batches_tracked = momentum, tracked
-    for layer, total in sums.items():
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(total)
-        n, first, second = total
-        if n[0] < 2:
-            continue
-        mean = first / n
-        assert layer.running_mean is not None and layer.running_var is not None
-        layer.running_mean.copy_(mean)
-        layer.running_var.copy_((second / n - mean.square()) * n / (n - 1))
+        for layer, mode in modes.items():
+            layer.training = mode
+        for norm in norms:
+            norm.momentum = momenta[norm]
+            norm.load_state_dict(states[norm])
+    for norm in norms:
+        set_statistics(norm, sums[norm])
+
+
+def set_statistics(norm: Any, sums: Tensor) -> None:
+    """Set the running statistics of a BatchNorm from sums over this process's values, [3, C]: count, sum, squares."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    count, total, squares = sums
+    if count[0] >= 2:
+        mean = total / count
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_((squares / count - mean.square()) * count / (count - 1))
 
 
 def is_last_epoch(trainer: pl.Trainer) -> bool:

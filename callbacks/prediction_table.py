@@ -1,24 +1,25 @@
-"""The predictions on a user's photos, as a table in the terminal and a file."""
+"""The predictions for a user's images, as a table in the terminal and a file."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from callbacks.predictions import gather
-from checkpointing.run_dir import free_name
+from callbacks.prediction_writer import gather
+from checkpointing.run_dir import unused_name
+from datamodules.photos import Photos
 from errors import UserError, pluralize
 
 FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
 
 
-class PhotoTable(BasePredictionWriter):
-    """Print the likeliest class of each photo, and write the likeliest five to predictions.csv where the command runs.
+class PredictionTable(BasePredictionWriter):
+    """Prints the most probable class of each image; writes the top five to predictions.csv in the working directory.
 
     An older predictions.csv is kept as predictions-1.csv, predictions-2.csv and so on.
     """
@@ -36,51 +37,51 @@ class PhotoTable(BasePredictionWriter):
         batches = gather(trainer, [{name: value.cpu() for name, value in batch.items()} for batch in predictions])
         if not trainer.is_global_zero:
             return
-        places = torch.cat([batch["indices"] for batch in batches])
-        probabilities, order = torch.cat([batch["probabilities"] for batch in batches]), places.argsort()
-        photos = trainer.datamodule  # type: ignore[attr-defined]
+        indices = torch.cat([batch["indices"] for batch in batches])
+        probabilities, order = torch.cat([batch["probabilities"] for batch in batches]), indices.argsort()
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        assert isinstance(data, Photos)
         top = probabilities[order].topk(min(5, probabilities.shape[1]))
         rows = [
-            (str(photos.files[place]), [(photos.class_names[c], p) for c, p in zip(classes, values, strict=True)])
-            for place, classes, values in zip(
-                places[order].tolist(), top.indices.tolist(), top.values.tolist(), strict=True
+            (str(data.files[index]), [(data.class_names[c], p) for c, p in zip(classes, values, strict=True)])
+            for index, classes, values in zip(
+                indices[order].tolist(), top.indices.tolist(), top.values.tolist(), strict=True
             )
         ]
         if not rows:
-            given = pluralize(len(photos.files), "file")
+            given = pluralize(len(data.files), "file")
             raise UserError(f"There is nothing to predict on: of {given} none could be read as an image.")
-        write(rows, FILE)
-        show(rows)
-        left_out = len(photos.files) - len(rows)
-        missing = f", {pluralize(left_out, 'unreadable file')} left out" if left_out else ""
-        print(f"Wrote {FILE}: {pluralize(len(rows), 'photo')}{missing}.")
+        write_table(rows, FILE)
+        print_table(rows)
+        unreadable = len(data.files) - len(rows)
+        missing = f", {pluralize(unreadable, 'unreadable file')} skipped" if unreadable else ""
+        print(f"Wrote {FILE}: {pluralize(len(rows), 'image')}{missing}.")
 
 
 Row = tuple[str, list[tuple[str, float]]]
 
 
-def write(rows: list[Row], path: Path) -> None:
-    """Write the table, after setting an older one of the same name aside."""
+def write_table(rows: list[Row], path: Path) -> None:
+    """Write the table; an older file of that name is renamed."""
     if path.exists():
-        old = free_name(path)
+        old = unused_name(path)
         path.rename(old)
         print(f"The older {path} is now {old}.")
-    guesses = len(rows[0][1])
+    topk = len(rows[0][1])
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", *(f"{what}_{k + 1}" for k in range(guesses) for what in ("class", "probability"))])
+        writer.writerow(["file", *(f"{column}_{k + 1}" for k in range(topk) for column in ("class", "probability"))])
         for name, top in rows:
             writer.writerow([name, *(cell for c, p in top for cell in (c, f"{p:.6f}"))])
 
 
-def show(rows: list[Row]) -> None:
+def print_table(rows: list[Row]) -> None:
     """Print the first rows to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("photo", "class", "probability", "next", box=None)
-    justify: Literal["right"] = "right"
-    table.columns[2].justify = justify
+    table = Table("image", "class", "probability", "next", box=None)
+    table.columns[2].justify = "right"
     for name, top in rows[:ROWS_SHOWN]:
         second = f"{top[1][0]} {top[1][1]:.1%}" if len(top) > 1 else ""
         table.add_row(name, top[0][0], f"{top[0][1]:.1%}", second)

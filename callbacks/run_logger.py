@@ -1,50 +1,29 @@
-"""A CSVLogger that goes on with the metrics of the run that it resumes."""
+"""The logger of a run: its metrics.csv, and its folder."""
 
 import csv
 from pathlib import Path
 
+import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from checkpointing.run_dir import free_name
-
 
 class RunLogger(CSVLogger):
-    """Writes metrics.csv into <save_dir>/<name>/version_<version>; `main.py` fills these in for each run."""
+    """Writes metrics.csv into <save_dir>/<name>/version_<version>, and appends to that of a resumed run.
+
+    The command line fills in the arguments for each run.
+    """
 
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        if self._experiment is None:
-            self._experiment = KeepingWriter(self.log_dir)
+        if self._experiment is None:  # the logger's own cache, which its `save` reads too
+            self._experiment = AppendingWriter(self.log_dir)
         return self._experiment  # type: ignore[return-value]
 
-    def cut(self, step: int) -> None:
-        """Take the rows from optimizer step `step` on out of metrics.csv, which a resumed run will write anew.
 
-        If there are any, they stay in metrics-until_step_N.csv.
-        """
-        path = Path(self.log_dir) / ExperimentWriter.NAME_METRICS_FILE
-        if not path.is_file():
-            return
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            rows, names = list(reader), reader.fieldnames or []
-        kept = [row for row in rows if int(row["step"]) < step]
-        if len(kept) == len(rows):
-            return
-        fresh = path.with_suffix(".new")
-        with fresh.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(kept)
-        last = max(int(row["step"]) for row in rows)
-        path.rename(free_name(path.with_name(f"metrics-until_step_{last}.csv")))
-        fresh.rename(path)
-
-
-class KeepingWriter(ExperimentWriter):
+class AppendingWriter(ExperimentWriter):
     """Lightning's writer of metrics.csv, which otherwise deletes the file of a run that is resumed."""
 
     def __init__(self, log_dir: str) -> None:
@@ -54,4 +33,12 @@ class KeepingWriter(ExperimentWriter):
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
 
     def _check_log_dir_exists(self) -> None:
-        """Delete nothing."""
+        """Lightning deletes metrics.csv here."""
+
+
+def run_dir(trainer: pl.Trainer) -> Path | None:
+    """The folder that this training writes to; None if it writes nothing."""
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger):
+            return Path(logger.log_dir)
+    return None

@@ -1,154 +1,259 @@
-"""Resuming a run: what may change, what may not, and what of the old run is moved."""
+"""Resuming a run (`fit --ckpt_path`): the whole rule.
 
+A resumed run continues in its own folder, with the weights, the optimizer, the schedule and the position in the epoch
+of the checkpoint, and ends with the same bits as a run that was never stopped. Therefore
+
+- before anything is built, `check_request` refuses a file of weights alone, another model and another optimizer, and
+  ends the command if the run is finished; `refuse_other_weights` follows when the model is built, and
+  `refuse_longer_schedule` when the length of the run is known;
+- `refuse_other_batches` is called by the loader, whose state Lightning restores inside an epoch only;
+- `adapt_state` is called while the checkpoint is loaded: the run may have been moved, or stopped inside an epoch;
+- `set_aside_later_results` is called at the first batch, when nothing can refuse any more: rows of
+  metrics.csv and checkpoints of later steps are set aside, because the run produces them again.
+"""
+
+import csv
 import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
+from torch import nn
 
-from checkpointing.record import saved_step
-from checkpointing.run_dir import free_name
+from checkpointing.record import RECORD_KEY, Checkpoint, saved_step
+from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
 
-# Arguments of a model that change how it is computed, and not what it is
-COMPUTING = {"compile", "channels_last", "images_per_forward", "strict"}
+# Arguments of a model that change how it is computed, and not its function
+COMPUTATION_ARGUMENTS = {"compile", "channels_last", "images_per_forward", "strict"}
+# Arguments that are compared elsewhere, or replaced by the weights of the checkpoint
+OTHER_ARGUMENTS = {"optimizer", "lr_scheduler", "weights", "init_from"}
+# Content of a checkpoint that is no state of its training
+KEPT_WITHOUT_TRAINING = (
+    "epoch",
+    "global_step",
+    "pytorch-lightning_version",
+    "hparams_name",
+    "hyper_parameters",
+    RECORD_KEY,
+)
+METRICS_FILE = "metrics.csv"
 
 
-def refuse_bare_weights(checkpoint: dict[str, Any], path: Path | None) -> None:
-    """Averaged weights, and checkpoints of `save_weights_only`, have no optimizer to go on with."""
-    if "optimizer_states" not in checkpoint:
-        raise UserError(
-            f"{path} holds weights alone and no state of a training to go on with: resume from last.ckpt, or start a "
-            f"new run from these weights with --model.weights {path}."
-        )
-
-
-def stop_if_finished(trainer: Namespace, checkpoint: dict[str, Any], path: Path | None) -> None:
-    """Say so where a resumed run has nothing left to do, and leave it as it is."""
-    loop = checkpoint["loops"]["fit_loop"]
-    whole = loop["epoch_loop.batch_progress"]["is_last_batch"]  # max_steps may have ended the run inside an epoch
-    epochs = loop["epoch_progress"]["current"]["processed"] - (not whole)
-    taken, planned = cycle(checkpoint)
-    for thing, done, wanted in (
-        ("epoch", epochs, trainer.max_epochs),
-        ("step", checkpoint["global_step"], trainer.max_steps),
-    ):
-        if wanted is None or not 0 <= wanted <= done:
-            continue
-        further = f"give a larger --trainer.max_{thing}s."
-        if planned is not None and planned <= taken:
-            further = (
-                f"start a new run from its weights, with --model.weights {shlex.quote(str(path))}: the cycle of its "
-                "learning rate is over and cannot be made longer."
-            )
-        print(
-            f"Nothing to do: the run of {path} has finished {done:,} of {pluralize(wanted, thing)}. "
-            f"To train further, {further}"
-        )
-        sys.exit(0)
-
-
-def cycle(checkpoint: dict[str, Any]) -> tuple[int, int | None]:
-    """How many steps a schedule has taken, and for how many it was laid out: None for one without an end."""
-    states = checkpoint["lr_schedulers"] or [{}]
-    return states[0].get("last_epoch", 0), states[0].get("total_steps")
-
-
-def refuse_longer_schedule(planned: int | None, interval: str, total_steps: int | float) -> None:
-    """Refuse a run longer than its learning-rate schedule, which cannot be extended once it has begun.
+def check_request(config: Namespace, checkpoint: Checkpoint) -> None:
+    """Refuse to resume with another model or optimizer; end the command if the run is finished.
 
     Args:
-        planned: optimizer steps of the schedule in the checkpoint; None for one without an end.
-        interval: whether the schedule steps by epoch or by step.
-        total_steps: optimizer steps of the run that is resumed.
+        config: of this command.
+        checkpoint: to resume from.
+
+    Raises:
+        UserError: with the value, the reason and the fix.
+        SystemExit: with status 0, if nothing is left to do.
     """
-    if planned is not None and interval == "step" and planned < total_steps:
+    refuse_bare_weights(checkpoint)
+    refuse_other_model(config, checkpoint)
+    refuse_other_optimizer(config, checkpoint)
+    stop_if_finished(config.trainer, checkpoint)
+
+
+def refuse_bare_weights(checkpoint: Checkpoint) -> None:
+    """Averaged weights, and checkpoints of `save_weights_only`, have no optimizer to continue with."""
+    if "optimizer_states" not in checkpoint.content:
         raise UserError(
-            f"The cycle of the learning rate was laid out for {planned:,} steps and this run takes {total_steps:,}: it "
-            "cannot be made longer once it has begun, so start a new run, from its weights with --model.weights FILE."
+            f"{checkpoint.path} holds weights alone and no state of a training to go on with: resume from last.ckpt, "
+            f"or start a new run from these weights with --model.weights {checkpoint.path}."
         )
 
 
-def refuse_other_model(config: Namespace, old: dict[str, Any]) -> None:
-    """Another activation or dropout may fit a checkpoint's weights as well, and would be another net."""
-    before, now = old["model"]["init_args"], config.model.init_args.as_dict()
-    for name in before.keys() & now.keys() - COMPUTING - {"optimizer", "lr_scheduler", "weights", "init_from"}:
-        was, becomes = before[name], now[name]
-        if json.dumps(was, default=str) != json.dumps(becomes, default=str):  # tuples are lists in a checkpoint
+def drop_training_state(content: dict[str, Any]) -> dict[str, Any]:
+    """The part of a checkpoint's content that is left when its training cannot be continued."""
+    return {name: content[name] for name in KEPT_WITHOUT_TRAINING if name in content}
+
+
+def refuse_other_model(config: Namespace, checkpoint: Checkpoint) -> None:
+    """Refuse another activation, dropout and so on: the weights may fit, and it would be another net."""
+    before, now = checkpoint.record.config["model"]["init_args"], config.model.init_args.as_dict()
+    for name in before.keys() & now.keys() - COMPUTATION_ARGUMENTS - OTHER_ARGUMENTS:
+        old, new = before[name], now[name]
+        if json.dumps(old, default=str) != json.dumps(new, default=str):  # tuples are lists in a checkpoint
             raise UserError(
-                f"{name} is {becomes} here, but the model of this checkpoint was trained with {was}: leave it out, or "
+                f"{name} is {new} here, but the model of this checkpoint was trained with {old}: leave it out, or "
                 "start a new run from its weights with --model.weights."
             )
 
 
-def refuse_other_optimizer(config: Namespace, old: dict[str, Any]) -> None:
-    """A resumed optimizer comes from the checkpoint: another one in the config would silently do nothing."""
-    before, now = old["model"]["init_args"], config.model.init_args.as_dict()
+def refuse_other_optimizer(config: Namespace, checkpoint: Checkpoint) -> None:
+    """Refuse another optimizer or schedule: the state of the checkpoint would silently replace it."""
+    before, now = checkpoint.record.config["model"]["init_args"], config.model.init_args.as_dict()
     for part in ("optimizer", "lr_scheduler"):
-        first, second = (flat(arguments.get(part)) for arguments in (before, now))
-        for name in second.keys() | first.keys():
-            was, becomes = first.get(name), second.get(name)
-            if was == becomes:
-                continue
-            raise UserError(
-                f"The {part}'s {name} is {becomes} here, but this run was begun with {was}, and resuming goes on "
-                "with the optimizer of the checkpoint: leave it out, or start a new run."
-            )
+        old, new = (class_and_arguments(arguments.get(part)) for arguments in (before, now))
+        for name in new.keys() | old.keys():
+            if old.get(name) != new.get(name):
+                raise UserError(
+                    f"The {part}'s {name} is {new.get(name)} here, but this run was begun with {old.get(name)}, and "
+                    "resuming continues with the optimizer of the checkpoint: leave it out, or start a new run."
+                )
 
 
-def flat(part: dict[str, Any] | None) -> dict[str, Any]:
-    """Class and arguments of a part of the config, side by side."""
+def class_and_arguments(part: dict[str, Any] | None) -> dict[str, Any]:
+    """Class path and arguments of a part of the config in one dict; empty for None."""
     return {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
 
 
-def check_weights(model: torch.nn.Module, saved: dict[str, Any], path: Path) -> None:
-    """Raise where a checkpoint's weights do not fit the model, before Lightning does at length."""
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in saved.items()}
-    different = [name for name in [*own, *theirs] if own.get(name) != theirs.get(name)]
-    if different:
-        name = "net.fc.weight" if "net.fc.weight" in different else different[0]
+def stop_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
+    """Exit with status 0, and say so, if a resumed run has nothing left to do."""
+    progress = checkpoint.content["loops"]["fit_loop"]
+    epochs = progress["epoch_progress"]["current"]["processed"] - (not ended_on_epoch_boundary(progress))
+    for unit, done, wanted in (("epoch", epochs, trainer.max_epochs), ("step", checkpoint.step, trainer.max_steps)):
+        if wanted is None or not 0 <= wanted <= done:
+            continue
+        steps_done, total_steps = schedule_progress(checkpoint)
+        advice = f"give a larger --trainer.max_{unit}s."
+        if total_steps is not None and total_steps <= steps_done:
+            advice = (
+                f"start a new run from its weights, with --model.weights {shlex.quote(str(checkpoint.path))}: its "
+                "learning-rate schedule has ended and cannot be made longer."
+            )
+        print(
+            f"Nothing to do: the run of {checkpoint.path} has finished {done:,} of {pluralize(wanted, unit)}. "
+            f"To train further, {advice}"
+        )
+        sys.exit(0)
+
+
+def schedule_progress(checkpoint: Checkpoint) -> tuple[int, int | None]:
+    """Steps that the learning-rate schedule has taken, and its length in steps: None for one without an end."""
+    states = checkpoint.content["lr_schedulers"] or [{}]
+    return states[0].get("last_epoch", 0), states[0].get("total_steps")
+
+
+def refuse_longer_schedule(schedule_steps: int | None, interval: str, total_steps: int | float) -> None:
+    """Refuse a run longer than its learning-rate schedule, which cannot be extended once it has begun.
+
+    Args:
+        schedule_steps: length of the schedule in the checkpoint; None for one without an end.
+        interval: whether the schedule steps by epoch or by step.
+        total_steps: optimizer steps of the resumed run.
+    """
+    if schedule_steps is not None and interval == "step" and schedule_steps < total_steps:
         raise UserError(
-            f"{path} does not fit this model: {name} is {theirs.get(name, 'not there')} in the checkpoint and "
-            f"{own.get(name, 'not there')} in the model ({len(different)} such). Leave out the flags that change the "
-            "model or its number of classes."
+            f"The learning-rate schedule was laid out for {schedule_steps:,} steps and this run takes {total_steps:,}: "
+            "it cannot be made longer once it has begun, so start a new run, from its weights with --model.weights "
+            "FILE."
         )
 
 
-def rebase(state: dict[str, Any], old: Path, new: Path) -> None:
+def refuse_other_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Refuse weights that do not fit the model, in one sentence instead of torch's list."""
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in checkpoint.state_dict.items()}
+    different = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
+    if different:
+        name = "net.fc.weight" if "net.fc.weight" in different else different[0]
+        raise UserError(
+            f"{checkpoint.path} does not fit this model: {name} is {theirs.get(name, 'missing')} in the checkpoint and "
+            f"{own.get(name, 'missing')} in the model ({pluralize(len(different), 'tensor')} differ). Leave out the "
+            "flags that change the model or its number of classes."
+        )
+
+
+def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
+    """Refuse to enter an epoch in its middle with other batches.
+
+    Args:
+        saved: batch size and number of batches when the epoch was begun.
+        now: the same of the resumed run.
+    """
+    for name, value in now.items():
+        if saved[name] != value:
+            raise UserError(
+                f"This epoch was begun with {name} {saved[name]}, and the resumed run has {value}: keep the data and "
+                "--data.batch_size as they were, or resume from a checkpoint of an epoch's end."
+            )
+
+
+def adapt_state(content: dict[str, Any], run_dir: Path) -> None:
+    """Adapt a loaded checkpoint in place: paths of ModelCheckpoints to where the run is now, and the unfinished epoch.
+
+    Args:
+        content: of the checkpoint, as Lightning loads it.
+        run_dir: where the run is now.
+    """
+    for name, state in content["callbacks"].items():
+        if name.startswith("ModelCheckpoint") and state["dirpath"]:
+            rebase_paths(state, Path(state["dirpath"]), run_dir / "checkpoints")
+    enter_unfinished_epoch(content["loops"]["fit_loop"])
+
+
+def rebase_paths(state: dict[str, Any], old: Path, new: Path) -> None:
     """Move every path of a ModelCheckpoint's state from one folder to another."""
 
-    def moved(path: str) -> str:
+    def rebase(path: str) -> str:
         return str(new / Path(path).relative_to(old)) if path and Path(path).is_relative_to(old) else path
 
     for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[name] = moved(state[name])
-    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
+        state[name] = rebase(state[name])
+    state["best_k_models"] = {rebase(path): score for path, score in state["best_k_models"].items()}
     state["dirpath"] = str(new)
 
 
-def enter_unfinished_epoch(fit_loop: dict[str, Any]) -> None:
-    """Let a run that max_steps or max_time ended inside an epoch go on inside it.
+def ended_on_epoch_boundary(fit_loop: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written at the end of an epoch, and not inside one by max_steps or max_time."""
+    return fit_loop["epoch_loop.batch_progress"]["is_last_batch"]
 
-    Lightning counts that epoch as processed when it stops, and on resuming would look for its remaining batches in the
-    next one.
+
+def enter_unfinished_epoch(fit_loop: dict[str, Any]) -> None:
+    """Let a run that max_steps or max_time ended inside an epoch continue inside that epoch.
+
+    Lightning counts the epoch as processed when it stops, and would look for the remaining batches in the next one.
     """
-    progress, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
-    if not batches["is_last_batch"] and progress["current"]["processed"] == progress["current"]["started"]:
+    progress = fit_loop["epoch_progress"]
+    if not ended_on_epoch_boundary(fit_loop) and progress["current"]["processed"] == progress["current"]["started"]:
         for count in ("current", "total"):
             progress[count]["processed"] -= 1
 
 
-def set_later_aside(folder: Path, step: int) -> None:
-    """Move checkpoints of later steps than the one resumed from into a folder of their own; the run overtakes them."""
-    later = [path for path in sorted(folder.glob("*.ckpt")) if saved_step(path)[0] > step]
+def set_aside_later_results(run_dir: Path, step: int) -> None:
+    """Set aside what a run has logged and saved from a step on, because the resumed run will produce it again."""
+    truncate_metrics(run_dir / METRICS_FILE, step)
+    archive_later_checkpoints(run_dir / "checkpoints", step)
+
+
+def truncate_metrics(path: Path, step: int) -> None:
+    """Remove the rows of metrics.csv from an optimizer step on; if there are any, the whole file is kept.
+
+    Args:
+        path: of metrics.csv; the copy is called metrics-until_step_N.csv.
+        step: the first one to remove.
+    """
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, names = list(reader), reader.fieldnames or []
+    earlier = [row for row in rows if int(row["step"]) < step]
+    if len(earlier) == len(rows):
+        return
+    truncated = path.with_suffix(".new")
+    with truncated.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(earlier)
+    last = max(int(row["step"]) for row in rows)
+    path.rename(unused_name(path.with_name(f"metrics-until_step_{last}.csv")))
+    truncated.rename(path)
+
+
+def archive_later_checkpoints(folder: Path, step: int) -> None:
+    """Move checkpoints of later steps than the one resumed from into a subfolder."""
+    later = [path for path in sorted(folder.glob("*.ckpt")) if saved_step(path) > step]
     if not later:
         return
-    aside = free_name(folder / f"before_resuming_from_step_{step}")
-    aside.mkdir()
+    archive = unused_name(folder / f"before_resuming_from_step_{step}")
+    archive.mkdir()
     for path in later:
-        path.rename(aside / path.name)
-    print(f"Checkpoints of later steps are kept in {aside}: {', '.join(path.name for path in later)}", flush=True)
+        path.rename(archive / path.name)
+    print(f"Checkpoints of later steps are kept in {archive}: {', '.join(path.name for path in later)}", flush=True)

@@ -8,10 +8,10 @@ from errors import UserError
 
 
 def claim_version(experiment: Path) -> Path:
-    """Make the next version folder of an experiment; two runs that start at once get one each.
+    """Make the next version folder of an experiment; two runs that start at once get different ones.
 
     Raises:
-        ValueError: if the folder cannot be written to.
+        UserError: if the folder cannot be written to.
     """
     number = max((version_number(folder) for folder in experiment.glob("version_*")), default=-1) + 1
     while True:
@@ -33,19 +33,19 @@ def claim_version(experiment: Path) -> Path:
 
 
 def release_version(folder: Path) -> None:
-    """Remove a claimed version folder in which nothing was written, and those of its experiment if that was all."""
+    """Remove a claimed version folder if it is empty, and then the folders above it that are."""
     for empty in (folder, folder.parent, folder.parent.parent):
         if empty.is_dir() and not any(empty.iterdir()):
             empty.rmdir()
 
 
-def free_name(path: Path) -> Path:
+def unused_name(path: Path) -> Path:
     """The path itself, or the first of name-1, name-2, ... that does not exist."""
-    free, number = path, 0
-    while free.exists():
+    unused, number = path, 0
+    while unused.exists():
         number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
+        unused = path.with_stem(f"{path.stem}-{number}")
+    return unused
 
 
 def version_number(folder: Path) -> int:
@@ -75,7 +75,7 @@ def find_checkpoint(path: Path, verb: str) -> Path:
         verb: fit, validate, test or predict.
 
     Raises:
-        FileNotFoundError: if there is no such path, or no checkpoint in it.
+        UserError: if there is no such path, or no checkpoint in it.
     """
     if path.is_file():
         return path
@@ -101,8 +101,13 @@ def find_checkpoint(path: Path, verb: str) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the latest step, last.ckpt before others of the same step; files that are cut off are skipped.
+    """The checkpoint of the latest step, last.ckpt before others of the same step; None in a folder without any.
 
-    If there are only such, one of them, so that the user hears of it.
+    A truncated file is returned only if there is no other, so that the user hears of it.
     """
-    return max(sorted(folder.glob("*.ckpt")), key=saved_step, default=None)
+    return max(sorted(folder.glob("*.ckpt")), key=lambda path: (saved_step(path), path.stem == "last"), default=None)
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether a run has saved anything to resume from or to test."""
+    return any((run_dir / "checkpoints").glob("*.ckpt"))

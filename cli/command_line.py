@@ -13,21 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks import InputChecks, PhotoTable, PredictionWriter, Progress, RunRecord
-from checkpointing.record import RECORD, read_checkpoint
+from callbacks import (
+    InputChecks,
+    PredictionTable,
+    PredictionWriter,
+    Progress,
+    ResultWriter,
+    ResumeRun,
+    RunMessages,
+    SaveConfig,
+)
+from checkpointing.record import Checkpoint, read_checkpoint
 from checkpointing.resume import (
-    check_weights,
-    cycle,
-    refuse_bare_weights,
+    check_request,
     refuse_longer_schedule,
     refuse_other_model,
-    refuse_other_optimizer,
-    stop_if_finished,
+    refuse_other_weights,
+    schedule_progress,
 )
 from checkpointing.run_dir import find_checkpoint
 from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
@@ -61,7 +67,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
             trainer_class=Trainer,
             # Samplers here shard by themselves, exactly; evaluation writes its results beside the run, not to a logger
             trainer_defaults={"logger": False, "use_distributed_sampler": False, "callbacks": list(callbacks)},
-            save_config_callback=RunRecord,
+            save_config_callback=SaveConfig,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=Parser,
@@ -98,12 +104,12 @@ class CommandLine(LightningCLI):
         verb = next((arg for arg in argv if arg in VERBS), None)
         path, argv = take_flag(argv, "ckpt_path")
         self.checkpoint_path: Path | None = None
-        self.checkpoint: dict[str, Any] = {}
-        self.planned_steps: int | None = None  # of the learning-rate schedule of a run that is resumed
+        self.checkpoint: Checkpoint | None = None
+        self.schedule_steps: int | None = None  # length of the learning-rate schedule of a run that is resumed
         if verb and path:
             self.checkpoint_path = find_checkpoint(Path(path).expanduser(), verb)
             self.checkpoint = read_checkpoint(self.checkpoint_path)
-            argv = insert_checkpoint_layer(argv, verb, self.checkpoint[RECORD])
+            argv = insert_checkpoint_layer(argv, verb, self.checkpoint.record)
         elif verb in VERBS[1:] and not any(arg.partition("=")[0].endswith(("-h", "help")) for arg in argv):
             raise UserError(f"{verb} wants a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
         self.config = parser.parse_args(argv)
@@ -120,46 +126,39 @@ class CommandLine(LightningCLI):
         complete_trainer(config.trainer, str(self.subcommand))
         if self.subcommand in ("validate", "test"):
             config.verbose = False  # one sentence instead of Lightning's table
-        if self.checkpoint:
-            self._compare_with_checkpoint(config)
+            if self.checkpoint:
+                refuse_other_model(config, self.checkpoint)
+        if self.subcommand == "fit" and self.checkpoint:
+            check_request(config, self.checkpoint)
         if self.subcommand == "fit" and config.trainer.logger:
-            open_run(config, self.checkpoint_path, self.checkpoint[RECORD]["wandb_run_id"] if self.checkpoint else None)
-
-    def _compare_with_checkpoint(self, config: Namespace) -> None:
-        """Refuse what the checkpoint cannot go on with."""
-        old = self.checkpoint[RECORD]["config"]
-        if self.subcommand != "predict":
-            refuse_other_model(config, old)
-        if self.subcommand == "fit":
-            refuse_bare_weights(self.checkpoint, self.checkpoint_path)
-            refuse_other_optimizer(config, old)
-            stop_if_finished(config.trainer, self.checkpoint, self.checkpoint_path)
+            open_run(config, self.checkpoint_path, self.checkpoint.record.wandb_run_id if self.checkpoint else None)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer
         self.input_checks = InputChecks()
         added: list[Callback] = [self.input_checks]
         added += [] if config.enable_progress_bar is False else [Progress()]
-        added += [PhotoTable()] if self.subcommand == "predict" else []
+        added += [PredictionTable()] if self.subcommand == "predict" else []
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
+        added += [] if config.fast_dev_run else [ResumeRun(), RunMessages(), ResultWriter()]
         return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
 
     def after_instantiate_classes(self) -> None:
-        if self.checkpoint_path:
-            check_weights(self.model, self.checkpoint["state_dict"], self.checkpoint_path)
+        if self.checkpoint:
+            refuse_other_weights(self.model, self.checkpoint)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)
             self.config_init[self.subcommand].weights_only = True
             if self.subcommand == "fit":
-                self.planned_steps = cycle(self.checkpoint)[1]
+                self.schedule_steps = schedule_progress(self.checkpoint)[1]
             else:
                 print(f"Checkpoint: {self.checkpoint_path} ({type(self.model).__name__})", flush=True)
-            self.checkpoint = {}  # the file is mapped into memory; let go of it
+            self.checkpoint = None  # the file is mapped into memory; let go of it
 
     def before_fit(self) -> None:
         self._check_inputs()
         if isinstance(self.datamodule, ImageData) and isinstance(self.model, LitClassifier):
             total = count_steps(self.trainer, self.datamodule)
-            refuse_longer_schedule(self.planned_steps, self.model.lr_interval, total)
+            refuse_longer_schedule(self.schedule_steps, self.model.lr_interval, total)
 
     def before_validate(self) -> None:
         self._check_inputs()

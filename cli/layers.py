@@ -18,6 +18,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from checkpointing.record import CheckpointRecord
 from cli.trainer import resolve_precision
 from errors import UserError
 
@@ -30,24 +31,24 @@ def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
     return found.value, rest
 
 
-def insert_checkpoint_layer(argv: list[str], verb: str, record: dict[str, Any]) -> list[str]:
+def insert_checkpoint_layer(argv: list[str], verb: str, record: CheckpointRecord) -> list[str]:
     """The command line with the checkpoint's config right behind the verb, below all that the user gives."""
     start = argv.index(verb) + 1
     layer = checkpoint_layer(verb, record, keep_trainer=not experiment_files(argv))
     return [*argv[:start], "--config", json.dumps(layer), *argv[start:]]
 
 
-def checkpoint_layer(verb: str, record: dict[str, Any], keep_trainer: bool) -> dict[str, Any]:
+def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) -> dict[str, Any]:
     """The part of a checkpoint's config that a verb starts from.
 
     Args:
         verb: fit takes everything; validate and test take seed, model and data; predict takes seed, model, and the
             preprocessing and class names of the data.
-        record: what the checkpoint carries besides weights.
+        record: of the checkpoint.
         keep_trainer: whether fit takes the trainer's section too: yes, unless the user names an experiment file again,
             which then says how to train.
     """
-    config = copy.deepcopy(record["config"])
+    config = copy.deepcopy(record.config)
     for name in {"weights", "init_from"} & config["model"]["init_args"].keys():
         config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
     if verb == "fit":
@@ -55,12 +56,12 @@ def checkpoint_layer(verb: str, record: dict[str, Any], keep_trainer: bool) -> d
         return {key: value for key, value in config.items() if key not in left_out}
     layer = {key: config[key] for key in ("seed_everything", "model", "data")}
     if verb == "predict":
-        if not record["preprocessing"]:
+        if not record.preprocessing:
             raise UserError(
                 f"predict cannot prepare images: {config['data']['class_path']}, on which this checkpoint was trained, "
                 "holds no preprocessing. Derive it from datamodules.ImageData and train again, or run test."
             )
-        init_args = {key: record[key] for key in ("preprocessing", "class_names")}
+        init_args = {"preprocessing": record.preprocessing, "class_names": record.class_names}
         layer["data"] = {"class_path": "datamodules.Photos", "init_args": init_args}
     return layer
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from batch import Images
+from checkpointing.resume import refuse_other_batches
 from datamodules.samplers import ExactSampler
-from errors import UserError
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,8 @@ class ResumableLoader(DataLoader):
         return {"batch_size": self.batch_size * self.sampler.num_replicas, "number of batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Refuse to enter an epoch in its middle with other batches.
-
-        Lightning does not call this for a checkpoint from an epoch's end.
-        """
-        for name, now in self.state_dict().items():
-            if state[name] != now:
-                raise UserError(
-                    f"This epoch was begun with {name} {state[name]}, and the resumed run has {now}: keep the data and "
-                    "--data.batch_size as they were, or resume from a checkpoint of an epoch's end."
-                )
+        """Refuse other batches inside an epoch; Lightning does not call this for a checkpoint from an epoch's end."""
+        refuse_other_batches(state, self.state_dict())
 
 
 def keep_batch(batch: Any) -> Any:

@@ -1,5 +1,6 @@
 """What all families share: loss, metrics, views, optimizer groups, memory format, compilation."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, SumMetric
 
 from batch import Batch, Images
-from checkpointing.record import RECORD
+from checkpointing.record import RECORD_KEY, CheckpointRecord
 from errors import UserError
 from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
@@ -123,7 +124,7 @@ class LitClassifier(pl.LightningModule):
         self.test_metrics = make_metrics(num_classes)
         self.test_images = SumMetric(nan_strategy="disable")
         self.logged: set[str] = set()  # names of the metrics that Lightning knows of in this epoch
-        self.record: dict[str, Any] = {}  # what a checkpoint carries besides weights; a callback fills it
+        self.record: CheckpointRecord | None = None  # of the run, for its checkpoints; a callback fills it in
         if freeze_batch_norm:
             freeze_batch_norms(self.net)
             self.train()
@@ -210,6 +211,16 @@ class LitClassifier(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy, as averaging of weights makes. It shares `optimizer` and `lr_scheduler`.
+
+        From the command line they hold the parser, and with it the data module and the loggers.
+        """
+        memo |= {id(shared): shared for shared in (self.optimizer, self.lr_scheduler)}
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return copied
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.batch_norms_frozen:
@@ -233,7 +244,8 @@ class LitClassifier(pl.LightningModule):
                 torch.distributed.broadcast(buffer, src=0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[RECORD] = self.record
+        if self.record:
+            checkpoint[RECORD_KEY] = self.record.to_plain()
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path | str, map_location: Any = None, **kwargs: Any) -> Self:  # type: ignore[override]  # of Lightning's arguments, those that plain files need

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from checkpointing.predictions import Predictions
-from checkpointing.record import RECORD, read_checkpoint
+from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import find_checkpoint
 from datamodules.views import PROTOCOLS
 from errors import UserError
@@ -181,12 +181,12 @@ def report(given: argparse.Namespace) -> None:
 def load_tests(given: argparse.Namespace) -> tuple[Tests, list[dict[str, Any]]]:
     """For each protocol the predictions of each model; and the configs of the models."""
     files = [find_checkpoint(path.expanduser(), "test") for path in given.checkpoints]
-    records = [read_checkpoint(file)[RECORD] for file in files]
+    records = [read_checkpoint(file).record for file in files]
     for file, record in zip(files, records, strict=True):  # before hours of tests
-        check_same_classes(f"{file} and {files[0]}", records[0]["class_names"], record["class_names"])
+        check_same_classes(f"{file} and {files[0]}", records[0].class_names, record.class_names)
     protocols = list(dict.fromkeys(given.protocols))
     found = iter(load_predictions([(file, name) for name in protocols for file in files], "test", given.flags))
-    return {name: [next(found) for _ in files] for name in protocols}, [record["config"] for record in records]
+    return {name: [next(found) for _ in files] for name in protocols}, [record.config for record in records]
 
 
 def analyse_best(rows: list[Row], tests: Tests, calibrate: bool, flags: Sequence[str]) -> ErrorAnalysis:

@@ -1,16 +1,24 @@
 """Means of checkpoints and the verdict on them."""
 
+import gc
 import json
 import shutil
+import types
+from copy import deepcopy
 from pathlib import Path
+from typing import ClassVar
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch.loggers import Logger
 from PIL import Image
 
 from batch import Batch
-from callbacks.checkpoint_averaging import kept_checkpoints, mean_of, save
+from callbacks.checkpoint_averaging import distinct_checkpoints, mean_state_dict, save
 from checkpointing.run_dir import find_checkpoint
+from lit_models import LitClassifier
 from tests.conftest import DIGITS, HOME, TINY
 from tests.test_ddp import TWO, type_it
 
@@ -62,10 +70,10 @@ def test_its_statistics_are_those_of_the_whole_training_set(averaged):
 
 def test_the_verdict_is_what_validate_finds(run, averaged, capsys):
     content = json.loads((averaged / "averaging.json").read_text())
-    rows = {row["weights"]: row for row in content["results"]}
-    assert list(rows) == ["last", "best", "averaged", "averaged, BatchNorm anew", "3 probabilities"]
+    rows = {row["label"]: row for row in content["results"]}
+    assert list(rows) == ["last", "best", "averaged", "averaged, BatchNorm recomputed", "ensemble of the 3"]
     assert content["members"] == ["epoch_1.ckpt", "epoch_2.ckpt", "epoch_3.ckpt"] and content["choice"] == "last"
-    for name, row in (("last", "last"), ("best", "best"), ("averaged", "averaged, BatchNorm anew")):
+    for name, row in (("last", "last"), ("best", "best"), ("averaged", "averaged, BatchNorm recomputed")):
         run("validate", "--ckpt_path", averaged / f"checkpoints/{name}.ckpt")
         printed = capsys.readouterr().out.rpartition("Validated")[2]
         assert (
@@ -77,7 +85,7 @@ def test_the_verdict_is_what_validate_finds(run, averaged, capsys):
 def test_a_checkpoint_averaged_with_itself_is_unchanged(averaged):
     folder = averaged / "checkpoints"
     state = read(folder / "last.ckpt")["state_dict"]
-    for name, value in mean_of([folder / "last.ckpt"] * 3).items():
+    for name, value in mean_state_dict([folder / "last.ckpt"] * 3).items():
         assert torch.equal(value, state[name]), name
 
 
@@ -176,8 +184,50 @@ def test_two_processes_average_alike(here, averaged):
 
 
 def test_kept_checkpoints_are_one_of_each_step(averaged):
-    names = [path.name for path in kept_checkpoints(averaged / "checkpoints")]
+    names = [path.name for path in distinct_checkpoints(averaged / "checkpoints")]
     assert names == [f"epoch_{epoch}.ckpt" for epoch in range(4)]
-    paths = kept_checkpoints(averaged / "checkpoints")
+    paths = distinct_checkpoints(averaged / "checkpoints")
     save(read(paths[0])["state_dict"], paths[:2])
-    assert [path.name for path in kept_checkpoints(averaged / "checkpoints")] == names
+    assert [path.name for path in distinct_checkpoints(averaged / "checkpoints")] == names
+
+
+def reachable(root: object) -> list[object]:
+    """All objects that the object holds, directly or not, without classes, modules and functions' globals."""
+    found: dict[int, object] = {}
+    left = [root]
+    while left:
+        each = left.pop()
+        if id(each) not in found and not isinstance(each, (type, types.ModuleType, types.FunctionType)):
+            found[id(each)] = each
+            left += gc.get_referents(each)
+    return list(found.values())
+
+
+class CopyModel(pl.Callback):
+    """Copies the model as EMAWeightAveraging does, and keeps what only the copy holds."""
+
+    new: ClassVar[list[object]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        copied = deepcopy(pl_module)
+        before = {id(each) for each in reachable(pl_module)}
+        CopyModel.new = [each for each in reachable(copied) if id(each) not in before]
+        assert all(torch.equal(value, copied.state_dict()[name]) for name, value in pl_module.state_dict().items())
+
+
+def test_a_copy_of_the_model_holds_neither_data_nor_parser_nor_loggers(run, here):
+    run(
+        "fit",
+        "--config",
+        DIGITS,
+        *TINY,
+        "--trainer.max_epochs",
+        1,
+        "--trainer.callbacks+=tests.test_averaging.CopyModel",
+    )
+    kinds = (pl.LightningDataModule, pl.Trainer, ArgumentParser, Logger)
+    assert len(CopyModel.new) > 100 and not [each for each in CopyModel.new if isinstance(each, kinds)]
+    tensors = {each.data_ptr(): each.numel() for each in CopyModel.new if isinstance(each, torch.Tensor)}
+    model = LitClassifier.load_from_checkpoint("runs/digits/resnet20/version_0/checkpoints/last.ckpt")
+    held = sum(value.numel() for value in model.state_dict().values())
+    assert held <= sum(tensors.values()) < 1.1 * held

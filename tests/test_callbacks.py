@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from torch import nn
 
-from callbacks import BatchNormReestimation, RunLogger, StepLRDecay, Throughput
-from callbacks.precise_bn import reestimate
-from checkpointing.resume import rebase
+from callbacks import PreciseBN, RunLogger, StepLRDecay, Throughput
+from callbacks.precise_bn import update_bn_stats
+from checkpointing.resume import rebase_paths, truncate_metrics
 from checkpointing.run_dir import claim_version, find_checkpoint, release_version, version_folder
 from datamodules import Synthetic
 from datamodules.augment import normalise
@@ -149,14 +149,14 @@ def test_a_line_of_progress_shows_validation_only_of_its_own_epoch(run, here, ca
     assert ["val/loss" in line and "val/top1_error" in line for line in lines] == validated
 
 
-def test_cutting_metrics_keeps_what_was_cut(tmp_path):
+def test_truncated_metrics_keep_the_whole_file(tmp_path):
     logger = RunLogger(save_dir=tmp_path, name="x", version=0)
     for step in range(6):
         logger.log_metrics({"a": step}, step)
     logger.save()
     again = RunLogger(save_dir=tmp_path, name="x", version=0)
     assert again.experiment is not None
-    again.cut(4)
+    truncate_metrics(tmp_path / "x" / "version_0" / "metrics.csv", 4)
     again.log_metrics({"a": 40, "b": 1}, 4)
     again.save()
     folder = tmp_path / "x" / "version_0"
@@ -208,17 +208,17 @@ def test_a_moved_run_keeps_its_best():
         "dirpath": "/old/checkpoints", "best_model_path": "/old/checkpoints/best.ckpt", "kth_best_model_path": "",
         "last_model_path": "", "best_k_models": {"/old/checkpoints/best.ckpt": torch.tensor(0.1)},
     }  # fmt: skip
-    rebase(state, Path("/old/checkpoints"), Path("/new/checkpoints"))
+    rebase_paths(state, Path("/old/checkpoints"), Path("/new/checkpoints"))
     assert state["dirpath"] == "/new/checkpoints" and state["best_model_path"] == "/new/checkpoints/best.ckpt"
     assert list(state["best_k_models"]) == ["/new/checkpoints/best.ckpt"]
 
 
-def test_reestimated_statistics_are_those_of_all_images_together():
+def test_precise_statistics_are_those_of_all_images_together():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5))
     net.train()
     batches = [torch.randn(n, 3, 8, 8) * n for n in (2, 5, 3)]  # the batches drift
-    reestimate(net, net, batches)
+    update_bn_stats(net, net, batches)
     values = torch.cat([net[0](b).transpose(0, 1).flatten(1) for b in batches], dim=1)
     torch.testing.assert_close(net[1].running_mean, values.mean(1))
     torch.testing.assert_close(net[1].running_var, values.var(1))
@@ -233,9 +233,9 @@ def test_reestimated_statistics_are_those_of_all_images_together():
 
 
 @pytest.mark.parametrize("val_batches", [2, 0])
-def test_statistics_are_reestimated_and_saved(run, here, val_batches):
+def test_statistics_are_recomputed_and_saved(run, here, val_batches):
     """The weights are those of a run without; what was validated is what a test finds in best.ckpt."""
-    again = ["--trainer.callbacks+=callbacks.BatchNormReestimation", "--trainer.callbacks.batches=4"]
+    again = ["--trainer.callbacks+=callbacks.PreciseBN", "--trainer.callbacks.batches=4"]
     tiny = [*TINY, "--trainer.max_epochs", 1, "--trainer.limit_val_batches", val_batches]
     run("fit", "--config", DIGITS, *tiny)
     run("fit", "--config", DIGITS, *tiny, *again)
@@ -250,7 +250,7 @@ def test_statistics_are_reestimated_and_saved(run, here, val_batches):
 def test_averaged_weights_get_statistics_of_their_own(run, here):
     average = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
     average += ["--trainer.callbacks.decay=0.5", "--trainer.callbacks.use_buffers=false"]
-    again = ["--trainer.callbacks+=callbacks.BatchNormReestimation", "--trainer.callbacks.batches=4"]
+    again = ["--trainer.callbacks+=callbacks.PreciseBN", "--trainer.callbacks.batches=4"]
     run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, *average, *again)
     folder = Path("runs/digits/resnet20/version_0")
     state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
@@ -282,7 +282,7 @@ class Drawing(Synthetic):
 def test_statistics_are_taken_from_the_images_of_the_epoch_each_augmented_on_its_own():
     data, model = Drawing(), LitResNet(4, depth=20, optimizer=partial(torch.optim.SGD, lr=0.1))
     trainer = pl.Trainer(
-        max_epochs=2, callbacks=[BatchNormReestimation()], logger=False, enable_checkpointing=False,
+        max_epochs=2, callbacks=[PreciseBN()], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(model, data)

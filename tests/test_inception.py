@@ -255,7 +255,7 @@ def test_the_recipe(name):
         "eps": 1.0,
     }
     decay, average, statistics = config["trainer"]["callbacks+"]
-    assert statistics["class_path"] == "callbacks.BatchNormReestimation"
+    assert statistics["class_path"] == "callbacks.PreciseBN"
     assert decay["init_args"] == {"step_size": 2, "gamma": 0.94}
     assert average["init_args"] == {"decay": 0.9999, "use_buffers": False}
     assert config["model"]["init_args"]["label_smoothing"] == 0.1 and config["data"]["init_args"]["size"] == 299

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from checkpointing.predictions import file_hash, predictions_path
-from checkpointing.record import RECORD
+from checkpointing.record import RECORD_KEY, CheckpointRecord
 from datamodules.views import Views
 from reports import metrics, protocols
 from reports.papers.architectures import ARCHITECTURES
@@ -46,8 +46,8 @@ def runs(here):
         path = here / "runs" / "digits" / "net" / f"version_{number}" / "checkpoints" / "best.ckpt"
         path.parent.mkdir(parents=True)
         names = [f"class {k}" for k in range(7)]
-        record = {"config": config("LitGoogLeNet", stem="cifar", seed=number), "class_names": names}
-        torch.save({RECORD: record}, path)
+        record = CheckpointRecord(config("LitGoogLeNet", stem="cifar", seed=number), names, preprocessing={})
+        torch.save({RECORD_KEY: record.to_plain()}, path)
         for protocol, views in (("center", 1), ("ten_crop", 10)):
             content = {"protocol": protocol, "views": views, "checkpoint_hash": file_hash(path)}
             scores = logits(10 * number, sharpness=1.5 + (views > 1))
@@ -224,7 +224,7 @@ def fails(capsys):
     [
         ([], "error: No checkpoints are given: name runs or files"),
         (["--checkpoints", "nowhere"], "error: There is no checkpoint nowhere"),
-        (["--checkpoints", "RUN", "text.jpg"], "text.jpg is no whole checkpoint"),
+        (["--checkpoints", "RUN", "text.jpg"], "text.jpg is no checkpoint that can be read"),
         (["--checkpoints", "RUN", "--protocols", "ten_crops"], "error: There is no protocol ten_crops: choose one of"),
         (["--checkpoints", "RUN", "--html", "no/where.html"], "no/where.html cannot be written: there is no folder"),
         (["--checkpoints", "RUN", "--html", "runs"], "runs cannot be written (Is a directory): name another file."),
@@ -261,8 +261,10 @@ def test_members_of_different_classes(runs, fails):
 
 
 def test_models_of_different_classes_are_refused_before_a_test(runs, fails):
-    record = {"config": config(), "class_names": [*"abcdefg"]}
-    torch.save({RECORD: record}, protocols.Path(runs[1]) / "checkpoints" / "best.ckpt")  # has not been tested either
+    record = CheckpointRecord(config(), [*"abcdefg"], preprocessing={})
+    torch.save(
+        {RECORD_KEY: record.to_plain()}, protocols.Path(runs[1]) / "checkpoints" / "best.ckpt"
+    )  # has not been tested either
     said = fails("--checkpoints", *runs)
     assert "best.ckpt disagree on the classes (number 0 is a and class 0): take runs" in said
 

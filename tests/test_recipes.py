@@ -52,7 +52,7 @@ def cycle(rate, share, **arguments):
 
 PLATEAU = {"monitor": "val/top1_error", "factor": 0.1, "patience": 4}  # drops after five epochs without a better one
 AVERAGE = {"EMAWeightAveraging": {"decay": 0.9999, "use_buffers": False}}
-STATISTICS = {"BatchNormReestimation": {}}
+STATISTICS = {"PreciseBN": {}}
 
 SGD = {
     "optimizer": "torch.optim.SGD",
@@ -222,7 +222,7 @@ RECIPES = {
                 "update_every_n_steps": 32,
                 "use_buffers": False,
             },
-            "BatchNormReestimation": {"batches": 50},
+            "PreciseBN": {"batches": 50},
         },
     },
     # rn50_16_epochs.yaml of libffcv/ffcv-imagenet

@@ -263,7 +263,7 @@ def test_a_cycle_that_is_over_is_not_to_be_made_longer_and_its_weights_start_a_n
         run("fit", "--ckpt_path", cycle_run)
     printed, last = capsys.readouterr().out, cycle_run / "checkpoints" / "last.ckpt"
     assert stop.value.code == 0 and "has finished 3 of 3 epochs. To train further, start a new run from its" in printed
-    assert f"--model.weights {last}: the cycle" in printed and "--trainer.max_epochs" not in printed
+    assert f"--model.weights {last}: its learning-rate schedule" in printed and "--trainer.max_epochs" not in printed
     for checkpoint in (last, cycle_run / "checkpoints" / "step-6.ckpt"):
         said = fails("fit", "--ckpt_path", checkpoint, "--trainer.max_epochs", 4)
         assert "laid out for 12 steps and this run takes 16: it cannot be made longer" in said

@@ -1,4 +1,4 @@
-"""What a test finds of every image, kept: ensembles, intervals, confusion and calibration are computed from it."""
+"""The predictions of a test for every image: reports compute ensembles, intervals and calibration from them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from callbacks.run_record import limited
+from callbacks.result_writer import is_partial_evaluation
 from checkpointing.predictions import Predictions, file_hash, predictions_path
 from datamodules.base import Verb, image_data
 
@@ -15,7 +15,8 @@ from datamodules.base import Verb, image_data
 class PredictionWriter(pl.Callback):
     """Writes predictions-<checkpoint>-<protocol>.npz for every `test`, val_predictions-... for every `validate`.
 
-    The command line adds it. A part of a set (`limit_test_batches`) is not written, and replaces no whole one.
+    The command line adds it. Predictions for a part of a set (`limit_test_batches`)
+    are not written, and replace no complete ones.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class PredictionWriter(pl.Callback):
     def _write(self, trainer: pl.Trainer) -> None:
         data = image_data(trainer)
         batches, self.batches = self.batches, []
-        if data is None or limited(trainer) or not trainer.ckpt_path:
+        if data is None or is_partial_evaluation(trainer) or not trainer.ckpt_path:
             return
         verb: Verb = "validate" if trainer.state.fn == "validate" else "test"
         mine = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in ("scores", "labels")}

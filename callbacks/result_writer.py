@@ -1,0 +1,71 @@
+"""The result of a test, and the check that it counted every image once."""
+
+import json
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+
+from checkpointing.run_dir import results_folder
+from datamodules.base import ImageData, image_data
+from errors import UserError, pluralize
+
+
+class ResultWriter(pl.Callback):
+    """Prints the result of a `test` and writes it to test-<checkpoint>-<protocol>.json in the run directory.
+
+    The command line adds this callback.
+
+    Raises:
+        UserError: if a test of the whole set did not count each of its images once.
+    """
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = image_data(trainer)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        images = int(metrics.pop("test/images"))
+        skipped = 0 if data is None else count_skipped(trainer, data)  # a collective call: on all processes
+        if data is not None and not is_partial_evaluation(trainer):
+            check_count(images, skipped, len(data.test_set))
+        if not trainer.is_global_zero or not trainer.ckpt_path:
+            return
+        checkpoint = Path(trainer.ckpt_path)
+        result = {
+            "checkpoint": str(checkpoint.absolute()),
+            "protocol": "center" if data is None else data.protocol,
+            "images": images,
+            "metrics": metrics,
+            "partial": is_partial_evaluation(trainer) or skipped > 0,
+        }
+        part = " (a part of the set)" if result["partial"] else ""
+        errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]
+        seen = pluralize(images, "image")
+        print(f"Tested {checkpoint} on {seen}{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
+        path = results_folder(checkpoint) / f"test-{checkpoint.stem}-{result['protocol']}.json"
+        try:
+            path.write_text(json.dumps(result, indent=2) + "\n")
+            print(f"Wrote {path}", flush=True)
+        except OSError as error:
+            print(f"{path} could not be written ({error.strerror}); it would hold:\n{json.dumps(result)}", flush=True)
+
+
+def count_skipped(trainer: pl.Trainer, data: ImageData) -> int:
+    """How many images of the test could not be read, over all processes."""
+    # On the device: NCCL moves nothing else
+    count = torch.tensor(len(data.skipped.indices), device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(count, reduce_op="sum"))
+
+
+def check_count(seen: int, skipped: int, size: int) -> None:
+    """Raise UserError if a test did not count each image of the set once: its errors would be wrong."""
+    if not seen:
+        raise UserError(f"None of the {size:,} images of the test can be read: there is no error to tell.")
+    if seen + skipped != size:
+        raise UserError(f"The test counted {seen:,} of the set's {size:,} images: the errors would be wrong.")
+
+
+def is_partial_evaluation(trainer: pl.Trainer) -> bool:
+    """Whether the trainer was told to test, or to validate, only a part of the set."""
+    # 1.0 is all batches, 1 is one batch
+    limit = trainer.limit_val_batches if trainer.state.fn == "validate" else trainer.limit_test_batches
+    return bool(trainer.fast_dev_run) or limit != 1.0 or isinstance(limit, int)  # type: ignore[attr-defined]  # set by Lightning
