@@ -4,6 +4,7 @@
 scipy is imported where it is used: that takes a second.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import numpy as np
 BOOTSTRAP_SAMPLES = 10_000  # the sampling error of an end of a 95 % interval is 1 % of the interval's width
 BINS = 15  # of equal width, as in Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-IMAGES_PER_CHUNK = 4096  # of an ensemble: 7 members of 1,000 classes take 230 MB in float64
+VALUES_PER_CHUNK = 2**16  # of each member: 7 members take 4 MB in float64, which stay in the cache
 Mean = Literal["arithmetic", "geometric"]
 LogProbs = Sequence[np.ndarray]  # of several members, [N, K] each
 
@@ -85,27 +86,33 @@ def ensemble_mean(
     """
     if len(member_log_probs) == 1:
         return member_log_probs[0]
-    shares = np.array(weights or [1.0] * len(member_log_probs))
-    shares = shares[:, None, None] / shares.sum()
-    num_chunks = 1 + len(member_log_probs[0]) // IMAGES_PER_CHUNK
+    weights = weights or [1.0] * len(member_log_probs)
+    shares = np.array(weights)[:, None, None] / math.fsum(weights)
+    num_chunks = 1 + member_log_probs[0].size // VALUES_PER_CHUNK
     chunks = zip(*(np.array_split(member, num_chunks) for member in member_log_probs), strict=True)
     return np.concatenate([_mean_of_chunk(np.stack(chunk), mean, shares) for chunk in chunks])
 
 
 def _mean_of_chunk(log_probs: np.ndarray, mean: Mean, shares: np.ndarray) -> np.ndarray:
-    """The weighted mean of [M, n, K]. Terms are sorted before they are summed: rounding depends on their order."""
+    """The weighted mean of [M, n, K]."""
     if mean == "geometric":
-        summed = np.sort(log_probs * shares, axis=0).sum(axis=0)
-        return (summed - _logsumexp(summed, axis=1)).astype(np.float32)
+        summed = _sum_of_members(log_probs * shares)
+        return (summed - _logsumexp(summed)).astype(np.float32)
     with np.errstate(divide="ignore"):  # a weight of 0 has the logarithm -inf
-        terms = np.sort(log_probs + np.log(shares), axis=0)
-    return _logsumexp(terms, axis=0)[0].astype(np.float32)
+        terms = log_probs + np.log(shares)
+    largest = terms.max(axis=0)
+    return (largest + np.log(_sum_of_members(np.exp(terms - largest)))).astype(np.float32)
 
 
-def _logsumexp(values: np.ndarray, axis: int) -> np.ndarray:
-    """scipy's `logsumexp` with `keepdims`, in an eighteenth of its time."""
-    largest = values.max(axis=axis, keepdims=True)
-    return largest + np.log(np.exp(values - largest).sum(axis=axis, keepdims=True))
+def _sum_of_members(terms: np.ndarray) -> np.ndarray:
+    """Sum over the first axis, the same for every order: float64 adds multiples of 2^-40 without rounding them."""
+    return np.rint(terms * 2.0**40).sum(axis=0) / 2.0**40
+
+
+def _logsumexp(values: np.ndarray) -> np.ndarray:
+    """scipy's `logsumexp` over the classes, with `keepdims`, in an eighteenth of its time."""
+    largest = values.max(axis=1, keepdims=True)
+    return largest + np.log(np.exp(values - largest).sum(axis=1, keepdims=True))
 
 
 def class_errors(confusion: np.ndarray) -> np.ndarray:
@@ -197,7 +204,7 @@ def summary(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
     """Log-probabilities divided by a temperature and normalised; above 1 they are less confident."""
     scaled = log_probs / np.float32(temperature)
-    return scaled - _logsumexp(scaled, axis=1)
+    return scaled - _logsumexp(scaled)
 
 
 def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
@@ -212,7 +219,7 @@ def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
 
     def loss(log_temperature: float) -> float:
         inverse = np.exp(-np.float64(log_temperature))
-        return float(_logsumexp(log_probs * inverse, axis=1).mean() - own * inverse)
+        return float(_logsumexp(log_probs * inverse).mean() - own * inverse)
 
     bounds = np.log([MIN_TEMPERATURE, MAX_TEMPERATURE])
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8}).x))

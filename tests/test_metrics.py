@@ -174,7 +174,7 @@ def test_an_ensemble_of_one_is_the_model_and_of_equal_ones_too(members, mean):
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_the_order_of_members_does_not_change_a_bit(members, mean, monkeypatch):
     merged = mean_of(members, mean, [0.2, 0.5, 0.3])
-    monkeypatch.setattr(metrics, "IMAGES_PER_CHUNK", 7)  # nor does how many images are merged at once
+    monkeypatch.setattr(metrics, "VALUES_PER_CHUNK", 42)  # nor does how many images are merged at once
     for order in ([2, 0, 1], [1, 2, 0], [2, 1, 0]):
         again = mean_of([members[k] for k in order], mean, [[0.2, 0.5, 0.3][k] for k in order])
         assert (again == merged).all()
