@@ -1,4 +1,4 @@
-"""What a data module hands to a model: images, labels, and how the views of an image are weighed."""
+"""The batch that a data module hands to a model: images, labels and the weights of views."""
 
 from typing import NamedTuple
 
@@ -8,15 +8,17 @@ Images = Tensor | list[Tensor]
 
 
 class Batch(NamedTuple):
-    """One batch. A plain pair (images, labels) of another data module is one too: `Batch(*pair)`.
+    """A batch. `Batch(*pair)` makes one of a pair (images, labels), as other data modules give it.
 
     Args:
         images: [B, 3, H, W] float32; in evaluation also [B, V, 3, H, W], V views of each image, or a list of such
             tensors where views differ in size.
-        labels: [B] int64 class indices, or [B, K] float32 shares of the classes where images are mixed. In `predict`
+        labels: [B] int64 class indices, or [B, K] float32 shares of the classes where images are mixed; in `predict`
             the indices of the images in their set.
-        view_weights: weight of each tensor of a list in the mean over all views, in sum 1; None weighs all views alike.
-        dense_size: for whole images, which the net evaluates densely: pixels per side of its usual square input.
+        view_weights: weight of each tensor of a list in the mean over all views, summing to 1; None for equal weights
+            of all views.
+        dense_size: where the net is to be applied densely to whole images, the side of its usual square input, in
+            pixels; else None.
     """
 
     images: Images

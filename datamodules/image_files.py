@@ -54,8 +54,7 @@ class ImageFiles(ImageSet):
         return RawBatch(stack_images(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
 
     @property
-    def file_names(self) -> list[str]:  # type: ignore[override]  # decoded on demand
-        """The names, relative to the folder."""
+    def file_names(self) -> list[str]:
         return [os.fsdecode(name) for name in self.names]
 
     def path(self, index: int) -> bytes:

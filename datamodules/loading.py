@@ -1,8 +1,8 @@
-"""Loaders: whole batches from data sets, resumable in the middle of an epoch."""
+"""Data sets that give whole batches, and their loader, which can resume inside an epoch."""
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,10 +50,14 @@ class ImageSet(Dataset):
     """Labelled images that are read a whole batch at a time."""
 
     labels: Any  # [N] int64, a tensor or an array
-    file_names: Sequence[str] = ()  # [N], relative to the folder of the set; empty where images are not files
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def file_names(self) -> Sequence[str]:
+        """[N] names relative to the folder of the set; empty where images are not files."""
+        return ()
 
     @abstractmethod
     def __getitems__(self, items: Sequence[Any]) -> RawBatch:
@@ -73,16 +77,16 @@ class ImageSet(Dataset):
 
 
 class ResumableLoader(DataLoader):
-    """A DataLoader that enters an epoch where the trainer stands in it; its sampler is an ExactSampler.
+    """A DataLoader with an ExactSampler that skips the batches of the epoch that the trainer has done already.
 
-    Lightning saves `state_dict` in checkpoints and hands it back on resuming.
+    Lightning saves its `state_dict` in checkpoints and restores it on resuming.
     """
 
     trainer: pl.Trainer | None = None
     sampler: ExactSampler
     batch_size: int
 
-    def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]  # torch promises an iterator class of its own
+    def __iter__(self) -> Any:
         # A generator: this runs at the first batch, when the trainer has restored its progress
         if self.trainer:
             self.sampler.start = (self.trainer.fit_loop.batch_idx + 1) * self.batch_size
@@ -97,12 +101,12 @@ class ResumableLoader(DataLoader):
 
 
 def keep_batch(batch: Any) -> Any:
-    """The collate function of sets that read whole batches (a named function, so that workers can be spawned)."""
+    """The collate function of sets that read whole batches; a named function, which spawned workers can import."""
     return batch
 
 
 def choose_num_workers(trainer: pl.Trainer | None) -> int:
-    """Loader processes per device: all cores where they feed GPUs; one in eight where the cores train themselves."""
+    """Loader processes per device: all cores where they feed GPUs, one in eight where they train themselves."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     devices = trainer.num_devices if trainer else 1
     on_cpu = trainer is None or trainer.strategy.root_device.type == "cpu"

@@ -1,8 +1,9 @@
-"""Samplers: which images come when, exactly sharded over processes and resumable inside an epoch."""
+"""Samplers: the order of the images, sharded exactly over processes and resumable inside an epoch."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DistributedSampler
@@ -10,7 +11,7 @@ from torch.utils.data import DistributedSampler
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """All that a training image is made from, so that it is the same whichever process makes it.
+    """Everything that a training image is made from: any process makes the same image of it.
 
     Args:
         index: of the image in its set.
@@ -24,7 +25,7 @@ class SampleSpec:
 
 
 def mix_seed(*numbers: int) -> int:
-    """One seed out of several numbers (seed, epoch, step, rank), none of which shows through in the draws."""
+    """Hash several numbers (seed, epoch, step, rank) to one seed; neighbouring numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -37,27 +38,26 @@ class ExactSampler(DistributedSampler):
     """The indices of one rank: every image exactly once, none twice, the order a function of (seed, epoch).
 
     Being a DistributedSampler keeps Lightning from sharding it a second time; torch's own pads the last round with
-    copies. In training the last `size % world_size` images of the epoch's order sit out, so that all ranks take
+    copies. In training the last `size % world_size` images of the epoch's order are left out, so that all ranks take
     equally many steps.
 
     Args:
         size: images in the set.
         shuffle: a new order for each epoch (training), or the set's own (evaluation).
         seed: the run's seed.
-        rank, world_size: this process among all that share the set.
+        rank: of this process.
+        world_size: number of processes that share the set.
     """
 
     def __init__(self, size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(range(size), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        self.num_images = size
         self.size = size - size % world_size if shuffle else size
-        self.start = 0  # how many of this rank's images the epoch has seen already
+        self.start = 0  # number of this rank's images that the epoch has seen already
 
-    def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
-            order = rng.permutation(len(self.dataset))[: self.size]  # type: ignore[arg-type]
-        else:
-            order = np.arange(self.size)
+    def __iter__(self) -> Iterator[Any]:
+        rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
+        order = rng.permutation(self.num_images)[: self.size] if self.shuffle else np.arange(self.size)
         return iter(order[self.rank :: self.num_replicas][self.start :].tolist())
 
     def __len__(self) -> int:
@@ -65,13 +65,16 @@ class ExactSampler(DistributedSampler):
 
 
 class SampleSpecSampler(ExactSampler):
-    """An ExactSampler for training images that are cut out of files: it hands out a SampleSpec for each.
+    """An ExactSampler for training images that are cut out of files: it gives a SampleSpec for each.
 
     Args:
-        sizes: pixels per side of the crops of an epoch.
-        repeats: how often each image occurs in an epoch, one after the other and so, with several devices, on different
-            ones; the epoch is as long as without, so as many images fewer take part.
-        size, seed, rank, world_size: see `ExactSampler`.
+        size: images in the set.
+        sizes: from the epoch to the pixels per side of its crops.
+        repeats: how often each image occurs in an epoch. Copies follow each other, so they go to different devices. The
+            epoch keeps its length, so fewer different images take part.
+        seed: the run's seed.
+        rank: of this process.
+        world_size: number of processes that share the set.
     """
 
     def __init__(
@@ -80,9 +83,9 @@ class SampleSpecSampler(ExactSampler):
         super().__init__(size, True, seed, rank, world_size)
         self.sizes, self.repeats = sizes, repeats
 
-    def __iter__(self) -> Iterator[SampleSpec]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[SampleSpec]:
         rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
-        order = rng.permutation(len(self.dataset)).repeat(self.repeats)[: self.size]  # type: ignore[arg-type]
+        order = rng.permutation(self.num_images).repeat(self.repeats)[: self.size]
         seeds = rng.integers(2**63, size=self.size)
         own = slice(self.rank + self.start * self.num_replicas, None, self.num_replicas)
         size = self.sizes(self.epoch)
