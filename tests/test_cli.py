@@ -142,7 +142,7 @@ def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, cap
     run("predict", "--ckpt_path", tiny_run, "--data.paths", f'["{here}/my photos"]')
     assert f"Skipped: {here}/my photos/broken.jpg: " in caplog.text
     printed = capsys.readouterr().out
-    assert "2.png" in printed and "Wrote predictions.csv: 3 photos, 1 unreadable file left out.\n" in printed
+    assert "2.png" in printed and "Wrote predictions.csv: 3 images, 1 unreadable file skipped.\n" in printed
     rows = list(csv.DictReader((here / "predictions.csv").open()))
     assert [Path(row["file"]).name for row in rows] == ["0.png", "1.png", "2.png"]
     probabilities = [float(rows[0][f"probability_{k}"]) for k in range(1, 6)]
