@@ -1,8 +1,6 @@
 """The mean of a run's checkpoints, compared with what it is made of."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -13,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from callbacks.evaluation_loop import Evaluator, Result
-from callbacks.precise_bn import recompute_statistics
+from callbacks.precise_bn import recompute_statistics, restored
 from callbacks.run_logger import run_dir
 from checkpointing.record import RECORD_KEY, read_checkpoint, saved_step
 from checkpointing.resume import drop_training_state
@@ -188,46 +186,21 @@ def save(state: dict[str, Tensor], members: list[Path]) -> None:
     part.replace(path)
 
 
-@contextmanager
-def restored(module: pl.LightningModule) -> Iterator[None]:
-    """Give the module its weights and its mode back at the end."""
-    modes = {each: each.training for each in module.modules()}
-    weights = {name: value.clone() for name, value in module.state_dict().items()}
-    try:
-        yield
-    finally:
-        module.load_state_dict(weights)
-        for each, mode in modes.items():
-            each.training = mode
-
-
 def report(results: list[Result], choice: str, members: list[Path]) -> None:
     """Print the results as a table with a verdict, and write them to averaging.json of the run."""
     if not results:
         print("There are no validation images to compare it on.", flush=True)
         return
-    print_table(results)
+    print("On the validation images:                 top-1 error  top-5 error    loss")
+    for row in results:
+        top5 = "" if row.top5_error is None else f"{row.top5_error:.2%}"
+        print(f"{row.label:40}  {row.top1_error:11.2%}  {top5:>11}  {row.loss:6.4f}")
     by_label = {result.label: result for result in results}
     single, mean = by_label.get("last", results[0]), results[-2]
     change = mean.top1_error - single.top1_error
     verdict = "made no difference" if change == 0 else "helped" if change < 0 else "did not help"
     print(f"Averaging {verdict}: {mean.top1_error:.2%} top-1 error, {single.label} has {single.top1_error:.2%}.")
     path = results_folder(members[0]) / "averaging.json"
-    rows = [asdict(result) for result in results]
-    content = {"choice": choice, "members": [path.name for path in members], "results": rows}
+    content = {"choice": choice, "members": [path.name for path in members], "results": list(map(asdict, results))}
     path.write_text(json.dumps(content, indent=2) + "\n")
     print(f"Wrote {path}", flush=True)
-
-
-def print_table(results: list[Result]) -> None:
-    """Print a row for each result."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("weights", "top-1 error", "top-5 error", "loss", title="On the validation images")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for result in results:
-        top5 = "" if result.top5_error is None else f"{result.top5_error:.2%}"
-        table.add_row(result.label, f"{result.top1_error:.2%}", top5, f"{result.loss:.4f}")
-    Console().print(table)

@@ -25,7 +25,7 @@ class StepLRDecay(pl.Callback):
         warmup_shape: rise linearly from there to the whole rate, or stay there until the warm-up ends.
 
     Raises:
-        ValueError: for both or none of `step_size` and `milestones`, milestones out of order, lengths that are not
+        UserError: for both or none of `step_size` and `milestones`, milestones out of order, lengths that are not
             positive, or a model that has a scheduler of its own.
     """
 
@@ -41,7 +41,7 @@ class StepLRDecay(pl.Callback):
     ) -> None:
         if (step_size is None) == (milestones is None):
             raise UserError(
-                f"StepLRDecay wants either step_size or milestones (got {step_size} and {milestones}): give one."
+                f"StepLRDecay needs either step_size or milestones (got {step_size} and {milestones}): give one."
             )
         if step_size is not None and step_size <= 0:
             raise UserError(f"StepLRDecay's step_size is {step_size}: it must be more than 0 {interval}s.")
@@ -72,9 +72,10 @@ class StepLRDecay(pl.Callback):
             raise UserError(
                 f"StepLRDecay and the model's lr_scheduler {name} would both set the learning rate: remove one of them."
             )
-        if sum(isinstance(callback, StepLRDecay) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        if sum(isinstance(callback, StepLRDecay) for callback in callbacks) > 1:
             raise UserError("There are two StepLRDecay callbacks, of which the last would win: remove one of them.")
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
             raise UserError(
                 "StepLRDecay and StochasticWeightAveraging would both set the learning rate: average with "
                 "configs/overlays/average_last.yaml instead, or take StepLRDecay out of the experiment."

@@ -1,6 +1,7 @@
 """Precise BatchNorm statistics: over many training images, for the weights as they are."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -91,9 +92,7 @@ def update_bn_stats(module: nn.Module, forward: Callable[[Any], Any], batches: I
     """
     norms = [layer for layer in find_batch_norms(module) if layer.track_running_stats and layer.weight.requires_grad]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=norm.weight.device) for norm in norms}
-    states = {norm: {name: value.clone() for name, value in norm.state_dict().items()} for norm in norms}
     momenta = {norm: norm.momentum for norm in norms}
-    modes = {layer: layer.training for layer in module.modules()}
 
     def add_batch(norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         count = inputs[0].numel() // norm.num_features
@@ -105,24 +104,34 @@ def update_bn_stats(module: nn.Module, forward: Callable[[Any], Any], batches: I
 
     handles = [norm.register_forward_hook(add_batch) for norm in norms]
     try:
-        module.eval()
-        for norm in norms:
-            norm.train()
-            norm.momentum = 1.0
-            norm.reset_running_stats()
-        with torch.no_grad():
+        with restored(module), torch.no_grad():
+            module.eval()
+            for norm in norms:
+                norm.train()
+                norm.momentum = 1.0
+                norm.reset_running_stats()
             for images in batches if norms else ():
                 forward(images)
     finally:
         for handle in handles:
             handle.remove()
-        for layer, mode in modes.items():
-            layer.training = mode
         for norm in norms:
             norm.momentum = momenta[norm]
-            norm.load_state_dict(states[norm])
     for norm in norms:
         set_statistics(norm, sums[norm])
+
+
+@contextmanager
+def restored(module: nn.Module) -> Iterator[None]:
+    """Give the module its weights, its buffers and its mode back at the end."""
+    modes = {layer: layer.training for layer in module.modules()}
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    try:
+        yield
+    finally:
+        module.load_state_dict(state)
+        for layer, mode in modes.items():
+            layer.training = mode
 
 
 def set_statistics(norm: Any, sums: Tensor) -> None:

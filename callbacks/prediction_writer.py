@@ -15,7 +15,7 @@ from datamodules.base import Verb, image_data
 class PredictionWriter(pl.Callback):
     """Writes predictions-<checkpoint>-<protocol>.npz for every `test`, val_predictions-... for every `validate`.
 
-    The command line adds it. Predictions for a part of a set (`limit_test_batches`)
+    The command line adds it to these two verbs. Predictions for a part of a set (`limit_test_batches`)
     are not written, and replace no complete ones.
     """
 
@@ -27,25 +27,21 @@ class PredictionWriter(pl.Callback):
         if trainer.ckpt_path and trainer.is_global_zero:
             self.hash = file_hash(Path(trainer.ckpt_path))
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate":
-            self.on_test_start(trainer, pl_module)
-
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
-        self.batches.append({"scores": outputs["log_probabilities"].cpu(), "labels": outputs["labels"].cpu()})
-
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        if trainer.state.fn == "validate":
-            self.on_test_batch_end(trainer, pl_module, outputs)
+        self.batches.append({"scores": outputs["log_probabilities"].cpu(), "labels": outputs["labels"].cpu()})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate":
-            self._write(trainer)
+    on_validation_start, on_validation_batch_end, on_validation_end = on_test_start, on_test_batch_end, on_test_end
 
     def _write(self, trainer: pl.Trainer) -> None:
         data = image_data(trainer)
