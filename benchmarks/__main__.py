@@ -18,14 +18,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import CASES, OVERHEAD, Case
-from benchmarks.measure import CONFIGS, measure_case
-from benchmarks.plot import save_plot
-from benchmarks.process import run_in_new_process
+from benchmarks.measure import CONFIGS, measure_case, run_in_new_process
+from benchmarks.results import Result, save_plot, speed_table
 from benchmarks.synthetic_data import repeat_images, write_cifar, write_images
-from benchmarks.table import Result, speed_table
 from benchmarks.trainer_overhead import measure_overhead
 from reports.command import print_sections
-from reports.html_page import Section, markdown
+from reports.html_page import Section
 
 NAMES = [*CASES, OVERHEAD]
 
@@ -54,7 +52,6 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("--turns", type=int, default=9, metavar="N", help="how often each is timed (default: 9)")
     add("--json", type=new_file, metavar="FILE", help="write all measurements to FILE")
     add("--plot", type=new_file, metavar="FILE", help="draw the results: .png, .svg or .pdf")
-    add("--markdown", type=new_file, metavar="FILE", help="write the table as Markdown")
     given = parser.parse_args(args)
     if unknown := set(given.cases) - {*NAMES}:
         parser.error(f"there is no case {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
@@ -69,15 +66,9 @@ def data_root(case: Case, given: argparse.Namespace, folder: Path) -> Path | Non
     """The folder with the images of a case, the user's or one that is made below `folder`; None without files."""
     if case.data == "resident":
         return None
-    root = given.cifar if case.data == "cifar" else given.images
-    if root is None:
-        root = folder / case.data
-        if not root.exists():
-            (write_cifar if case.data == "cifar" else write_images)(root)
     if case.data == "cifar":
-        return root
-    repeated = folder / "repeated"
-    return repeated if repeated.exists() else repeat_images(root, repeated)
+        return given.cifar or write_cifar(folder / "cifar")
+    return repeat_images(given.images or write_images(folder / "images"), folder / "repeated")
 
 
 def measure_all(given: argparse.Namespace, folder: Path) -> list[Result]:
@@ -101,13 +92,10 @@ def main(args: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):  # runs and made-up images vanish with it
         os.environ["PYTHONPATH"] = str(CONFIGS.parent)
         results = measure_all(given, Path(name))
-    sections = [Section("Speed", [speed_table(results)])]
-    print_sections(sections)
+    print_sections([Section("Speed", [speed_table(results)])])
     if given.plot:
         save_plot(results, given.plot)
-    if given.markdown:
-        given.markdown.write_text(markdown("Training speed", sections))
-    for path in filter(None, (given.json, given.plot, given.markdown)):
+    for path in filter(None, (given.json, given.plot)):
         print(f"Wrote {path}")
 
 

@@ -1,20 +1,37 @@
 """Measures one case: our `fit` through its command line, and its competitors in its pauses."""
 
+import io
+import logging
+import multiprocessing
+import re
 import statistics
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from benchmarks.cases import EPOCH_IMAGES, Case
-from benchmarks.devices import device_name, utilization
-from benchmarks.loaders import measure_loaders
-from benchmarks.plain_loop import plain_loop
-from benchmarks.timing import Competitor, TakeTurns, bare_step
+from benchmarks.competitors import bare_step, measure_loaders, plain_loop
+from benchmarks.results import Result
+from benchmarks.timing import Competitor, TakeTurns
 from cli import command_line
+from cli.trainer import cpu_has_bf16
+from reports.zoo import CONFIGS, count_multiply_adds
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+# Floating-point operations of NVIDIA's tensor cores in bfloat16 per second, without sparsity. Cards for PCIe are slower
+# than those on a board of their own (SXM), whose names have no addition: the first name that fits decides.
+PEAK_FLOPS = {
+    "H200 NVL": 835e12, "H200": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12,
+    "L40S": 362e12, "RTX 4090": 165e12,
+}  # fmt: skip
 
 
-def measure_case(name: str, case: Case, root: Path | None, turns: int) -> dict[str, Any]:
+def measure_case(name: str, case: Case, root: Path | None, turns: int) -> Result:
     """The results of a case, for JSON.
 
     Args:
@@ -52,11 +69,66 @@ def run_fit(name: str, flags: list[Any], timing: TakeTurns) -> None:
     command_line.run_cli(["fit", *map(str, flags)], [timing])
 
 
-def summarize(name: str, turns: list[dict[str, float]]) -> dict[str, Any]:
+def summarize(name: str, turns: list[dict[str, float]]) -> Result:
     """Medians over the turns of a case; a ratio is the median of the ratios of all turns."""
-    result: dict[str, Any] = {"case": name, "device": device_name(), "turns": turns}
+    result: Result = {"case": name, "device": device_name(), "turns": turns}
     for competitor in turns[0]:
         result[f"{competitor}_images_per_s"] = statistics.median(turn[competitor] for turn in turns)
         if competitor != "fit":
             result[f"fit_over_{competitor}"] = statistics.median(turn["fit"] / turn[competitor] for turn in turns)
     return result
+
+
+def device_name() -> str:
+    """The GPU, or the processor and the number of its threads that are used."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    bf16 = ", AVX512-BF16" if cpu_has_bf16() else ""
+    return f"{model[1].strip() if model else 'CPU'}, {torch.get_num_threads()} threads{bf16}"
+
+
+def peak_multiply_adds(gpu: str) -> float | None:
+    """Multiply-adds (two operations each) per second of a GPU, None for an unknown one."""
+    return next((flops / 2 for name, flops in PEAK_FLOPS.items() if name in gpu), None)
+
+
+def utilization(net: nn.Module, images_per_s: float, size: int) -> float | None:
+    """Share of the GPU's peak: one forward pass and a backward pass of twice as many multiply-adds.
+
+    Args:
+        net: on the meta device.
+        images_per_s: trained.
+        size: pixels per side of the images.
+    """
+    peak = peak_multiply_adds(torch.cuda.get_device_name())
+    return None if peak is None else 3 * count_multiply_adds(net.eval(), size) * images_per_s / peak
+
+
+class FakeTerminal(io.StringIO):
+    """Where output is kept; a terminal to those who draw a progress bar in a terminal only."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run_in_new_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function quietly in a new process, so that no case inherits another's memory, imports or compiled nets.
+
+    Raises:
+        SystemExit: if the function does, with all that it has printed.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run_quietly, function, *args).result()
+
+
+def run_quietly(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a process that has no other use: what is printed is kept, what Lightning logs is dropped."""
+    output = FakeTerminal()
+    logging.disable(logging.INFO)
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            return function(*args)
+        except SystemExit as stop:
+            sys.exit(f"{output.getvalue()}\n{stop.code}")

@@ -1,9 +1,8 @@
-"""Noise in the layout of the data sets, for machines that have none of them; and small folders made long enough."""
+"""The images of the cases: the user's, or noise in their layout; and small folders made long enough for an epoch."""
 
 import math
-import os
 import pickle
-from itertools import islice
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,12 @@ from PIL import Image
 
 from benchmarks.cases import EPOCH_IMAGES
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES
-from datamodules.image_files import find_classes, is_image_file
+from datamodules.image_files import find_classes, list_images
 
 
-def write_cifar(root: Path) -> None:
-    """Write 60,000 images of noise in the layout of CIFAR-10."""
+@cache  # several cases share the images
+def write_cifar(root: Path) -> Path:
+    """Write 60,000 images of noise in the layout of CIFAR-10; returns `root`."""
     folder = root / FOLDER
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -23,10 +23,15 @@ def write_cifar(root: Path) -> None:
         pixels = rng.integers(256, size=(10_000, 3072), dtype=np.uint8)
         content = {"data": pixels, "labels": rng.integers(10, size=10_000).tolist()}
         (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    return root
 
 
-def write_images(root: Path) -> None:
-    """Write 256 JPEGs of 500 x 375 pixels in class folders; their files are as large as photographs' (110 KB)."""
+@cache
+def write_images(root: Path) -> Path:
+    """Write 256 JPEGs of 500 x 375 pixels in class folders of `root`, which is returned.
+
+    The files are as large as photographs' (110 KB).
+    """
     rng = np.random.default_rng(0)
     for index in range(256):
         path = root / "train" / f"class_{index % 8}" / f"{index}.jpg"
@@ -35,18 +40,17 @@ def write_images(root: Path) -> None:
         smooth = np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC), np.int16)
         noisy = smooth + rng.normal(0, 12, smooth.shape)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return root
 
 
+@cache
 def repeat_images(root: Path, target: Path) -> Path:
     """Link the class folders of `root` so often that they fill an epoch.
 
     Returns:
         `target` with the links, or `root` if it has no images.
     """
-    walk = os.walk(root / "train", followlinks=True)
-    count = sum(
-        1 for _ in islice((name for _, _, names in walk for name in names if is_image_file(name)), EPOCH_IMAGES)
-    )
+    count = len(list_images(root / "train"))
     if not count:
         return root
     for folder in find_classes(root / "train"):

@@ -1,8 +1,10 @@
 """Interleaved timing: a real `fit` that pauses every few steps, so that its competitors take as many."""
 
 import copy
+import itertools
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +12,27 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from benchmarks.devices import peak_memory, synchronize
 from callbacks import PreciseBN
 from datamodules.base import ImageData, image_data
 from lit_models import LitClassifier
 
 WARM_UP_STEPS = 3  # of each turn, not timed: they use up what was loaded while the others ran
 Turn = Callable[[], float]  # takes some steps, and returns images per second
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a CUDA device has finished its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that CUDA's allocator handed out, or on a CPU the largest resident size of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @dataclass
@@ -50,7 +66,7 @@ class RunningFit:
             step: trains on a batch and returns the number of its images.
             batches: taken over and over.
         """
-        endless = forever(batches)
+        endless = itertools.chain.from_iterable(itertools.repeat(batches))
 
         def turn() -> float:
             for _ in range(WARM_UP_STEPS):
@@ -126,31 +142,3 @@ class TakeTurns(pl.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning's callback connector sets it
             if isinstance(callback, PreciseBN):
                 callback.batches = 0  # it would take 200 at the end of the training, untimed
-
-
-def forever(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches over and over."""
-    while True:
-        yield from batches
-
-
-def bare_step(fit: RunningFit) -> Turn:
-    """The limit: the training step of the fit on one batch on the device, without Trainer, loader and metrics."""
-    model, data = fit.model, fit.data
-    net = fit.copy_net(torch.channels_last)
-    if model.compile_net:
-        net.compile()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
-    images = torch.randn(data.batch_size, 3, data.train_size, data.train_size, device=model.device)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.randint(data.num_classes, (data.batch_size,), device=model.device)
-
-    def step(_: None) -> int:
-        optimizer.zero_grad()
-        with fit.trainer.precision_plugin.forward_context():
-            loss = model.loss(net(images), labels)
-        loss.backward()
-        optimizer.step()
-        return len(labels)
-
-    return fit.time_steps(step, [None])

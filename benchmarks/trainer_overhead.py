@@ -65,13 +65,8 @@ def measure_overhead(turns: int, steps: int = 300) -> dict[str, Any]:
     results = []
     for _ in range(turns):
         bare, ours = TakeTurns({}, steps, turns=1), TakeTurns({}, steps, turns=1)
-        trainer = pl.Trainer(
-            max_epochs=1,
-            logger=CSVLogger("bare"),
-            callbacks=[bare, TQDMProgressBar()],
-            accelerator="cpu",
-            enable_model_summary=False,
-        )
+        logger, callbacks = CSVLogger("bare"), [bare, TQDMProgressBar()]
+        trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=logger, callbacks=callbacks)
         trainer.fit(BareModule(), DataLoader(noise, BATCH, shuffle=True, collate_fn=keep_batch))
         run_fit(OVERHEAD, [*flags, "--trainer.enable_checkpointing=true"], ours)
         results.append({"plain": bare.results[0]["fit"], "fit": ours.results[0]["fit"]})

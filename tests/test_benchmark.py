@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 
 from benchmarks import __main__ as benchmark
-from benchmarks import measure, plain_loop, process, synthetic_data, timing
+from benchmarks import competitors, measure, synthetic_data, timing
 from benchmarks.cases import CASES, Case
-from benchmarks.devices import peak_multiply_adds, utilization
-from benchmarks.plot import bars, save_plot
-from benchmarks.table import speed_table
+from benchmarks.measure import peak_multiply_adds, run_in_new_process, utilization
+from benchmarks.results import save_plot, speed_ratios, speed_table
 from benchmarks.trainer_overhead import measure_overhead
 from datamodules import ImageNet, image_files
 from lit_models import LitResNet
@@ -54,8 +53,8 @@ def tree(tmp_path):
     return root
 
 
-def test_three_take_turns(small, cifar, tree):
-    files = ["--json", "b.json", "--plot", "b.png", "--markdown", "b.md"]
+def test_three_take_turns(small, cifar, tree, capsys):
+    files = ["--json", "b.json", "--plot", "b.png"]
     cases = ["cifar_resnet20", "imagenet_resnet18"]
     benchmark.main([*cases, "--cifar", str(cifar), "--images", str(tree), "--turns", "2", *files])
     rows = json.loads((small / "b.json").read_text())
@@ -66,10 +65,10 @@ def test_three_take_turns(small, cifar, tree):
         ratios = sorted(turn["fit"] / turn["plain"] for turn in row["turns"])
         assert row["fit_over_plain"] == pytest.approx(sum(ratios) / 2)  # the median of two
     assert Image.open(small / "b.png").size[0] > 500
-    table = (small / "b.md").read_text().splitlines()
-    start = next(index for index, line in enumerate(table) if line.startswith("| case | plain loop"))
-    assert table[start + 2].startswith("| cifar_resnet20 |") and table[start + 3].startswith("| imagenet_resnet18 |")
-    assert {path.name for path in small.iterdir()} == {"b.json", "b.png", "b.md"}  # runs are gone
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = next(index for index, words in enumerate(lines) if words[:3] == ["case", "plain", "loop"])
+    assert [words[0] for words in lines[start + 2 : start + 4]] == cases
+    assert {path.name for path in small.iterdir()} == {"b.json", "b.png"}  # runs are gone
 
 
 def test_images_on_the_device_have_no_loader_to_compare_with(monkeypatch, small):
@@ -90,9 +89,9 @@ def test_fewer_images_than_a_batch_are_refused(monkeypatch, small, cifar):
 
 def test_memory_is_read_before_others_join_in_and_the_images_of_the_plain_loop_once(monkeypatch, small, cifar):
     events = []
-    peak, plain, bare = timing.peak_memory, plain_loop.plain_images, timing.bare_step
+    peak, plain, bare = timing.peak_memory, competitors.plain_loop, competitors.bare_step
     monkeypatch.setattr(timing, "peak_memory", lambda device: events.append("memory") or peak(device))
-    monkeypatch.setattr(plain_loop, "plain_images", lambda data: events.append("plain") or plain(data))
+    monkeypatch.setattr(measure, "plain_loop", lambda fit: events.append("plain") or plain(fit))
     monkeypatch.setattr(measure, "bare_step", lambda fit: events.append("limit") or bare(fit))
     row = measure.measure_case("cifar_resnet20", CASES["cifar_resnet20"], cifar, 2)
     assert events == ["memory", "plain", "limit"] and row["peak_memory_bytes"] > 0
@@ -114,22 +113,22 @@ def test_competitors_train_a_copy_of_the_network(layout):
 def test_the_plain_loop_has_the_transforms_of_the_tutorials(cifar, tree):
     data = ImageNet(tree, size=48, eval_size=64, val_size=0)
     data.setup("fit")
-    images = plain_loop.plain_images(data)
+    images = competitors.plain_images(data)
     kinds = [type(transform).__name__ for transform in images.transform.transforms]
     assert kinds == ["RandomResizedCrop", "RandomHorizontalFlip", "ToTensor", "Normalize"]
     assert images[0][0].shape == (3, 48, 48) and images[0][0].dtype == torch.float32
-    assert plain_loop.plain_images(data, as_bytes=True)[0][0].dtype == torch.uint8
+    assert competitors.plain_images(data, as_bytes=True)[0][0].dtype == torch.uint8
 
 
 def test_each_case_is_measured_in_a_process_of_its_own():
-    assert process.run_in_new_process(os.getpid) != os.getpid()
+    assert run_in_new_process(os.getpid) != os.getpid()
     with pytest.raises(SystemExit, match="one sentence"):
-        process.run_in_new_process(sys.exit, "one sentence")
+        run_in_new_process(sys.exit, "one sentence")
 
 
 def test_what_was_printed_is_shown_if_a_measurement_fails(capfd):
     with pytest.raises(SystemExit, match="printed before\n+1$"):
-        process.run_in_new_process(exec, "import sys; print('printed before'); sys.exit(1)")
+        run_in_new_process(exec, "import sys; print('printed before'); sys.exit(1)")
     assert capfd.readouterr() == ("", "")
 
 
@@ -145,7 +144,7 @@ def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_needs(tmp_path, mo
     assert len(names) == {8: 104, 250: 250}[count] and list(labels).count(0) == len(names) / 2
     data = ImageNet(root, val_size=0)
     data.setup("fit")
-    assert len(set(names)) == len(names) and len(plain_loop.plain_images(data)) == len(names)
+    assert len(set(names)) == len(names) and len(competitors.plain_images(data)) == len(names)
 
 
 @pytest.mark.slow
@@ -198,9 +197,9 @@ def test_utilization_counts_a_forward_pass_and_twice_as_much_backward(monkeypatc
 @pytest.mark.parametrize("path", sorted((HOME / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
 def test_the_committed_results_are_drawn_and_tabled(path, tmp_path):
     results = json.loads(path.read_text())
-    for bar in bars(results):
-        if bar["competitor"] == "plain loop":
-            assert bar["ratio"] == 1
+    for row in speed_ratios(results):
+        if row["competitor"] == "plain loop":
+            assert row["ratio"] == 1
     save_plot(results, tmp_path / "plot.svg")
     drawn = (tmp_path / "plot.svg").read_text()
     for result in results:
