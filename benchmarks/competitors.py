@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import datasets, transforms
 
-from benchmarks.timing import RunningFit, Turn
+from benchmarks.timing import TakeTurns, Turn
 from datamodules import ImageNet
 from datamodules.augment import normalise, random_flip
 from datamodules.base import ImageData
@@ -57,7 +57,7 @@ def plain_images(data: ImageData, as_bytes: bool = False) -> PlainImages | datas
     return datasets.ImageFolder(data.train_folder, transforms.Compose([resized_crop, *end]))
 
 
-def plain_loop(fit: RunningFit) -> Turn:
+def plain_loop(fit: TakeTurns) -> Turn:
     """The loop in float32 and torch's default memory layout, with the batch size of the fit."""
     model, on_gpu = fit.model, fit.model.device.type == "cuda"
     workers = choose_num_workers(fit.trainer) if on_gpu else 2
@@ -81,7 +81,7 @@ def plain_loop(fit: RunningFit) -> Turn:
     return fit.time_steps(step, loader)
 
 
-def bare_step(fit: RunningFit) -> Turn:
+def bare_step(fit: TakeTurns) -> Turn:
     """The limit: the training step of the fit on one batch on the device, without Trainer, loader and metrics."""
     model, data = fit.model, fit.data
     net = fit.copy_net(torch.channels_last)

@@ -53,8 +53,8 @@ def measure_case(name: str, case: Case, root: Path | None, turns: int) -> Result
     result = summarize(name, timing.results)
     result |= {"peak_memory_bytes": timing.peak_memory_bytes, "first_step_s": timing.first_step_s}
     if root is not None:
-        result |= measure_loaders(timing.fit.data)
-    if timing.fit.model.device.type == "cuda":
+        result |= measure_loaders(timing.data)
+    if timing.model.device.type == "cuda":
         result["utilisation"] = utilization(timing.blueprint, result["fit_images_per_s"], case.size)
     return result
 

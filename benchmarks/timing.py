@@ -5,7 +5,6 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -35,54 +34,6 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-@dataclass
-class RunningFit:
-    """A `fit` in progress, as its competitors need to know it.
-
-    Args:
-        trainer: of the fit.
-        model: what it trains.
-        data: what it trains on.
-        blueprint: the network on the meta device, not compiled.
-        steps: steps of a turn.
-    """
-
-    trainer: pl.Trainer
-    model: LitClassifier
-    data: ImageData
-    blueprint: nn.Module
-    steps: int
-
-    def copy_net(self, memory_format: torch.memory_format) -> nn.Module:
-        """The network with its present weights, to be trained by itself."""
-        net = copy.deepcopy(self.blueprint).to_empty(device=self.model.device)
-        net.load_state_dict(self.model.net.state_dict())
-        return net.to(memory_format=memory_format).train()
-
-    def time_steps(self, step: Callable[[Any], int], batches: Iterable[Any]) -> Turn:
-        """A turn of a competitor.
-
-        Args:
-            step: trains on a batch and returns the number of its images.
-            batches: taken over and over.
-        """
-        endless = itertools.chain.from_iterable(itertools.repeat(batches))
-
-        def turn() -> float:
-            for _ in range(WARM_UP_STEPS):
-                step(next(endless))
-            synchronize(self.model.device)
-            start = time.perf_counter()
-            images = sum(step(next(endless)) for _ in range(self.steps))
-            synchronize(self.model.device)
-            return images / (time.perf_counter() - start)
-
-        return turn
-
-
-Competitor = Callable[[RunningFit], Turn]
-
-
 class TakeTurns(pl.Callback):
     """Pauses a `fit` every few steps to time its competitors, so that the noise of the machine meets all alike.
 
@@ -95,13 +46,18 @@ class TakeTurns(pl.Callback):
         results: images per second of each turn, by name; the fit itself is "fit".
         first_step_s: seconds from the command to the end of the first step.
         peak_memory_bytes: until the competitors joined in.
-        fit: there once a competitor has joined in.
+        blueprint: the network on the meta device, not compiled.
+        trainer: of the fit; there once a competitor has joined in, as are `model` and `data`.
+        model: what the fit trains.
+        data: what it trains on.
     """
 
     blueprint: nn.Module
-    fit: RunningFit
+    trainer: pl.Trainer
+    model: LitClassifier
+    data: ImageData
 
-    def __init__(self, competitors: dict[str, Competitor], steps: int, turns: int) -> None:
+    def __init__(self, competitors: "dict[str, Competitor]", steps: int, turns: int) -> None:
         self.competitors, self.steps, self.turns = competitors, steps, turns
         self.started, self.first_step_s = time.perf_counter(), 0.0
         self.taken = self.images = self.peak_memory_bytes = 0
@@ -134,11 +90,40 @@ class TakeTurns(pl.Callback):
         if self.competitors and not self.ready:
             data = image_data(trainer)
             assert isinstance(pl_module, LitClassifier) and data is not None
-            self.fit = RunningFit(trainer, pl_module, data, self.blueprint, self.steps)
-            self.ready = {name: competitor(self.fit) for name, competitor in self.competitors.items()}
+            self.trainer, self.model, self.data = trainer, pl_module, data
+            self.ready = {name: competitor(self) for name, competitor in self.competitors.items()}
         self.results.append({"fit": images_per_s} | {name: turn() for name, turn in self.ready.items()})
         self.taken = 0
         trainer.should_stop = len(self.results) == self.turns
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning's callback connector sets it
             if isinstance(callback, PreciseBN):
                 callback.batches = 0  # it would take 200 at the end of the training, untimed
+
+    def copy_net(self, memory_format: torch.memory_format) -> nn.Module:
+        """The network with its present weights, to be trained by itself."""
+        net = copy.deepcopy(self.blueprint).to_empty(device=self.model.device)
+        net.load_state_dict(self.model.net.state_dict())
+        return net.to(memory_format=memory_format).train()
+
+    def time_steps(self, step: Callable[[Any], int], batches: Iterable[Any]) -> Turn:
+        """A turn of a competitor.
+
+        Args:
+            step: trains on a batch and returns the number of its images.
+            batches: taken over and over.
+        """
+        endless = itertools.chain.from_iterable(itertools.repeat(batches))
+
+        def turn() -> float:
+            for _ in range(WARM_UP_STEPS):
+                step(next(endless))
+            synchronize(self.model.device)
+            start = time.perf_counter()
+            images = sum(step(next(endless)) for _ in range(self.steps))
+            synchronize(self.model.device)
+            return images / (time.perf_counter() - start)
+
+        return turn
+
+
+Competitor = Callable[[TakeTurns], Turn]

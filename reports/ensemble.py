@@ -12,7 +12,7 @@ validation images: in each step the one that lowers the error most, up to the st
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -57,10 +57,11 @@ def error_by_size(log_probs: LogProbs, labels: np.ndarray, mean: Mean = "arithme
     """
     generator, rows = np.random.default_rng(0), []
     for size in range(1, len(log_probs) + 1):
-        subsets = list(combinations(log_probs, size)) if comb(len(log_probs), size) <= MAX_SUBSETS else []
-        draws = [generator.choice(len(log_probs), size, replace=False) for _ in range(0 if subsets else MAX_SUBSETS)]
-        subsets += [tuple(log_probs[index] for index in draw) for draw in draws]
-        errors = [float(topk_errors(ensemble_mean(subset, mean), labels).mean()) for subset in subsets]
+        subsets: Iterable[Sequence[int]] = combinations(range(len(log_probs)), size)
+        if comb(len(log_probs), size) > MAX_SUBSETS:
+            subsets = [generator.choice(len(log_probs), size, replace=False).tolist() for _ in range(MAX_SUBSETS)]
+        ensembles = (ensemble_mean([log_probs[index] for index in subset], mean) for subset in subsets)
+        errors = [float(topk_errors(ensemble, labels).mean()) for ensemble in ensembles]
         rows.append({"members": size, "top1_error": float(np.mean(errors)), "least": min(errors), "most": max(errors)})
     return rows
 
@@ -126,7 +127,7 @@ def report(given: argparse.Namespace) -> None:
     sections = [Section("Errors", overview(content))]
     run = version_folder(Path(members[0].checkpoint))
     dataset = run.parent.parent.name if run else "mixed"  # a checkpoint outside of any run
-    folder = claim_version(given.runs / (given.run_name or f"{dataset}/ensemble"))
+    folder = claim_version(given.runs / dataset / "ensemble")
     ensemble.write(folder / PREDICTIONS)
     (folder / "ensemble.json").write_text(json.dumps(content, indent=2) + "\n")
     (folder / "ensemble.html").write_text(html_page.html("Ensemble", sections))
@@ -210,7 +211,6 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one for each member (equal)")
     parser.add_argument("--greedy", action="store_true", help="select members on the validation images")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the result (runs)")
-    parser.add_argument("--run_name", metavar="A/B", help="folder in it (<dataset>/ensemble)")
     parser.run(report, args)
 
 

@@ -28,7 +28,7 @@ from reports.draw_crops import draw
 from reports.error_analysis import ErrorAnalysis
 from reports.evaluation import check_same_classes, load_predictions
 from reports.html_page import Figure, Part, Section, Table, format_table, with_interval
-from reports.papers.matching import find_published_row, is_imagenet
+from reports.papers.published import find_published_row, is_imagenet
 
 TITLE = "Models and protocols"
 Row = dict[str, Any]

@@ -104,7 +104,8 @@ def test_competitors_train_a_copy_of_the_network(layout):
     turns = timing.TakeTurns({}, steps=1, turns=1)
     turns.setup(None, model, "fit")
     model.setup("fit")
-    net = timing.RunningFit(None, model, None, turns.blueprint, 1).copy_net(layout)
+    turns.model = model
+    net = turns.copy_net(layout)
     assert net.training and net.conv1.weight.is_contiguous(memory_format=layout)
     for (name, tensor), copied in zip(model.net.state_dict().items(), net.state_dict().values(), strict=True):
         assert torch.equal(tensor, copied) and tensor.data_ptr() != copied.data_ptr(), name

@@ -15,8 +15,7 @@ from checkpointing.record import RECORD_KEY, CheckpointRecord
 from datamodules.views import Views
 from reports import metrics, protocols
 from reports.papers.architectures import ARCHITECTURES
-from reports.papers.matching import find_published_row, is_imagenet, is_row_of
-from reports.papers.published import PUBLISHED
+from reports.papers.published import PUBLISHED, find_published_row, is_imagenet, is_row_of
 from tests.conftest import DIGITS, HOME
 from tests.handmade import predictions
 

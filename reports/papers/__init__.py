@@ -1,1 +1,1 @@
-"""What the papers print, and the matching of runs to their rows."""
+"""What the papers print, and which of their rows belong beside a run."""
