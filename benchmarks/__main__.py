@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import CASES, OVERHEAD, Case
-from benchmarks.measure import CONFIGS, measure_case, run_in_new_process
+from benchmarks.measure import CONFIGS, measure_case
+from benchmarks.process import run_in_new_process
 from benchmarks.results import Result, save_plot, speed_table
 from benchmarks.synthetic_data import repeat_images, write_cifar, write_images
 from benchmarks.trainer_overhead import measure_overhead

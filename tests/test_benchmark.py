@@ -13,7 +13,8 @@ from PIL import Image
 from benchmarks import __main__ as benchmark
 from benchmarks import competitors, measure, synthetic_data, timing
 from benchmarks.cases import CASES, Case
-from benchmarks.measure import peak_multiply_adds, run_in_new_process, utilization
+from benchmarks.measure import peak_multiply_adds, utilization
+from benchmarks.process import run_in_new_process
 from benchmarks.results import save_plot, speed_ratios, speed_table
 from benchmarks.trainer_overhead import measure_overhead
 from datamodules import ImageNet, image_files
