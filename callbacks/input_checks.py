@@ -91,9 +91,9 @@ def check_model(data: ImageData, model: LitClassifier, verb: str) -> None:
             f"model num_classes={data.num_classes}."
         )
     # Crops of another size, where an augmentation makes some, are refused in the model's forward
-    model.check_size(data.preprocessing["crop"], training=False)
+    model.input_size.check(data.preprocessing["crop"], training=False)
     if verb == "fit":
-        model.check_size(data.train_size, training=True)
+        model.input_size.check(data.train_size, training=True)
         warn_of_normalisation(data, model)
 
 

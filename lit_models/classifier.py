@@ -69,7 +69,7 @@ class LitClassifier(pl.LightningModule):
         dropout: probability of every dropout of the net, or, where it has none, of one before its classifier.
         weights: where the net starts from: a name of torchvision (ResNet50_Weights.IMAGENET1K_V2) or timm
             (resnet50.a1_in1k), which is downloaded, or a local .pth or .safetensors file. A classifier for another
-            number of classes starts anew.
+            number of classes keeps its random initial weights.
         strict: whether `weights` must fit in all else. False loads what fits and says what does not.
         freeze_batch_norm: keep gamma, beta and the running statistics of all BatchNorms as they are, for fine-tuning
             on few images.
@@ -116,7 +116,7 @@ class LitClassifier(pl.LightningModule):
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
         self.batch_norms_frozen = freeze_batch_norm
         self.view_average = ViewAverage(images_per_forward, keep_batch_size=compile)
-        self.input_size = InputSize(small_form=self.small_form)
+        self.limit_sizes(smallest=1)
         self.aux_weights: dict[str, float] = {}
         self.head_losses = nn.ModuleDict()
         self.train_metrics = make_metrics(num_classes)
@@ -130,22 +130,25 @@ class LitClassifier(pl.LightningModule):
             self.train()
 
     def weigh_heads(self, **weights: float) -> None:
-        """Set the weight of each auxiliary head's loss beside the main one, by the names of the net's outputs."""
-        self.aux_weights = weights
-        self.head_losses = nn.ModuleDict({name: MeanLoss() for name in ("main", *weights)})
+        """Set the weight of each auxiliary head's loss, by the names of the net's outputs; 0 where it has no heads.
+
+        Raises:
+            UserError: for a negative weight.
+        """
+        if (least := min(weights.values())) < 0:
+            raise UserError(f"aux_weight is {least}: it must be at least 0, which leaves out auxiliary heads.")
+        if any(weights.values()):
+            self.aux_weights = weights
+            self.head_losses = nn.ModuleDict({name: MeanLoss() for name in ("main", *weights)})
 
     def limit_sizes(self, smallest: int, training: tuple[int, int] | None = None) -> None:
         """Set which square images the net can take: see `InputSize`."""
-        self.input_size = InputSize(smallest, training, self.small_form)
-
-    def check_size(self, size: int, training: bool) -> None:
-        """Raise UserError for images with a side, in pixels, that the net cannot take."""
-        self.input_size.check(size, training, type(self).__name__)
+        self.input_size = InputSize(type(self).__name__, self.small_form, smallest, training)
 
     def forward(self, images: Tensor) -> Any:
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
         for side in set(images.shape[-2:]):
-            self.check_size(side, self.training)
+            self.input_size.check(side, self.training)
         return self.net(images.contiguous(memory_format=self.memory_format))
 
     def losses(self, output: Any, labels: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,8 @@ from torch import nn
 from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.nets.googlenet import GoogLeNet
-from lit_models.nets.layers import Stem
+from lit_models.nets.inception import TorchvisionGoogLeNet
+from lit_models.nets.layers import Stem, check_choice
 
 Variant = Literal["paper", "batch_norm", "torchvision"]
 
@@ -50,23 +51,17 @@ class LitGoogLeNet(LitClassifier):
         transform_input: bool = False,
         **kwargs: Any,
     ) -> None:
-        if variant not in get_args(Variant):
-            raise UserError(f"variant {variant} is no GoogLeNet: choose one of {', '.join(get_args(Variant))}.")
+        check_choice("variant", variant, get_args(Variant), "no GoogLeNet")
         weights = aux_weight if isinstance(aux_weight, tuple | list) else (aux_weight, aux_weight)
-        if min(weights) < 0:
-            raise UserError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out auxiliary heads.")
         auxiliary = max(weights) > 0
         if variant == "torchvision":
-            from lit_models.nets.inception import TorchvisionGoogLeNet
-
             net: nn.Module = TorchvisionGoogLeNet(num_classes, auxiliary, stem, transform_input)
         elif transform_input:
             raise UserError(f"transform_input is for torchvision's weights, not for variant {variant}: leave it out.")
         else:
             net = GoogLeNet(num_classes, variant == "batch_norm", auxiliary, stem)
         super().__init__(net, num_classes, **kwargs)
-        if auxiliary:
-            self.weigh_heads(aux1=weights[0], aux2=weights[1])
+        self.weigh_heads(aux1=weights[0], aux2=weights[1])
         smallest = (SMALLEST_TORCHVISION if variant == "torchvision" else SMALLEST)[stem]
         papers_pool = auxiliary and variant != "torchvision" and stem == "imagenet"
         self.limit_sizes(smallest, training=(223, 270) if papers_pool else None)

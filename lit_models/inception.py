@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.input_size import MAX_SIZE
+from lit_models.nets.inception import InceptionV3, inception_resnet_v2, inception_v4
 from lit_models.nets.layers import Stem
 
 # Smallest images, in pixels per side, for which the last reduction still has an input, in all three networks
@@ -39,15 +39,10 @@ class LitInceptionV3(LitClassifier):
         transform_input: bool = False,
         **kwargs: Any,
     ) -> None:
-        from lit_models.nets.inception import InceptionV3
-
-        if aux_weight < 0:
-            raise UserError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves out the auxiliary head.")
         auxiliary = aux_weight > 0
         net = InceptionV3(num_classes, auxiliary, stem, transform_input)
         super().__init__(net, num_classes, **kwargs)
-        if auxiliary:
-            self.weigh_heads(aux=aux_weight)
+        self.weigh_heads(aux=aux_weight)
         papers_pool = auxiliary and stem == "imagenet"
         self.limit_sizes(smallest=SMALLEST[stem], training=(299, MAX_SIZE) if papers_pool else None)
 
@@ -66,8 +61,6 @@ class LitInceptionV4(LitClassifier):
     small_form = " (--model.stem cifar)"
 
     def __init__(self, num_classes: int, stem: Stem = "imagenet", **kwargs: Any) -> None:
-        from lit_models.nets.inception import inception_v4
-
         super().__init__(inception_v4(num_classes, stem), num_classes, **kwargs)
         self.limit_sizes(smallest=SMALLEST[stem])
 
@@ -89,7 +82,5 @@ class LitInceptionResNetV2(LitClassifier):
     small_form = " (--model.stem cifar)"
 
     def __init__(self, num_classes: int, stem: Stem = "imagenet", **kwargs: Any) -> None:
-        from lit_models.nets.inception import inception_resnet_v2
-
         super().__init__(inception_resnet_v2(num_classes, stem), num_classes, **kwargs)
         self.limit_sizes(smallest=SMALLEST[stem])

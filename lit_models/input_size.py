@@ -12,22 +12,23 @@ class InputSize:
     """Limits of a net's input, in pixels per side.
 
     Args:
+        model: name of the model, for the sentence.
+        small_form: the flag of the family's form for small images, in brackets, for the sentence.
         smallest: in evaluation and, unless `training` says otherwise, in training.
         training: the smallest and the largest in training, where auxiliary heads fix them; None for `smallest` or more.
-        small_form: the flag of the family's form for small images, in brackets, for the sentence.
     """
 
-    smallest: int = 1
+    model: str
+    small_form: str
+    smallest: int
     training: tuple[int, int] | None = None
-    small_form: str = ""
 
-    def check(self, size: int, training: bool, model: str) -> None:
+    def check(self, size: int, training: bool) -> None:
         """Raise UserError for images with a side that the net cannot take.
 
         Args:
             size: pixels per side.
             training: whether the images are trained on.
-            model: name of the model, for the sentence.
         """
         least, most = (self.smallest, MAX_SIZE) if not training or self.training is None else self.training
         if least <= size <= most:
@@ -39,6 +40,6 @@ class InputSize:
         if training and size >= self.smallest:
             remedies.append("no auxiliary heads (--model.aux_weight 0)")
         raise UserError(
-            f"{model} cannot take images of {size} px in {'training' if training else 'evaluation'}: they must have "
-            f"{allowed} px a side. Take {' or '.join(remedies)}."
+            f"{self.model} cannot take images of {size} px in {'training' if training else 'evaluation'}: they must "
+            f"have {allowed} px a side. Take {' or '.join(remedies)}."
         )

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.nets.nasnet_tables import CellTable, VariantName
 
@@ -52,15 +51,12 @@ class LitNASNet(LitClassifier):
     ) -> None:
         from lit_models.nets.nasnet import NASNet  # and with it timm, which takes two seconds to import
 
-        if aux_weight < 0:
-            raise UserError(f"aux_weight is {aux_weight}: it must be at least 0, which leaves the auxiliary head out.")
         net = NASNet(
             num_classes, variant, repeats, filters, normal_cell, reduction_cell, drop_path, bn_momentum, aux_weight > 0
         )
         super().__init__(net, num_classes, **kwargs)
         smallest, least, most = SIZES[variant]
-        if aux_weight > 0:
-            self.weigh_heads(aux=aux_weight)
+        self.weigh_heads(aux=aux_weight)
         self.limit_sizes(smallest, training=(least, most) if aux_weight > 0 else None)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -221,9 +221,9 @@ def test_the_papers_auxiliary_pool_takes_223_to_270_px(variant):
                 model.net(torch.empty(2, 3, size, size))
             assert model.eval()(torch.empty(2, 3, size, size)).shape == (2, 10)
             model.train()
-        build(variant, aux_weight=0).check_size(222, training=True)
-        build("torchvision").check_size(64, training=True)
-        build(variant, stem="cifar").check_size(64, training=True)
+        build(variant, aux_weight=0).input_size.check(222, training=True)
+        build("torchvision").input_size.check(64, training=True)
+        build(variant, stem="cifar").input_size.check(64, training=True)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_the_auxiliary_head_wants_299_px_in_training():
             model.net(torch.empty(2, 3, 298, 298))
         plain = build("v3", aux_weight=0).train()
         assert plain(torch.empty(2, 3, 75, 75)).shape == (2, 10)
-        build("v3", stem="cifar").check_size(32, training=True)
+        build("v3", stem="cifar").input_size.check(32, training=True)
 
 
 @ALL

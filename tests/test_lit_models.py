@@ -9,7 +9,6 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import lit_models
 from callbacks import Progress, Throughput
 from datamodules import Synthetic
 from lit_models import LitClassifier, LitGoogLeNet, LitResNet
@@ -22,14 +21,6 @@ SGD = partial(torch.optim.SGD, lr=0.1, weight_decay=1e-4)
 def model() -> LitResNet:
     torch.manual_seed(0)
     return LitResNet(10, depth=20, optimizer=SGD).eval()
-
-
-@pytest.mark.parametrize("name", [name for name in lit_models.__all__ if name != "LitClassifier"])
-def test_num_classes_comes_first_and_has_no_default(name):
-    first, *others = inspect.signature(getattr(lit_models, name).__init__).parameters.values()
-    assert first.name == "self" and others[0].name == "num_classes"
-    assert others[0].default is inspect.Parameter.empty
-    assert any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in others)
 
 
 def test_optimizer_has_no_default():

@@ -23,7 +23,6 @@ from lit_models.nets.nasnet_cell import (
     avg_pool,
     drop_path,
     max_pool,
-    relu_conv_bn,
 )
 from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, VARIANTS, VariantName
 from lit_models.nets.surgery import swap_activation, swap_dropout, swap_norm
@@ -251,8 +250,8 @@ def test_same_padding_is_tensorflows(size, kernel, stride):
     images = torch.randn(2, 3, *size)
     expected = F.max_pool2d(pad_same(images, kernel, stride, -math.inf), kernel, stride)
     torch.testing.assert_close(max_pool(3, 3, stride, kernel)(images), expected, rtol=0, atol=0)
-    conv = relu_conv_bn(3, 4, stride, kernel).conv
-    expected = F.conv2d(pad_same(images, kernel, stride), conv.weight, stride=stride)
+    conv = OPERATIONS[f"sep_{kernel}x{kernel}"](3, 4, stride=stride).separable_1.depthwise_conv2d
+    expected = F.conv2d(pad_same(images, kernel, stride), conv.weight, stride=stride, groups=3)
     torch.testing.assert_close(conv(images), expected)
 
 
@@ -382,7 +381,7 @@ def test_unused_states_are_the_output_and_a_reductions_inputs_are_halved():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [6, 4])
 def test_every_operation_gives_its_shape(operation, stride, channels):
-    layer = OPERATIONS[operation](channels, 4, stride)
+    layer = OPERATIONS[operation](channels, 4, stride=stride)
     for size in (9, 8):
         assert layer(torch.randn(2, channels, size, size)).shape == (2, 4, -(-size // stride), -(-size // stride))
 

@@ -233,7 +233,7 @@ def test_sizes():
     model = LitShakeShake(10, optimizer=torch.optim.SGD)
     assert model(torch.rand(2, 3, 1, 1)).shape == (2, 10)
     with pytest.raises(ValueError, match="0 px"):
-        model.check_size(0, training=True)
+        model.input_size.check(0, training=True)
 
 
 def test_arguments_reach_the_net():

@@ -190,9 +190,9 @@ def test_sizes_below_32_px_are_refused(head):
 
 def test_wrong_arguments():
     for arguments, message in (
-        ({"variant": "F"}, r"variant F is no column .*: choose A, A-LRN, B, C, D, E\."),
-        ({"head": "mnist"}, r"no head mnist: choose imagenet or cifar\."),
-        ({"init": "he"}, r"no init he: choose glorot or normal\."),
+        ({"variant": "F"}, r"variant F is no column .*: choose one of A, A-LRN, B, C, D, E\."),
+        ({"head": "mnist"}, r"head mnist is no head of VGG: choose one of imagenet, cifar\."),
+        ({"init": "he"}, r"init he is no init of VGG: choose one of glorot, normal\."),
     ):
         with torch.device("meta"), pytest.raises(ValueError, match=message):
             LitVGG(10, optimizer=SGD, **arguments)

@@ -24,7 +24,7 @@ def make_dense(net: nn.Module, size: int) -> None:
     Raises:
         UserError: if the net does not end in one global average pooling and a classifier.
     """
-    if any(isinstance(layer, WindowMean | SpatialMean) for layer in net.modules()):
+    if any(isinstance(layer, WindowMean) for layer in net.modules()):
         return
     if isinstance(net, VGG):
         return make_vgg_dense(net, size)
@@ -52,7 +52,7 @@ def make_vgg_dense(net: VGG, size: int) -> None:
         convert_linear(layer, field if i == 0 else 1) if isinstance(layer, nn.Linear) else layer
         for i, layer in enumerate(net.classifier)
     ]
-    net.avgpool, net.classifier = nn.Sequential(*convolutions, SpatialMean()), nn.Sequential()
+    net.avgpool, net.classifier = nn.Sequential(*convolutions, WindowMean(1)), nn.Sequential()
 
 
 def measure_feature_map(net: nn.Module, pool: nn.Module, size: int) -> int:
@@ -83,13 +83,6 @@ class WindowMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, self.window, stride=1).mean((2, 3), keepdim=True)  # [B, C, 1, 1]
-
-
-class SpatialMean(nn.Module):
-    """Mean over the height and width of a feature map."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3), keepdim=True)  # [B, K, 1, 1]
 
 
 def convert_linear(layer: nn.Linear, kernel: int) -> nn.Conv2d:

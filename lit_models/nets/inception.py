@@ -8,7 +8,7 @@ the three strides and pads, so that the three stages of modules see 32-px images
 published weights load into the CIFAR forms whose layers keep their shapes.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,14 +16,7 @@ from torchvision.models import GoogLeNet, inception
 from torchvision.models.googlenet import BasicConv2d
 
 from lit_models.nets.googlenet import GoogLeNetOutputs
-from lit_models.nets.layers import Stem, check_stem
-
-
-class InceptionOutputs(NamedTuple):
-    """Output of Inception-v3 with its auxiliary classifier in training mode: logits [B, K] of both classifiers."""
-
-    logits: Tensor
-    aux: Tensor
+from lit_models.nets.layers import AuxiliaryOutputs, Stem, check_stem
 
 
 class TorchvisionGoogLeNet(GoogLeNet):
@@ -70,8 +63,8 @@ class InceptionV3(inception.Inception3):
             keep_size(self.Conv2d_1a_3x3, self.Conv2d_2a_3x3, self.Conv2d_4a_3x3)
             self.maxpool2 = nn.Identity()
 
-    def eager_outputs(self, x: Tensor, aux: Tensor | None) -> Tensor | InceptionOutputs:
-        return x if aux is None else InceptionOutputs(x, aux)
+    def eager_outputs(self, x: Tensor, aux: Tensor | None) -> Tensor | AuxiliaryOutputs:
+        return x if aux is None else AuxiliaryOutputs(x, aux)
 
 
 class CifarAuxiliary(inception.InceptionAux):

@@ -1,9 +1,10 @@
-"""Shared by the networks: the two stems, named layers in a row, He initialisation, GroupNorm's number of groups."""
+"""Shared by the networks: checks of arguments, named layers and outputs, He initialisation, BatchNorms, GroupNorm."""
 
 from collections import OrderedDict
-from typing import Literal, get_args
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from errors import UserError
 
@@ -11,10 +12,22 @@ Stem = Literal["imagenet", "cifar"]
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
+class AuxiliaryOutputs(NamedTuple):
+    """Output of a net with one auxiliary classifier in training mode: logits [B, K] of both classifiers."""
+
+    logits: Tensor
+    aux: Tensor
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any], reason: str = "unknown") -> None:
+    """Raise UserError for an argument that is none of `choices`: "<name> <value> is <reason>: choose one of ..."."""
+    if value not in choices:
+        raise UserError(f"{name} {value} is {reason}: choose one of {', '.join(map(str, choices))}.")
+
+
 def check_stem(stem: str) -> None:
     """Raise UserError for an unknown stem."""
-    if stem not in get_args(Stem):
-        raise UserError(f"stem {stem} is unknown: choose one of {', '.join(get_args(Stem))}.")
+    check_choice("stem", stem, get_args(Stem))
 
 
 def named_sequential(**layers: nn.Module) -> nn.Sequential:

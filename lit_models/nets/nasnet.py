@@ -11,16 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from lit_models.nets.layers import named_sequential
+from lit_models.nets.layers import AuxiliaryOutputs, check_choice, named_sequential
 from lit_models.nets.nasnet_cell import Cell, CellShape, StridedAvgPool2d, complete_table
 from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, VARIANTS, CellTable, Variant, VariantName
-
-
-class NASNetOutputs(NamedTuple):
-    """Output of a NASNet with its auxiliary head in training mode: logits [B, K] of both."""
-
-    logits: Tensor
-    aux: Tensor
 
 
 class NASNet(nn.Module):
@@ -38,7 +31,7 @@ class NASNet(nn.Module):
         normal_cell, reduction_cell: cells in place of NASNet-A's.
         drop_path: probability that the last cell drops a path at the end of the training; by default the variant's.
         bn_momentum: share of each batch in the running statistics; by default the variant's.
-        auxiliary: build the auxiliary head; in training mode the net then returns `NASNetOutputs`.
+        auxiliary: build the auxiliary head; in training mode the net then returns `AuxiliaryOutputs`.
 
     Raises:
         UserError: for an unknown variant, numbers out of range, or invalid cell tables.
@@ -59,8 +52,7 @@ class NASNet(nn.Module):
         auxiliary: bool = True,
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise UserError(f"variant {variant} is no NASNet-A of the paper: choose one of {', '.join(VARIANTS)}.")
+        check_choice("variant", variant, VARIANTS, "no NASNet-A of the paper")
         given = dict[str, Any](repeats=repeats, filters=filters, drop_path=drop_path, bn_momentum=bn_momentum)
         v = VARIANTS[variant]._replace(**{name: value for name, value in given.items() if value is not None})
         check_variant(v)
@@ -107,7 +99,7 @@ class NASNet(nn.Module):
             elif isinstance(module, StridedAvgPool2d):
                 module.count_include_pad = v.count_include_pad_at_stride_2
 
-    def forward(self, x: Tensor) -> Tensor | NASNetOutputs:
+    def forward(self, x: Tensor) -> Tensor | AuxiliaryOutputs:
         # large at 331 px | mobile at 224 px | CIFAR at 32 px
         x_prev, x = None, self.conv0(x)  # [B, 96, 165, 165] | [B, 32, 111, 111] | [B, 96, 32, 32]
         aux = None
@@ -118,7 +110,7 @@ class NASNet(nn.Module):
                 aux = self.aux(x)  # from [B, 2016, 21, 21] | [B, 528, 14, 14] | [B, 384, 16, 16]
         x = self.global_pool(self.act(x))  # from [B, 4032, 11, 11] | [B, 1056, 7, 7] | [B, 768, 8, 8]
         logits = self.last_linear(self.head_drop(torch.flatten(x, 1)))  # [B, K]
-        return logits if aux is None else NASNetOutputs(logits, aux)
+        return logits if aux is None else AuxiliaryOutputs(logits, aux)
 
 
 class CellSpec(NamedTuple):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import AvgPool2dSame, create_conv2d, create_pool2d
+from timm.layers import AvgPool2dSame, create_pool2d
+from timm.models.nasnet import ActConvBn, BranchSeparables
 from torch import Tensor, nn
 
 from errors import UserError
@@ -40,7 +41,7 @@ class Cell(nn.Module):
         self.rows, self.output, self.drop = table["rows"], table["output"], drop
         self.channels = len(self.output) * filters
         self.reduces_prev = prev_shape is not None and prev_shape.downsamplings < shape.downsamplings
-        self.conv_1x1 = relu_conv_bn(shape.channels, filters, stride=1, kernel=1)
+        self.conv_1x1 = ActConvBn(shape.channels, filters, kernel_size=1)
         widths = [filters] * (2 + len(self.rows))
         if prev_shape is None:
             # The authors hand the stem on unprojected, with its 96 channels, and project the results
@@ -52,11 +53,11 @@ class Cell(nn.Module):
             self.act, self.path_1, self.path_2 = nn.ReLU(), reduction.path_1, reduction.path_2
             self.final_path_bn = reduction.final_path_bn
         else:
-            self.conv_prev_1x1 = relu_conv_bn(prev_shape.channels, filters, stride=1, kernel=1)
+            self.conv_prev_1x1 = ActConvBn(prev_shape.channels, filters, kernel_size=1)
         for i, (left, left_state, right, right_state) in enumerate(self.rows):
             for side, name, state in (("left", left, left_state), ("right", right, right_state)):
                 stride = 2 if reduces and state < 2 else 1
-                self.add_module(f"comb_iter_{i}_{side}", OPERATIONS[name](widths[state], filters, stride))
+                self.add_module(f"comb_iter_{i}_{side}", OPERATIONS[name](widths[state], filters, stride=stride))
         # States in the output whose shape is not that of the rows: a reduction's inputs, the unprojected stem
         self.fits = nn.ModuleDict()
         for state in self.output:
@@ -117,30 +118,9 @@ def factorized_reduction(x: Tensor, path_1: nn.Module, path_2: nn.Module, norm: 
     return norm(torch.cat([path_1(x), path_2(F.pad(x, (-1, 1, -1, 1)))], 1))
 
 
-def relu_conv_bn(channels: int, filters: int, stride: int, kernel: int) -> nn.Module:
-    return named_sequential(
-        act=nn.ReLU(),
-        conv=create_conv2d(channels, filters, kernel, stride=stride, padding="same"),
-        bn=nn.BatchNorm2d(filters),
-    )
-
-
 def conv_bn(channels: int, filters: int) -> dict[str, nn.Module]:
     """A 1x1 convolution and a norm, by name."""
     return {"conv": nn.Conv2d(channels, filters, 1, bias=False), "bn": nn.BatchNorm2d(filters)}
-
-
-def separable(channels: int, filters: int, stride: int, kernel: int) -> nn.Module:
-    """ReLU, separable convolution and norm, twice (appendix A.4), with the stride in the first."""
-    layers: dict[str, nn.Module] = {}
-    for i, (inputs, step) in enumerate([(channels, stride), (filters, 1)], 1):
-        layers[f"act_{i}"] = nn.ReLU(inplace=i > 1)
-        layers[f"separable_{i}"] = named_sequential(
-            depthwise_conv2d=create_conv2d(inputs, inputs, kernel, stride=step, padding="same", groups=inputs),
-            pointwise_conv2d=nn.Conv2d(inputs, filters, 1, bias=False),
-        )
-        layers[f"bn_sep_{i}"] = nn.BatchNorm2d(filters)
-    return named_sequential(**layers)
 
 
 def max_pool(channels: int, filters: int, stride: int, kernel: int) -> nn.Module:
@@ -174,18 +154,19 @@ def project(pooling: nn.Module, channels: int, filters: int) -> nn.Module:
 def identity(channels: int, filters: int, stride: int) -> nn.Module:
     if stride == 1 and channels == filters:
         return nn.Identity()
-    return relu_conv_bn(channels, filters, stride, kernel=1)
+    return ActConvBn(channels, filters, kernel_size=1, stride=stride)
 
 
-# Called with channels, filters (output channels) and stride. Of the paper's list (section 3), without the dilated 3x3
-# and the 1x3-3x1 and 1x7-7x1 convolutions, which NASNet-A does not use
-OPERATIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
+# Called with channels, filters (output channels) and `stride`. Of the paper's list (section 3), without the dilated 3x3
+# and the 1x3-3x1 and 1x7-7x1 convolutions, which NASNet-A does not use. sep: ReLU, separable convolution and norm,
+# twice, with the stride in the first (appendix A.4)
+OPERATIONS: dict[str, Callable[..., nn.Module]] = {
     "identity": identity,
-    "conv_1x1": partial(relu_conv_bn, kernel=1),
-    "conv_3x3": partial(relu_conv_bn, kernel=3),
-    "sep_3x3": partial(separable, kernel=3),
-    "sep_5x5": partial(separable, kernel=5),
-    "sep_7x7": partial(separable, kernel=7),
+    "conv_1x1": partial(ActConvBn, kernel_size=1),
+    "conv_3x3": partial(ActConvBn, kernel_size=3, padding="same"),
+    "sep_3x3": partial(BranchSeparables, kernel_size=3, pad_type="same", stem_cell=True),
+    "sep_5x5": partial(BranchSeparables, kernel_size=5, pad_type="same", stem_cell=True),
+    "sep_7x7": partial(BranchSeparables, kernel_size=7, pad_type="same", stem_cell=True),
     "avg_3x3": avg_pool,
     "max_3x3": partial(max_pool, kernel=3),
     "max_5x5": partial(max_pool, kernel=5),

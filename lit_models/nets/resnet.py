@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from errors import UserError
 from lit_models.nets.layers import Stem, check_stem, init_convolutions
@@ -64,6 +65,7 @@ class ResNet(nn.Module):
         super().__init__()
         check_arguments(depth, shortcut, stride_in_1x1, zero_init_last, stem)
         for_cifar = depth in CIFAR_STAGES
+        shortcut = shortcut or ("A" if for_cifar else "B")
         stages, widths = (CIFAR_STAGES, CIFAR_WIDTHS) if for_cifar else (IMAGENET_STAGES, IMAGENET_WIDTHS)
         block = Bottleneck if depth in BOTTLENECK_DEPTHS else BasicBlock
         channels = widths[0]
@@ -78,9 +80,12 @@ class ResNet(nn.Module):
         for i, (blocks, width) in enumerate(zip(stages[depth], widths, strict=True)):
             stage = nn.Sequential()
             for j in range(blocks):
-                stride = 2 if i > 0 and j == 0 else 1
-                stage.append(block(channels, width, stride, shortcut or ("A" if for_cifar else "B"), stride_in_1x1))
-                channels = width * block.expansion
+                stride, outputs = 2 if i > 0 and j == 0 else 1, width * block.expansion
+                layer = block(channels, width, stride, shortcut_layer(shortcut, channels, outputs, stride))
+                if stride_in_1x1:
+                    layer.conv1.stride, layer.conv2.stride = layer.conv2.stride, layer.conv1.stride
+                stage.append(layer)
+                channels = outputs
             self.add_module(f"layer{i + 1}", stage)
         self.num_stages = len(widths)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -98,60 +103,22 @@ class ResNet(nn.Module):
         return self.fc(torch.flatten(self.avgpool(x), 1))  # [B, K]
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions (Figure 5, left)."""
-
-    expansion = 1
-
-    def __init__(self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut_layer(shortcut, channels, width, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y if self.downsample is None else y + self.downsample(x))
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions, the last of four times the width (Figure 5, right)."""
-
-    expansion = 4
-
-    def __init__(self, channels: int, width: int, stride: int, shortcut: Shortcut, stride_in_1x1: bool) -> None:
-        super().__init__()
-        outputs = width * self.expansion
-        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.conv1 = nn.Conv2d(channels, width, 1, first, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut_layer(shortcut, channels, outputs, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu(y if self.downsample is None else y + self.downsample(x))
-
-
 def shortcut_layer(shortcut: Shortcut, channels: int, outputs: int, stride: int) -> nn.Module | None:
-    """Shortcut of a residual block (section 3.3): identity, padding, projection, or None in a plain net."""
+    """Shortcut of a residual block (section 3.3): padding, projection, zero in a plain net; None is the identity."""
     if shortcut == "none":
-        return None
+        return NoShortcut()
     changes = stride != 1 or channels != outputs
     if shortcut == "C" or (shortcut == "B" and changes):
         projection = nn.Conv2d(channels, outputs, 1, stride, bias=False)
         return nn.Sequential(projection, nn.BatchNorm2d(outputs))
-    return PadShortcut(channels, outputs, stride) if changes else nn.Identity()
+    return PadShortcut(channels, outputs, stride) if changes else None
+
+
+class NoShortcut(nn.Module):
+    """Adds 0 to the output of a block: a plain net."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(())
 
 
 class PadShortcut(nn.Module):

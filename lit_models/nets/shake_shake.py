@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from errors import UserError
-from lit_models.nets.layers import init_convolutions
+from lit_models.nets.layers import check_choice, init_convolutions
 
 Forward = Literal["shake", "even"]
 Backward = Literal["shake", "keep", "even"]
@@ -48,8 +47,7 @@ class ShakeShake(nn.Module):
         level: Level = "image",
     ) -> None:
         super().__init__()
-        if width not in WIDTHS:
-            raise UserError(f"width {width} is no Shake-Shake net: choose one of {', '.join(map(str, WIDTHS))}.")
+        check_choice("width", width, WIDTHS, "no Shake-Shake net")
         self.conv1 = nn.Conv2d(3, STEM, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM)
         shake = Shake(forward, backward, level)
@@ -131,13 +129,9 @@ class Shake(nn.Module):
 
     def __init__(self, forward: Forward, backward: Backward, level: Level) -> None:
         super().__init__()
-        for name, value, known in (
-            ("forward", forward, get_args(Forward)),
-            ("backward", backward, get_args(Backward)),
-            ("level", level, get_args(Level)),
-        ):
-            if value not in known:
-                raise UserError(f"{name} {value!r} is no way to mix branches: choose one of {', '.join(known)}.")
+        check_choice("forward", forward, get_args(Forward), "no way to mix branches")
+        check_choice("backward", backward, get_args(Backward), "no way to mix branches")
+        check_choice("level", level, get_args(Level), "no way to mix branches")
         self.forward_mode, self.backward_mode, self.level = forward, backward, level
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:

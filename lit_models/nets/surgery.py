@@ -6,6 +6,8 @@ inside another, are refused by name rather than changed in part.
 
 import inspect
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeVar, get_args
 
 import torch.nn.functional as F
@@ -150,27 +152,13 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
     for _, _, layer in found:
         layer.p = dropout
     if not found:
-        parent, name, head = find_layers(net, nn.Linear)[-1]
-        alpha = any(isinstance(module, nn.SELU) for module in net.modules())
-        setattr(parent, name, DropoutLinear.from_linear(head, dropout, alpha))
+        drop = F.alpha_dropout if find_layers(net, nn.SELU) else F.dropout
+        # A hook, so that the keys of the net's state dict stay the same
+        find_layers(net, nn.Linear)[-1][2].register_forward_pre_hook(partial(drop_input, drop=drop, p=dropout))
 
 
-class DropoutLinear(nn.Linear):
-    """Dropout or AlphaDropout and a linear layer in one, so that the keys of the net's state dict stay the same."""
-
-    p: float
-    alpha: bool
-
-    @classmethod
-    def from_linear(cls, layer: nn.Linear, p: float, alpha: bool) -> "DropoutLinear":
-        """Take over the weights of a linear layer."""
-        new = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-        new.weight, new.bias, new.p, new.alpha = layer.weight, layer.bias, p, alpha
-        return new
-
-    def forward(self, x: Tensor) -> Tensor:
-        drop = F.alpha_dropout if self.alpha else F.dropout
-        return super().forward(drop(x, self.p, self.training))
+def drop_input(layer: nn.Module, inputs: tuple[Tensor], drop: Callable[..., Tensor], p: float) -> Tensor:
+    return drop(inputs[0], p, layer.training)
 
 
 def find_layers(net: nn.Module, *kinds: type[Layer]) -> list[tuple[nn.Module, str, Layer]]:

@@ -4,12 +4,12 @@ Table 1. One class holds all six columns, because torchvision's has neither A-LR
 Its state-dict keys are torchvision's, so that the published weights load into it.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from errors import UserError
+from lit_models.nets.layers import check_choice
 from lit_models.nets.surgery import NORMS
 
 Variant = Literal["A", "A-LRN", "B", "C", "D", "E"]
@@ -57,10 +57,8 @@ class VGG(nn.Module):
         init: Init = "glorot",
     ) -> None:
         super().__init__()
-        if variant not in BLOCKS:
-            raise UserError(f"variant {variant} is no column of the VGG paper's Table 1: choose {', '.join(BLOCKS)}.")
-        if head not in HEADS:
-            raise UserError(f"VGG has no head {head}: choose {' or '.join(HEADS)}.")
+        check_choice("variant", variant, BLOCKS, "no column of the VGG paper's Table 1")
+        check_choice("head", head, HEADS, "no head of VGG")
         size, width = HEADS[head]
         self.features = features(variant, batch_norm)
         self.avgpool: nn.Module = nn.AdaptiveAvgPool2d(size)
@@ -112,8 +110,7 @@ def initialise(net: VGG, init: Init) -> None:
     Raises:
         UserError: for an unknown init.
     """
-    if init not in ("glorot", "normal"):
-        raise UserError(f"VGG has no init {init}: choose glorot or normal.")
+    check_choice("init", init, get_args(Init), "no init of VGG")
     for module in net.modules():
         if not isinstance(module, nn.Conv2d | nn.Linear):
             continue
