@@ -22,17 +22,9 @@ from lit_models.metrics import MeanLoss, make_metrics
 from lit_models.nets.dense import make_dense
 from lit_models.nets.layers import find_batch_norms, freeze_batch_norms
 from lit_models.nets.surgery import Activation, Norm, apply_surgery
-from lit_models.optimization import (
-    check_schedules,
-    group_parameters,
-    make_optimizer,
-    make_schedule,
-    match_memory_layout,
-)
+from lit_models.optimization import check_schedules, make_optimizer, make_schedule, match_memory_layout
 from lit_models.view_average import ViewAverage
 from lit_models.weights import NORMALISATION, load_weights
-
-PAIR = tuple[Tensor, Tensor]
 
 
 class LitClassifier(pl.LightningModule):
@@ -41,8 +33,7 @@ class LitClassifier(pl.LightningModule):
     A family derives from it, builds its net and says what is its own: the weights of its auxiliary heads, the mode it
     trains in. A net with auxiliary heads returns a named tuple in training mode, whose first field is `logits`.
 
-    Images come as [B, 3, H, W]; in evaluation also as [B, V, 3, H, W], V views of each image, or a list of these where
-    views differ in size. Views count by the mean of their softmax probabilities.
+    Batches are as in `Batch`. Views count by the mean of their softmax probabilities.
 
     Logs `train/loss`, `train/top1_error`, and for val and test also `top5_error` (where there are more than five
     classes); errors are in [0, 1]. With auxiliary heads, `train/loss` is the weighted sum, and `train/main_loss` and
@@ -103,7 +94,7 @@ class LitClassifier(pl.LightningModule):
             raise UserError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
         if images_per_forward < 1:
             raise UserError(f"images_per_forward is {images_per_forward}: it must be at least 1.")
-        self.save_hyperparameters(logger=False, ignore="net")
+        self.save_hyperparameters(logger=False, ignore=["net", "weights"])  # a checkpoint brings its own weights
         self._keep_plain_hyperparameters()
         apply_surgery(net, norm, activation, dropout, with_weights=weights is not None and strict)
         loaded = None if weights is None else load_weights(net, weights, num_classes, strict)
@@ -169,7 +160,7 @@ class LitClassifier(pl.LightningModule):
         """Logarithm, [B, K], of the mean softmax probabilities over the views of each image: see `ViewAverage`."""
         return self.view_average.log_probabilities(self, images, view_weights)
 
-    def training_step(self, batch: Batch | PAIR, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor | None:
         images, labels, *_ = Batch(*batch)
         if not len(labels):  # none of its images could be read
             return None
@@ -190,28 +181,26 @@ class LitClassifier(pl.LightningModule):
             self.log("train/batch_loss", loss)
         return loss
 
-    def validation_step(self, batch: Batch | PAIR, batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> dict[str, Tensor]:
         """Log-probabilities [B, K] and labels [B], for callbacks that keep them."""
         return self._evaluate("val", Batch(*batch))
 
-    def test_step(self, batch: Batch | PAIR, batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: tuple[Any, ...], batch_idx: int) -> dict[str, Tensor]:
         """Log-probabilities [B, K] and labels [B], for callbacks that keep them."""
         self.test_images.update(float(len(batch[1])))
         self._log_once("test/images", self.test_images)
         return self._evaluate("test", Batch(*batch))
 
-    def predict_step(self, batch: Batch | PAIR, batch_idx: int) -> dict[str, Tensor]:
+    def predict_step(self, batch: tuple[Any, ...], batch_idx: int) -> dict[str, Tensor]:
         """Probabilities [B, K] and what came with the images: their indices in the set, or their labels."""
         images, indices, view_weights, _ = Batch(*batch)
         return {"indices": indices, "probabilities": self.log_probabilities(images, view_weights).exp()}
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.optimizer, group_parameters(self, self.decay_norm_and_bias))
+        optimizer = make_optimizer(self.optimizer, self, self.decay_norm_and_bias)
         if self.lr_scheduler is None:
             return optimizer
-        schedule = make_schedule(
-            self.lr_scheduler, optimizer, self.lr_interval, lambda: int(self.trainer.estimated_stepping_batches)
-        )
+        schedule = make_schedule(self.lr_scheduler, optimizer, self, self.lr_interval)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -236,8 +225,7 @@ class LitClassifier(pl.LightningModule):
             self.net.compile()
 
     def on_train_start(self) -> None:
-        for optimizer in self.trainer.optimizers:
-            match_memory_layout(optimizer)
+        match_memory_layout(self.trainer.optimizers)
         check_schedules(self.trainer, self.lr_interval)
 
     def on_validation_start(self) -> None:
@@ -272,14 +260,12 @@ class LitClassifier(pl.LightningModule):
     on_train_epoch_start = on_validation_epoch_start = on_test_epoch_start = _forget_logged
 
     def _keep_plain_hyperparameters(self) -> None:
-        """Leave callables out of the saved arguments, so that checkpoints load with `weights_only`.
+        """Leave callables given from Python out of the saved arguments, so that checkpoints load with `weights_only`.
 
-        The command line hands over its own plain config. Callables given from Python are lost: `load_from_checkpoint`
-        takes them as arguments.
+        The command line hands over its plain config. `load_from_checkpoint` takes callables as arguments.
         """
         for name in [name for name, value in self.hparams.items() if callable(value)]:
             del self.hparams[name]
-        self.hparams.pop("weights", None)  # a checkpoint brings its own
 
     def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
         for name, metric in getattr(self, f"{stage}_metrics").items():

@@ -1,6 +1,6 @@
 """Optimizer and learning-rate schedule of a model, from the callables that its config gives."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -15,9 +15,22 @@ from checkpointing.resume import refuse_longer_schedule
 from errors import UserError
 
 
-def make_optimizer(make: OptimizerCallable, parameters: Iterable[Any]) -> torch.optim.Optimizer:
-    """The optimizer, fused where it can be and the user has not chosen otherwise: one kernel for all parameters."""
-    optimizer = make(parameters)
+def make_optimizer(make: OptimizerCallable, model: nn.Module, decay_norm_and_bias: bool) -> torch.optim.Optimizer:
+    """The optimizer, fused where it can be and the user has not chosen otherwise: one kernel for all parameters.
+
+    Args:
+        make: called with the trained parameters of the model.
+        model: whose parameters are optimized.
+        decay_norm_and_bias: whether biases and norms decay too; if not, they are a group without weight decay.
+    """
+    trained: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not decay_norm_and_bias:
+        # Biases, gammas and betas are the parameters of one dimension
+        trained = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+    optimizer = make(trained)
     for group in optimizer.param_groups:
         if group.get("fused", False) is None and not group.get("foreach"):
             group["fused"] = True
@@ -27,44 +40,32 @@ def make_optimizer(make: OptimizerCallable, parameters: Iterable[Any]) -> torch.
 def make_schedule(
     make: LRSchedulerCallable,
     optimizer: torch.optim.Optimizer,
+    model: pl.LightningModule,
     interval: Literal["epoch", "step"],
-    total_steps: Callable[[], int],
 ) -> dict[str, Any]:
     """The learning-rate schedule, as Lightning's `configure_optimizers` returns it.
 
     Args:
-        make: called with the optimizer, and with `total_steps` where its config has left that null (OneCycleLR from a
-            YAML file, which cannot know how many steps the data make).
+        make: called with the optimizer, and with the `total_steps` of the whole run where its config has left them
+            null (OneCycleLR from a YAML file, which cannot know how many steps the data make).
         optimizer: whose rate is scheduled.
+        model: whose trainer counts the steps.
         interval: when the schedule steps.
-        total_steps: counts the optimizer steps of the whole run.
     """
     if isinstance(make, partial) and make.keywords.get("total_steps", 0) is None:
-        make = partial(make, total_steps=total_steps())
+        make = partial(make, total_steps=int(model.trainer.estimated_stepping_batches))
     scheduler = make(optimizer)
     monitor = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss"
     return {"scheduler": scheduler, "interval": interval, "monitor": monitor}
 
 
-def group_parameters(module: nn.Module, decay_norm_and_bias: bool) -> list[Any]:
-    """The trained parameters; unless biases and norms decay too, these in a group without weight decay."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if decay_norm_and_bias:
-        return trained
-    # Biases, gammas and betas are the parameters of one dimension
-    return [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def match_memory_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Lay out the optimizer's state of each parameter in memory as the parameter is.
+def match_memory_layout(optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Lay out the optimizers' state of each parameter in memory as the parameter is.
 
     Fused optimizers walk through both in the order of memory. A run that is resumed with another `channels_last` brings
     the old order along: momentum would go to other weights of the same layer.
     """
-    for parameter, state in optimizer.state.items():
+    for parameter, state in [item for optimizer in optimizers for item in optimizer.state.items()]:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

@@ -219,9 +219,9 @@ def test_he_initialisation_over_the_fan_out(net):
     ("arguments", "message"),
     [
         ({"width": 33}, "width 33 is no Shake-Shake net: choose one of 32, 64, 96, 112"),
-        ({"forward": "keep"}, "forward 'keep' .* shake, even"),
-        ({"backward": "none"}, "backward 'none' .* shake, keep, even"),
-        ({"level": "pixel"}, "level 'pixel' .* image, batch"),
+        ({"forward": "keep"}, "forward keep is no way to mix branches: choose one of shake, even"),
+        ({"backward": "none"}, "backward none is no way to mix branches: choose one of shake, keep, even"),
+        ({"level": "pixel"}, "level pixel is no way to mix branches: choose one of image, batch"),
     ],
 )
 def test_impossible_nets_are_refused(arguments, message):
@@ -269,5 +269,11 @@ def test_relu_swapped_for_relu_is_the_same_net(net):
 
 def test_dropout_goes_before_the_classifier(net):
     swap_dropout(net, 0.5)
-    net.eval()(torch.rand(1, 3, 8, 8))
-    assert net.fc.p == 0.5
+    outputs = net.eval()(torch.rand(1, 3, 8, 8))
+    assert outputs.shape == (1, 10)
+    features = torch.ones(1000, 128)
+    dropped = []
+    net.fc.register_forward_pre_hook(lambda _, inputs: dropped.append((inputs[0] == 0).float().mean().item()))
+    net.train().fc(features)
+    net.eval().fc(features)
+    assert dropped == [pytest.approx(0.5, abs=0.01), 0.0]
