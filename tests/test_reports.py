@@ -14,9 +14,8 @@ from torch import nn
 from errors import UserError
 from lit_models.nets.googlenet import GoogLeNet
 from reports import zoo
-from reports.papers.architectures import ARCHITECTURES, Architecture
+from reports.papers.architectures import ARCHITECTURES, Architecture, read_rows
 from reports.papers.published import PublishedRow
-from reports.papers.rows import read_rows
 from tests.conftest import HOME
 
 # Fixed here, so that no change of code moves them unseen

@@ -1,16 +1,22 @@
-"""The architectures of the papers: how to build each with `lit_models`, and what its paper prints about it."""
+"""The architectures of the papers: how to build each with `lit_models`, and what its paper prints about it.
+
+The rows of the papers' tables are YAML files; `read_rows` makes typed rows of them.
+"""
 
 import inspect
+from argparse import ArgumentError
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 from torch import nn
 
-from reports.papers.rows import read_rows
+from errors import UserError
 
 AUXILIARY = "aux_weight"  # 0 builds a family's network without its auxiliary heads
 # Arguments that change how a network is trained and not what is counted
@@ -26,6 +32,7 @@ TRAINING_ARGUMENTS = {
     "zero_init_last",
 }
 STEM_ARGUMENTS = {"stem", "head"}  # fit a network to small images
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,30 @@ class Architecture:
 def package_and_class(class_path: str) -> tuple[str, str]:
     """First and last part of a class path: lit_models.vgg.LitVGG is the class lit_models.LitVGG."""
     return class_path.partition(".")[0], class_path.rpartition(".")[2]
+
+
+def read_rows(path: Path, row_class: type[Row]) -> list[Row]:
+    """The rows of a file: a list of groups, whose keys other than `rows` hold for each of their rows.
+
+    Args:
+        path: a YAML file.
+        row_class: a dataclass; its fields are the keys of a row.
+
+    Raises:
+        UserError: for a row with an unknown, a missing or a mistyped key.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(row_class, "row")
+    rows = []
+    for group in yaml.safe_load(path.read_text()):
+        for own in group["rows"]:
+            values = {key: value for key, value in group.items() if key != "rows"} | own
+            try:
+                rows.append(parser.instantiate_classes(parser.parse_object({"row": values})).row)
+            except ArgumentError as error:
+                reason = " ".join(str(error).split())
+                raise UserError(f"{path} has a row {values}, which is no {row_class.__name__}: {reason}") from error
+    return rows
 
 
 ARCHITECTURES = read_rows(Path(__file__).with_suffix(".yaml"), Architecture)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.views import PROTOCOLS
-from reports.papers.architectures import ARCHITECTURES
-from reports.papers.rows import read_rows
+from reports.papers.architectures import ARCHITECTURES, read_rows
 
 Configs = Sequence[dict[str, Any]]
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
