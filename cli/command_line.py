@@ -102,12 +102,12 @@ class CommandLine(LightningCLI):
         """
         argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
         verb = next((arg for arg in argv if arg in VERBS), None)
-        path, argv = take_flag(argv, "ckpt_path")
+        paths, argv = take_flag(argv, "--ckpt_path")
         self.checkpoint_path: Path | None = None
         self.checkpoint: Checkpoint | None = None
         self.schedule_steps: int | None = None  # length of the learning-rate schedule of a run that is resumed
-        if verb and path:
-            self.checkpoint_path = find_checkpoint(Path(path).expanduser(), verb)
+        if verb and paths and paths[-1]:
+            self.checkpoint_path = find_checkpoint(Path(paths[-1]).expanduser(), verb)
             self.checkpoint = read_checkpoint(self.checkpoint_path)
             argv = insert_checkpoint_layer(argv, verb, self.checkpoint.record)
         elif verb in VERBS[1:] and not any(arg.partition("=")[0].endswith(("-h", "help")) for arg in argv):
@@ -160,15 +160,11 @@ class CommandLine(LightningCLI):
             total = count_steps(self.trainer, self.datamodule)
             refuse_longer_schedule(self.schedule_steps, self.model.lr_interval, total)
 
-    def before_validate(self) -> None:
-        self._check_inputs()
-
-    def before_test(self) -> None:
-        self._check_inputs()
-
     def _check_inputs(self) -> None:
         """Check model against data before any logger opens a file."""
         self.input_checks.check(self.trainer, self.model, self.datamodule, str(self.subcommand))
+
+    before_validate = before_test = _check_inputs
 
 
 def count_classes(data: pl.LightningDataModule) -> int:

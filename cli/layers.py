@@ -23,12 +23,12 @@ from cli.trainer import resolve_precision
 from errors import UserError
 
 
-def take_flag(argv: list[str], name: str) -> tuple[str | None, list[str]]:
-    """The value of a flag (None if it is not there), and the command line without the flag."""
+def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:
+    """The values of a flag, once for each time that it is given, and the command line without it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(f"--{name}", dest="value")
+    parser.add_argument(*names, dest="values", action="append", default=[])
     found, rest = parser.parse_known_args(argv)
-    return found.value, rest
+    return found.values, rest
 
 
 def insert_checkpoint_layer(argv: list[str], verb: str, record: CheckpointRecord) -> list[str]:
@@ -68,9 +68,7 @@ def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) ->
 
 def experiment_files(argv: list[str]) -> list[Path]:
     """The --config files of a command line that are no overlays."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", "-c", action="append", default=[])
-    configs = parser.parse_known_args(argv)[0].config
+    configs, _ = take_flag(argv, "--config", "-c")
     paths = [Path(config) for config in configs if not config.startswith("{")]  # a brace begins a checkpoint's layer
     return [path for path in paths if path.absolute().parent.name != "overlays"]
 

@@ -36,10 +36,6 @@ class Problem:
     value: str
     names: list[str]  # flags and class paths that exist
 
-    def classes(self) -> list[str]:
-        """The known names that are class paths."""
-        return [name for name in self.names if "." in name and not name.startswith("-")]
-
 
 def find_user_error(error: BaseException | None) -> BaseException | None:
     """The user's mistake behind an error: a UserError, or Lightning's complaint about a flag; None for a bug.
@@ -97,12 +93,9 @@ def unknown_flag(match: re.Match, problem: Problem) -> str:
     return f"There is no argument {typed} here.{guess(name, flags, FLAG) or SEE_HELP}"
 
 
-def unknown_class_for(match: re.Match, problem: Problem) -> str:
-    return f"{problem.flag}: there is no class {match[1]} for it.{guess(match[1], problem.classes())}"
-
-
 def unknown_class(match: re.Match, problem: Problem) -> str:
-    return f"{problem.flag}: there is no class {match[1]}.{guess(match[1], problem.classes())}"
+    classes = [name for name in problem.names if "." in name and not name.startswith("-")]
+    return f"{problem.flag}: there is no class {match[1]} for it.{guess(match[1], classes)}"
 
 
 def missing_config(match: re.Match, problem: Problem) -> str:
@@ -149,12 +142,11 @@ SENTENCES: list[tuple[str, str | Callable[[re.Match, Problem], str]]] = [
     (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),
     (r"(?:Option|Key) '([^']+)' is not", unknown_flag),
     (r"not accept option '([^']+)'", unknown_flag),
-    (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class_for),
+    (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class),
     (r"\"config\":\s+File does not exist: '?([^']+)'?", missing_config),
     (r'expected "subcommand"', "Give a command: fit, validate, test or predict. See --help."),
     (r"(?=.*Expected a dot import path string).*<class 'float'>", "{flag} is {value}: it must be a number."),
-    (r"Expected a dot import path string: (\S+)", unknown_class),
-    (r"has no attribute '\w+'. Got value: (\S+)", unknown_class),
+    (r"(?:Expected a dot import path string|has no attribute '\w+'. Got value): (\S+)", unknown_class),
     (r"does not correspond to a subclass of (\w+)", "{flag} is {value}: it must be a {}."),
     (r"Expected a typing.Literal\[([^]]*)\]", not_a_choice),
     (r"Literal\[([^\n]*)\]. Got", not_a_choice),

@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ActionSubCommands, DefaultHelpFormatter
+from jsonargparse import ActionSubCommands, ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
 import callbacks
 import datamodules
 import lit_models
-from cli.messages import rephrase, rephrase_for_outer_parser
+from cli.messages import HOME, rephrase, rephrase_for_outer_parser
 
-HOME = Path(__file__).resolve().parent.parent
 VERBS = ("fit", "validate", "test", "predict")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """jsonargparse's formatter, which keeps the line breaks of descriptions."""
+
+
+class Verbs(ActionSubCommands):
+    """The verbs, each with the first line of its description as its help."""
+
+    def add_subcommand(self, name: str, parser: ArgumentParser, **kwargs: Any) -> ArgumentParser:
+        return super().add_subcommand(name, parser, help=(parser.description or "").partition("\n")[0])
 
 
 class Parser(LightningArgumentParser):
@@ -36,7 +42,7 @@ class Parser(LightningArgumentParser):
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> ActionSubCommands:
         """Add the verbs, and remember them: their parsers know the flags."""
-        self.verbs = super().add_subcommands(*args, **kwargs)
+        self.verbs = super().add_subcommands(*args, action=Verbs, **kwargs)
         return self.verbs
 
     def known_names(self) -> list[str]:

@@ -148,7 +148,7 @@ def test_predict_writes_a_table_and_keeps_the_older_one(run, tiny_run, here, cap
     probabilities = [float(rows[0][f"probability_{k}"]) for k in range(1, 6)]
     assert probabilities == sorted(probabilities, reverse=True) and rows[0]["class_1"].startswith("class ")
     run("predict", "--ckpt_path", tiny_run, "--data.paths", here / "my photos" / "1.png")
-    assert "Wrote predictions.csv: 1 photo.\n" in capsys.readouterr().out
+    assert "Wrote predictions.csv: 1 image.\n" in capsys.readouterr().out
     assert (here / "predictions-1.csv").is_file() and len(list(csv.DictReader((here / "predictions.csv").open()))) == 1
 
 
@@ -158,7 +158,7 @@ def test_predict_takes_the_paths_from_a_config_file_too(run, tiny_run, here, cap
     for paths in ("a.png", "[a.png]", "[a.png, b.png]"):
         (here / "images.yaml").write_text(f"data: {{init_args: {{paths: {paths}}}}}\n")
         run("predict", "--ckpt_path", tiny_run, "--config", "images.yaml")
-        assert f": {paths.count('png')} photo" in capsys.readouterr().out
+        assert f": {paths.count('png')} image" in capsys.readouterr().out
 
 
 def test_predict_sees_what_validation_sees(run, here):
@@ -280,9 +280,9 @@ WRONG_FLAGS = [
     ([*FIT, "--data", "datamodules.Cifar10"], "Did you mean datamodules.CIFAR10?"),
     (
         [*FIT, "--model.optimizer", "SDG"],
-        "error: --model.optimizer: there is no class SDG. Did you mean torch.optim.SGD?",
+        "error: --model.optimizer: there is no class SDG for it. Did you mean torch.optim.SGD?",
     ),
-    ([*FIT, "--model.optimizer", "torch.optim.SDG"], "no class torch.optim.SDG. Did you mean torch.optim.SGD?"),
+    ([*FIT, "--model.optimizer", "torch.optim.SDG"], "no class torch.optim.SDG for it. Did you mean torch.optim.SGD?"),
     ([*FIT, "--model", "torch.nn.Linear"], "error: --model is torch.nn.Linear: it must be a LitClassifier."),
     ([*FIT, "--max_epochs", "3"], "There is no argument --max_epochs here. Did you mean --trainer.max_epochs?"),
     ([*FIT, "--trainer.precisio", "16-true"], "Did you mean --trainer.precision?"),
@@ -495,3 +495,12 @@ def test_every_argument_that_a_yaml_file_can_name_has_a_text(cls):
     texts = help_texts(cls)
     assert set(inspect.signature(cls).parameters) - {"args", "kwargs"} <= texts.keys()
     assert not [name for name, text in texts.items() if not text]
+
+
+def test_the_verbs_are_listed_with_the_first_line_of_their_help(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    printed = " ".join(capsys.readouterr().out.split())
+    for verb in VERBS:
+        first_line, _, _ = (HOME / "cli" / "help" / f"{verb}.txt").read_text().partition("\n")
+        assert f"{verb} {first_line}" in printed
