@@ -8,6 +8,7 @@ it marks its sentence (START, END) and the beginning of each flag (FLAG), and ea
 """
 
 import difflib
+import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,7 +94,18 @@ def unknown_flag(match: re.Match, problem: Problem) -> str:
     return f"There is no argument {typed} here.{guess(name, flags, FLAG) or SEE_HELP}"
 
 
+def raise_if_broken(class_path: str) -> None:
+    """Show the traceback of a fault inside a module, of which jsonargparse only says that there is no class."""
+    module = class_path.rpartition(".")[0]
+    try:
+        importlib.import_module(module or "builtins")
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+
+
 def unknown_class(match: re.Match, problem: Problem) -> str:
+    raise_if_broken(match[1])
     classes = [name for name in problem.names if "." in name and not name.startswith("-")]
     return f"{problem.flag}: there is no class {match[1]} for it.{guess(match[1], classes)}"
 

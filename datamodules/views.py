@@ -236,7 +236,7 @@ class Views:
         short, long = sorted((height, width))
         longer = scale * long // short if rule.round_down else round(scale * long / short)
         resized = (longer, scale) if height > width else (scale, longer)
-        pad = self.native_size and rule.hflip and not rule.dense
+        pad = self.native_size and not rule.dense and rule.boxes is not center_crop
         padding = round(scale * (PAPER_RESIZE - PAPER_CROP) / (2 * PAPER_CROP)) if pad else 0
         boxes = rule.boxes(resized[0] + 2 * padding, resized[1] + 2 * padding, self.size)
         flips = (False, True) if rule.hflip and self.hflip_preserves_label else (False,)

@@ -17,7 +17,7 @@ from checkpointing.record import RECORD_KEY, CheckpointRecord
 from errors import UserError
 from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
-from lit_models.losses import LossName, classification_loss
+from lit_models.losses import LossName, check_logits, classification_loss, main_logits
 from lit_models.metrics import MeanLoss, make_metrics
 from lit_models.nets.dense import make_dense
 from lit_models.nets.layers import find_batch_norms, freeze_batch_norms
@@ -140,7 +140,9 @@ class LitClassifier(pl.LightningModule):
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
         for side in set(images.shape[-2:]):
             self.input_size.check(side, self.training)
-        return self.net(images.contiguous(memory_format=self.memory_format))
+        output = self.net(images.contiguous(memory_format=self.memory_format))
+        check_logits(main_logits(output), len(images), self.num_classes, type(self.net).__name__)
+        return output
 
     def losses(self, output: Any, labels: Tensor) -> dict[str, Tensor]:
         """The training loss of each output of the net: `main`, and in training mode of the auxiliary heads."""
@@ -171,7 +173,7 @@ class LitClassifier(pl.LightningModule):
             assert isinstance(head_loss, MeanLoss)
             head_loss.update(losses[name].detach(), len(labels))
             self._log_once(f"train/{name}_loss", head_loss)
-        logits = output if isinstance(output, Tensor) else output.logits
+        logits = main_logits(output)
         # Of mixed images the class with the larger share counts
         classes = labels if labels.ndim == 1 else labels.argmax(1)
         self._update("train", loss.detach(), logits.detach(), classes)

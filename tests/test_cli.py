@@ -504,3 +504,10 @@ def test_the_verbs_are_listed_with_the_first_line_of_their_help(run, capsys):
     for verb in VERBS:
         first_line, _, _ = (HOME / "cli" / "help" / f"{verb}.txt").read_text().partition("\n")
         assert f"{verb} {first_line}" in printed
+
+
+def test_a_fault_inside_a_module_is_not_taken_for_a_missing_class(run, here, monkeypatch):
+    monkeypatch.syspath_prepend(here)
+    (here / "my_nets.py").write_text("from lit_models.nets.layerz import x\n\n\nclass LitMine:\n    pass\n")
+    with pytest.raises(ModuleNotFoundError, match=r"lit_models\.nets\.layerz"):
+        run(*FIT, "--model", "my_nets.LitMine")

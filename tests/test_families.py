@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lit_models
-from callbacks.precise_bn import reestimate
+from callbacks.precise_bn import update_bn_stats
 from tests.conftest import DIGITS
 from tests.families import (
     SMALL,
@@ -109,7 +109,7 @@ def test_nets_train_at_their_smallest_and_their_native_size(name, arguments, nat
 def test_evaluation_is_deterministic_and_follows_from_the_state_dict(family, arguments):
     model = build_seeded(family, arguments)
     images = make_images(model, 2)
-    reestimate(model, model, [images])  # as statistics are at first, some nets tell no image from another
+    update_bn_stats(model, model, [images])  # as statistics are at first, some nets tell no image from another
     torch.manual_seed(1)
     other = build(family, arguments)
     other.load_state_dict(model.state_dict())
@@ -125,7 +125,7 @@ def test_compiled_nets_give_the_same_logits_and_keys(family, arguments):
     """Dynamo's part of compiling; code generation takes minutes for some of them."""
     model = build_seeded(family, arguments).eval()
     images = make_images(model, 2)
-    reestimate(model, model, [images])
+    update_bn_stats(model, model, [images])
     with torch.no_grad():
         expected, keys = model(images), list(model.state_dict())
         assert difference(family, expected)
@@ -141,7 +141,9 @@ def test_generated_code_gives_the_same_logits_and_trains(family, arguments):
     """With the whole of inductor, as in configs/overlays/compile.yaml."""
     model = build_seeded(family, arguments, compile=True).eval()
     images = make_images(model, 2)
-    reestimate(model, model, [images])  # with the statistics they start from, v4's logits are the same for all images
+    update_bn_stats(
+        model, model, [images]
+    )  # with the statistics they start from, v4's logits are the same for all images
     with torch.no_grad():
         expected = model(images)
         between = difference(family, expected)

@@ -224,3 +224,13 @@ def test_a_checkpoint_of_a_class_elsewhere_is_not_looked_for(tiny_run):
     torch.save(checkpoint, path)
     with pytest.raises(ValueError, match=r"names the model class os\.system, which is not one of lit_models"):
         LitClassifier.load_from_checkpoint(path)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (4, 1000), (4, 10, 2, 2)])
+def test_a_net_that_returns_other_logits_is_refused_in_one_sentence(shape):
+    class Net(nn.Module):
+        def forward(self, images):
+            return torch.zeros(shape)
+
+    with pytest.raises(ValueError, match=r"Net returned logits of shape .* for 4 images of 10 classes: it must return"):
+        LitClassifier(Net(), 10, optimizer=SGD)(torch.zeros(4, 3, 8, 8))

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from datamodules.crops import CenterCrop
 from datamodules.decode import EncodedImage
-from datamodules.views import PROTOCOLS, View, Views, center_crop, five_crop, grid_crop
+from datamodules.views import PROTOCOLS, CropRule, View, Views, center_crop, five_crop, grid_crop
 
 COUNTS = {
     "center": 1, "ten_crop": 10, "crops_144": 144, "inception_12": 12, "inception_144": 144, "multi_crop": 150,
@@ -151,7 +151,7 @@ def test_small_images_are_shifted_and_mirrored():
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        ("ten_corp", "There is no protocol ten_corp: choose one of center, ten_crop"),
+        ("ten_corp", "There is no protocol ten_corp: choose one of center, "),
         ("ten_crop@200", "would cut views of 224 px out of images whose shorter side is 200 px"),
         ("ten_crop@256-288", "has one scale and ten_crop@256-288 names 2"),
         ("dense@large", "needs whole numbers of pixels behind the @"),
@@ -167,3 +167,16 @@ def test_lengths_may_be_given():
     assert Views("dense_multi_scale@224-256-384-480-640", 224).scales == [(224, 256, 384, 480, 640)]
     assert Views("ten_crop@288", 224).list_views(*SQUARE)[0].resized == (288, 288)
     assert Views("center@300", 224, 256).scales == [(300,)]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS.keys() - {"center"})
+def test_crops_of_images_of_the_nets_own_size_shift(name):
+    """Whether or not mirror images are evaluated: an unpadded image would give the same view many times."""
+    views = Views(name, 32, 32, native_size=True, hflip_preserves_label=False).list_views(32, 32)
+    assert len(set(views)) > 1 or name == "dense"
+
+
+def test_a_protocol_without_mirror_images_is_padded_too(monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "five", (CropRule((256,), five_crop, hflip=False, round_down=True),))
+    five, ten = (Views(name, 32, 32, native_size=True).list_views(32, 32) for name in ("five", "ten_crop"))
+    assert five == ten[:5] and len(set(five)) == 5
