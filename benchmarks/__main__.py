@@ -21,7 +21,7 @@ from benchmarks.cases import CASES, OVERHEAD, Case
 from benchmarks.measure import CONFIGS, measure_case
 from benchmarks.process import run_in_new_process
 from benchmarks.results import Result, save_plot, speed_table
-from benchmarks.synthetic_data import repeat_images, write_cifar, write_images
+from benchmarks.synthetic_data import repeat_images, write_synthetic_cifar, write_synthetic_images
 from benchmarks.trainer_overhead import measure_overhead
 from reports.command import print_sections
 from reports.html_page import Section
@@ -68,8 +68,8 @@ def data_root(case: Case, given: argparse.Namespace, folder: Path) -> Path | Non
     if case.data == "resident":
         return None
     if case.data == "cifar":
-        return given.cifar or write_cifar(folder / "cifar")
-    return repeat_images(given.images or write_images(folder / "images"), folder / "repeated")
+        return given.cifar or write_synthetic_cifar(folder / "cifar")
+    return repeat_images(given.images or write_synthetic_images(folder / "images"), folder / "repeated")
 
 
 def measure_all(given: argparse.Namespace, folder: Path) -> list[Result]:

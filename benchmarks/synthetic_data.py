@@ -14,7 +14,7 @@ from datamodules.image_files import find_classes, list_images
 
 
 @cache  # several cases share the images
-def write_cifar(root: Path) -> Path:
+def write_synthetic_cifar(root: Path) -> Path:
     """Write 60,000 images of noise in the layout of CIFAR-10; returns `root`."""
     folder = root / FOLDER
     folder.mkdir(parents=True)
@@ -27,7 +27,7 @@ def write_cifar(root: Path) -> Path:
 
 
 @cache
-def write_images(root: Path) -> Path:
+def write_synthetic_images(root: Path) -> Path:
     """Write 256 JPEGs of 500 x 375 pixels in class folders; returns `root`. They take 110 KB, as photographs do."""
     rng = np.random.default_rng(0)
     for index in range(256):

@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from callbacks.evaluation_loop import Evaluator, Result
-from callbacks.precise_bn import recompute_statistics, restored
+from callbacks.precise_bn import recompute_bn_stats, restored
 from callbacks.run_logger import run_dir
-from checkpointing.record import RECORD_KEY, read_checkpoint, saved_step
+from checkpointing.record import RECORD_KEY, read_checkpoint, resumable_step
 from checkpointing.resume import drop_training_state
 from checkpointing.run_dir import results_folder, unused_name
 from datamodules.base import ImageData, image_data
@@ -131,17 +131,17 @@ class CheckpointAveraging(pl.Callback):
         module.load_state_dict(mean_state_dict(members))
         results = [evaluator.evaluate("averaged")] if evaluator else []
         if find_batch_norms(module):
-            recompute_statistics(trainer, module, data, read_checkpoint(members[-1]).epoch, self.batches)
+            recompute_bn_stats(trainer, module, data, read_checkpoint(members[-1]).epoch, self.batches)
             results += [evaluator.evaluate("averaged, BatchNorm recomputed")] if evaluator else []
         if trainer.is_global_zero:
-            save(module.state_dict(), members)
+            save_averaged_checkpoint(module.state_dict(), members)
         return results
 
 
 def distinct_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder in the order of their steps, one of each step, without averaged ones."""
     paths = sorted(folder.glob("*.ckpt"), key=lambda path: path.stem not in ("last", "best"))
-    by_step = {saved_step(path): path for path in paths}  # of equal ones rather epoch_3.ckpt than last.ckpt
+    by_step = {resumable_step(path): path for path in paths}  # of equal ones rather epoch_3.ckpt than last.ckpt
     return [path for step, path in sorted(by_step.items()) if step >= 0]
 
 
@@ -149,7 +149,7 @@ def lowest_errors(paths: list[Path], evaluator: Evaluator, count: int) -> list[P
     """The checkpoints with the lowest top-1 error, or loss among equal errors, in the order of their steps."""
     results = {path: evaluator.evaluate_checkpoint(path) for path in paths}
     order = sorted(paths, key=lambda path: (results[path].top1_error, results[path].loss))
-    return sorted(order[:count], key=saved_step)
+    return sorted(order[:count], key=resumable_step)
 
 
 def compare(averaged: list[Result], members: list[Path], evaluator: Evaluator) -> list[Result]:
@@ -172,7 +172,7 @@ def mean_state_dict(paths: list[Path]) -> dict[str, Tensor]:
     }
 
 
-def save(state: dict[str, Tensor], members: list[Path]) -> None:
+def save_averaged_checkpoint(state: dict[str, Tensor], members: list[Path]) -> None:
     """Write averaged.ckpt beside its members; an older one is kept as averaged-1.ckpt, averaged-2.ckpt and so on."""
     newest = read_checkpoint(members[-1])
     record = replace(newest.record, averaged_from=[path.name for path in members])

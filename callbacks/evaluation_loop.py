@@ -54,7 +54,7 @@ class Evaluator:
         checkpoint = read_checkpoint(path)
         if checkpoint.step not in self.evaluated:
             self.module.load_state_dict(checkpoint.state_dict)
-            self._keep(checkpoint.step, self.evaluate(path.stem))
+            self._record_result(checkpoint.step, self.evaluate(path.stem))
         return replace(self.evaluated[checkpoint.step], label=path.stem)
 
     def evaluate_ensemble(self, paths: list[Path]) -> Result:
@@ -64,11 +64,11 @@ class Evaluator:
             checkpoint = read_checkpoint(path)
             self.module.load_state_dict(checkpoint.state_dict)
             log_probs, labels = self._log_probabilities()
-            self._keep(checkpoint.step, self._measure(path.stem, log_probs, labels))
+            self._record_result(checkpoint.step, self._measure(path.stem, log_probs, labels))
             ensemble = torch.logaddexp(ensemble, log_probs) if count else log_probs
         return self._measure(f"ensemble of the {len(paths)}", ensemble - math.log(len(paths)), labels)
 
-    def _keep(self, step: int, result: Result) -> None:
+    def _record_result(self, step: int, result: Result) -> None:
         self.evaluated[step] = result
         if self.trainer.is_global_zero:
             print(f"Validated {result.label}: top-1 error {result.top1_error:.2%}", flush=True)

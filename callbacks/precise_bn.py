@@ -55,11 +55,11 @@ class PreciseBN(pl.Callback):
         if data is None:
             raise UserError("PreciseBN needs a data module of this project (datamodules.ImageData): leave it out.")
         batches = min(self.batches, int(trainer.num_training_batches))
-        recompute_statistics(trainer, pl_module, data, trainer.current_epoch, batches)
+        recompute_bn_stats(trainer, pl_module, data, trainer.current_epoch, batches)
         self.updated_at = trainer.global_step
 
 
-def recompute_statistics(
+def recompute_bn_stats(
     trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, epoch: int, batches: int
 ) -> None:
     """Set the BatchNorm statistics to those of training batches, in the trainer's precision.

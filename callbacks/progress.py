@@ -50,7 +50,8 @@ class Progress(TQDMProgressBar):
         parts = [f"{name} {float(metrics[name]):.4f}" for name in shown]
         if "train/images_per_s" in metrics:
             parts.append(f"{float(metrics['train/images_per_s']):,.0f} images/s")
-        self._line(trainer, f"{where(trainer)}  {'  '.join(parts)}  {time.monotonic() - self.epoch_start:.1f} s")
+        seconds = time.monotonic() - self.epoch_start
+        self._line(trainer, f"{describe_progress(trainer)}  {'  '.join(parts)}  {seconds:.1f} s")
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         super().on_validation_batch_end(trainer, *args)
@@ -73,7 +74,7 @@ class Progress(TQDMProgressBar):
         if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             loss = trainer.callback_metrics.get("train/batch_loss")
             loss_part = f"  loss {float(loss):.4f}" if loss is not None and what == "train batch" else ""
-            epoch = f"{where(trainer)}  " if trainer.training or trainer.validating else ""
+            epoch = f"{describe_progress(trainer)}  " if trainer.training or trainer.validating else ""
             self._line(trainer, f"{epoch}{what} {done}/{total}{loss_part}")
 
     def _line(self, trainer: pl.Trainer, text: str) -> None:
@@ -82,7 +83,7 @@ class Progress(TQDMProgressBar):
             print(text, flush=True)
 
 
-def where(trainer: pl.Trainer) -> str:
+def describe_progress(trainer: pl.Trainer) -> str:
     """Epoch or step, and how many there will be."""
     if trainer.max_steps != -1:
         return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}/{trainer.max_steps}"

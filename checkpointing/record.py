@@ -156,7 +156,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, content, CheckpointRecord.from_plain(content[RECORD_KEY], path))
 
 
-def saved_step(path: Path) -> int:
+def resumable_step(path: Path) -> int:
     """The optimizer steps of a checkpoint; -1 for a file that cannot be read, and for averaged weights."""
     try:
         checkpoint = read_checkpoint(path)

@@ -3,7 +3,7 @@
 A resumed run continues in its own folder, with the weights, the optimizer, the schedule and the position in the epoch
 of the checkpoint, and ends with the same bits as a run that was never stopped. Therefore
 
-- before anything is built, `check_request` refuses a file of weights alone, another model and another optimizer, and
+- before anything is built, `check_can_resume` refuses a file of weights alone, another model and another optimizer, and
   ends the command if the run is finished; `refuse_other_weights` follows when the model is built, and
   `refuse_longer_schedule` when the length of the run is known;
 - `refuse_other_batches` is called by the loader, whose state Lightning restores inside an epoch only;
@@ -22,7 +22,7 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import nn
 
-from checkpointing.record import RECORD_KEY, Checkpoint, saved_step
+from checkpointing.record import RECORD_KEY, Checkpoint, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
 
@@ -42,7 +42,7 @@ KEPT_WITHOUT_TRAINING = (
 METRICS_FILE = "metrics.csv"
 
 
-def check_request(config: Namespace, checkpoint: Checkpoint) -> None:
+def check_can_resume(config: Namespace, checkpoint: Checkpoint) -> None:
     """Refuse to resume with another model or optimizer; end the command if the run is finished.
 
     Args:
@@ -56,7 +56,7 @@ def check_request(config: Namespace, checkpoint: Checkpoint) -> None:
     refuse_bare_weights(checkpoint)
     refuse_other_model(config, checkpoint)
     refuse_other_optimizer(config, checkpoint)
-    stop_if_finished(config.trainer, checkpoint)
+    exit_if_finished(config.trainer, checkpoint)
 
 
 def refuse_bare_weights(checkpoint: Checkpoint) -> None:
@@ -103,7 +103,7 @@ def class_and_arguments(part: dict[str, Any] | None) -> dict[str, Any]:
     return {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
 
 
-def stop_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
+def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
     """Exit with status 0, and say so, if a resumed run has nothing left to do."""
     progress = checkpoint.content["loops"]["fit_loop"]
     epochs = progress["epoch_progress"]["current"]["processed"] - (not ended_on_epoch_boundary(progress))
@@ -249,7 +249,7 @@ def truncate_metrics(path: Path, step: int) -> None:
 
 def archive_later_checkpoints(folder: Path, step: int) -> None:
     """Move checkpoints of later steps than the one resumed from into a subfolder."""
-    later = [path for path in sorted(folder.glob("*.ckpt")) if saved_step(path) > step]
+    later = [path for path in sorted(folder.glob("*.ckpt")) if resumable_step(path) > step]
     if not later:
         return
     archive = unused_name(folder / f"before_resuming_from_step_{step}")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from checkpointing.record import saved_step
+from checkpointing.record import resumable_step
 from errors import UserError
 
 
@@ -105,7 +105,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
     A truncated file is returned only if there is no other, so that the user hears of it.
     """
-    return max(sorted(folder.glob("*.ckpt")), key=lambda path: (saved_step(path), path.stem == "last"), default=None)
+    paths = sorted(folder.glob("*.ckpt"))
+    return max(paths, key=lambda path: (resumable_step(path), path.stem == "last"), default=None)
 
 
 def has_checkpoint(run_dir: Path) -> bool:

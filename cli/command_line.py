@@ -29,7 +29,7 @@ from callbacks import (
 )
 from checkpointing.record import Checkpoint, read_checkpoint
 from checkpointing.resume import (
-    check_request,
+    check_can_resume,
     refuse_longer_schedule,
     refuse_other_model,
     refuse_other_weights,
@@ -129,7 +129,7 @@ class CommandLine(LightningCLI):
             if self.checkpoint:
                 refuse_other_model(config, self.checkpoint)
         if self.subcommand == "fit" and self.checkpoint:
-            check_request(config, self.checkpoint)
+            check_can_resume(config, self.checkpoint)
         if self.subcommand == "fit" and config.trainer.logger:
             open_run(config, self.checkpoint_path, self.checkpoint.record.wandb_run_id if self.checkpoint else None)
 

@@ -114,7 +114,7 @@ class Augmentation:
         if self.flip:
             images = random_flip(images)
         if self.colour:
-            images = random_colour(images, self.colour)
+            images = random_colour_jitter(images, self.colour)
         if self.lighting:
             images = random_lighting(images, self.lighting)
         if self.erasing:
@@ -180,7 +180,7 @@ def random_flip(images: Tensor) -> Tensor:
     return torch.where(flipped, images.flip(-1), images)
 
 
-def random_colour(images: Tensor, strength: float) -> Tensor:
+def random_colour_jitter(images: Tensor, strength: float) -> Tensor:
     """Change brightness, contrast and saturation of each image (colour jitter), in an order drawn for the batch.
 
     Args:

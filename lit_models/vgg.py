@@ -13,7 +13,7 @@ from torch import Tensor
 from errors import UserError
 from lit_models.classifier import LitClassifier
 from lit_models.nets.vgg import VGG, Head, Init, Variant, features, layer_paths
-from lit_models.weights import COUNTER, abbreviate, is_other_head, read_file
+from lit_models.weights import COUNTER, abbreviate, is_other_head, read_state_dict
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def load_staged_layers(net: VGG, batch_norm: bool, num_classes: int, path: Path)
     Raises:
         UserError: if there is no such file, or it does not hold a matching A.
     """
-    saved = read_file(path)
+    saved = read_state_dict(path)
     with torch.device("meta"):
         saved = select_staged(saved, layer_paths(features("A", batch_norm)))
     own = select_staged(net.state_dict(), layer_paths(net.features))

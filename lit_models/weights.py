@@ -100,7 +100,7 @@ def is_other_head(net: nn.Module, name: str, saved: Tensor, num_classes: int) ->
 def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]] | None]:
     """State dict of a file or of published weights, and the normalisation of their images, where that is known."""
     if Path(weights).suffix in FILES or "/" in weights or Path(weights).exists():
-        return read_file(Path(weights).expanduser()), None
+        return read_state_dict(Path(weights).expanduser()), None
     try:
         return torchvision_weights(weights) if "_Weights." in weights else timm_weights(weights)
     except (URLError, OSError, RuntimeError) as error:
@@ -145,7 +145,7 @@ def timm_weights(name: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     return model.state_dict(), {key: list(entry[key]) for key in NORMALISATION}
 
 
-def read_file(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """State dict of a local file, without running code in it; of a checkpoint of this repository, its net's.
 
     Raises:

@@ -91,9 +91,9 @@ class ErrorAnalysis:
         columns = {"<": "{label}", "ECE": "{ece:.4f}", "NLL": "{nll:.4f}", "Brier": "{brier:.4f}"}
         caption = f"Reliability of {name}: bins of equal width, dots sized by their number of images"
         chart = Figure(caption, partial(plots.reliability_chart, series))
-        return Section("Calibration", [format_table(title, lines, columns), *self._on_temperature(), chart])
+        return Section("Calibration", [format_table(title, lines, columns), *self._temperature_notes(), chart])
 
-    def _on_temperature(self) -> list[str]:
+    def _temperature_notes(self) -> list[str]:
         if self.temperature is None:
             return ["--calibrate fits a temperature on the validation images."]
         text = [

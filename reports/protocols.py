@@ -32,7 +32,7 @@ from reports.papers.published import find_published_row, is_imagenet
 
 TITLE = "Models and protocols"
 Row = dict[str, Any]
-Tests = dict[str, list[Predictions]]  # by protocol, of each model
+PredictionsByProtocol = dict[str, list[Predictions]]  # by protocol, of each model
 
 
 def measure(members: Sequence[Predictions], log_probs: Sequence[np.ndarray], num_models: int) -> Row:
@@ -60,7 +60,7 @@ def measure(members: Sequence[Predictions], log_probs: Sequence[np.ndarray], num
     return row | {"checkpoints": [member.checkpoint for member in members], "each": each}
 
 
-def all_rows(tests: Tests, configs: list[dict[str, Any]]) -> list[Row]:
+def all_rows(tests: PredictionsByProtocol, configs: list[dict[str, Any]]) -> list[Row]:
     """The table: single models with every protocol, then their ensembles; the first row is the base of differences.
 
     Args:
@@ -163,7 +163,7 @@ def report(given: argparse.Namespace) -> None:
     for path in filter(None, (given.html, given.markdown, given.json)):
         if not path.absolute().parent.is_dir():
             raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
-    tests, configs = load_tests(given)
+    tests, configs = load_test_predictions(given)
     rows = all_rows(tests, configs)
     analysis = analyse_best(rows, tests, given.calibrate, given.flags)
     sections = [overview(rows, analysis.test), analysis.calibration(rows), analysis.errors()]
@@ -178,7 +178,7 @@ def report(given: argparse.Namespace) -> None:
         write(given.json, json.dumps(facts, indent=2) + "\n")
 
 
-def load_tests(given: argparse.Namespace) -> tuple[Tests, list[dict[str, Any]]]:
+def load_test_predictions(given: argparse.Namespace) -> tuple[PredictionsByProtocol, list[dict[str, Any]]]:
     """For each protocol the predictions of each model; and the configs of the models."""
     files = [find_checkpoint(path.expanduser(), "test") for path in given.checkpoints]
     records = [read_checkpoint(file).record for file in files]
@@ -189,7 +189,7 @@ def load_tests(given: argparse.Namespace) -> tuple[Tests, list[dict[str, Any]]]:
     return {name: [next(found) for _ in files] for name in protocols}, [record.config for record in records]
 
 
-def analyse_best(rows: list[Row], tests: Tests, calibrate: bool, flags: Sequence[str]) -> ErrorAnalysis:
+def analyse_best(rows: list[Row], tests: PredictionsByProtocol, calibrate: bool, flags: Sequence[str]) -> ErrorAnalysis:
     """Analyse the row of all models with the lowest error, the cheapest one of equals."""
     of_all = [row for row in rows if row["models"] == len(row["checkpoints"])]
     best = min(of_all, key=lambda row: (row["top1_error"], row["cost"]))

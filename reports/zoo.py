@@ -36,7 +36,7 @@ class Experiment(NamedTuple):
         return self.path.parts[0]
 
     def trains(self, architecture: Architecture) -> bool:
-        return self.dataset == architecture.dataset and architecture.matches(self.model)
+        return self.dataset == architecture.dataset and architecture.matches_network(self.model)
 
 
 def read_experiments() -> list[Experiment]:
@@ -58,7 +58,7 @@ def own_architectures(experiments: list[Experiment]) -> list[Architecture]:
     """The architectures of experiments that are in no paper's row."""
     found: list[Architecture] = []
     for experiment in experiments:
-        described = any(row.matches(experiment.model) for row in ARCHITECTURES)
+        described = any(row.matches_network(experiment.model) for row in ARCHITECTURES)
         if not described and not any(map(experiment.trains, found)):
             found.append(own_architecture(experiment))
     return found

@@ -88,10 +88,10 @@ def tiny_run(run: Run) -> Path:
 @pytest.fixture
 def cifar(tmp_path: Path) -> Path:
     """A root with cifar-10-batches-py of 5 x 40 training and 20 test images."""
-    return write_cifar(tmp_path / "cifar data")
+    return write_synthetic_cifar(tmp_path / "cifar data")
 
 
-def write_cifar(root: Path) -> Path:
+def write_synthetic_cifar(root: Path) -> Path:
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)

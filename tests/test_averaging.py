@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from PIL import Image
 
 from batch import Batch
-from callbacks.checkpoint_averaging import distinct_checkpoints, mean_state_dict, save
+from callbacks.checkpoint_averaging import distinct_checkpoints, mean_state_dict, save_averaged_checkpoint
 from checkpointing.run_dir import find_checkpoint
 from lit_models import LitClassifier
 from tests.conftest import DIGITS, HOME, TINY
@@ -187,7 +187,7 @@ def test_kept_checkpoints_are_one_of_each_step(averaged):
     names = [path.name for path in distinct_checkpoints(averaged / "checkpoints")]
     assert names == [f"epoch_{epoch}.ckpt" for epoch in range(4)]
     paths = distinct_checkpoints(averaged / "checkpoints")
-    save(read(paths[0])["state_dict"], paths[:2])
+    save_averaged_checkpoint(read(paths[0])["state_dict"], paths[:2])
     assert [path.name for path in distinct_checkpoints(averaged / "checkpoints")] == names
 
 

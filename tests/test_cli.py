@@ -27,7 +27,7 @@ from cli.parser import VERBS
 from cli.trainer import resolve_precision
 from errors import UserError
 from lit_models import LitResNet
-from tests.conftest import DIGITS, HOME, TINY, write_cifar
+from tests.conftest import DIGITS, HOME, TINY, write_synthetic_cifar
 from tests.test_datamodules import Evil
 
 FIT = ["fit", "--config", DIGITS]
@@ -260,7 +260,7 @@ def test_precision_auto_on_a_processor_that_torch_cannot_ask_about(monkeypatch):
 
 
 def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, monkeypatch):
-    write_cifar(here / "my data")
+    write_synthetic_cifar(here / "my data")
     config = HOME / "configs/cifar10/resnet20.yaml"
     flags = ["--data.batch_size", 20, "--trainer.max_steps", 4, "--trainer.max_epochs", -1]
     run("fit", "--config", config, "--data.root", "my data", *flags)
@@ -375,7 +375,7 @@ def test_num_classes_in_yaml_is_refused(fails, here):
 
 
 def test_half_a_cifar10_stops_before_a_run_directory_is_made(fails, here):
-    root = write_cifar(here / "data")
+    root = write_synthetic_cifar(here / "data")
     (root / "cifar-10-batches-py/data_batch_4").unlink()
     message = fails("fit", "--config", HOME / "configs/cifar10/resnet20.yaml", "--data.root", root)
     assert "data_batch_4 missing" in message and not list(here.rglob("version_*"))
@@ -438,7 +438,7 @@ def test_a_result_that_cannot_be_written_is_printed(run, tiny_run, capsys, monke
 
 
 def test_fit_reads_no_test_image(run, here):
-    root = write_cifar(here / "data")
+    root = write_synthetic_cifar(here / "data")
     (root / "cifar-10-batches-py/test_batch").write_bytes(b"not to be read")
     config = HOME / "configs/cifar10/resnet20.yaml"
     run("fit", "--config", config, "--data.root", root, "--data.batch_size", 20, "--trainer.fast_dev_run", 1)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from datamodules.base import ImageData
 from lit_models import LitClassifier
-from tests.conftest import DIGITS, HOME, write_cifar
+from tests.conftest import DIGITS, HOME, write_synthetic_cifar
 from tests.families import smallest_training_size
 
 CONFIGS = HOME / "configs"
@@ -94,7 +94,7 @@ def roots(tmp_path_factory) -> dict[str, dict[str, Any]]:
         path = folder / ("cat", "dog")[index % 2] / f"{index}.jpg"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(path)
-    cifar = write_cifar(tmp_path_factory.mktemp("cifar"))
+    cifar = write_synthetic_cifar(tmp_path_factory.mktemp("cifar"))
     return {
         "datamodules.ImageNet": {"root": str(folder), "val_size": 2, "num_workers": 0},
         "datamodules.CIFAR10": {"root": str(cifar), "val_size": 20},
@@ -128,7 +128,7 @@ def test_experiment_reads_its_images(path, roots):
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet20_short"])
 def test_cifar10_is_trained_with_and_without_validation(run, here, name):
-    root = ["--data.root", write_cifar(here / "data"), "--data.batch_size", 4]
+    root = ["--data.root", write_synthetic_cifar(here / "data"), "--data.batch_size", 4]
     val_size = ["--data.val_size", 20] if name == "resnet20_short" else []
     run("fit", "--config", CONFIGS / "cifar10" / f"{name}.yaml", *root, *val_size, "--trainer.fast_dev_run", 1)
 

@@ -14,7 +14,7 @@ from datamodules import CIFAR10, Digits, Photos, Synthetic
 from datamodules.augment import (
     constant,
     normalise,
-    random_colour,
+    random_colour_jitter,
     random_crop,
     random_erasing,
     random_flip,
@@ -156,7 +156,7 @@ def test_normalise_is_torchvisions():
 
 def vary(images: torch.Tensor) -> torch.Tensor:
     images = random_erasing(random_flip(random_crop(images, 2)), 0.5, [124, 116, 104])
-    return normalise(random_lighting(random_colour(images, 0.4), 0.1), [0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
+    return normalise(random_lighting(random_colour_jitter(images, 0.4), 0.1), [0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
 
 
 def test_what_is_kept_from_a_validation_can_be_differentiated_through():

@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional as F
 
 from batch import Batch
 from datamodules import ImageNet
-from datamodules.augment import Augmentation, random_colour, random_erasing, random_flip, random_lighting
+from datamodules.augment import Augmentation, random_colour_jitter, random_erasing, random_flip, random_lighting
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import EncodedImage
 from datamodules.image_files import find_images
@@ -458,7 +458,7 @@ def test_colours_are_changed_as_by_torchvision_with_the_drawn_factors_image_by_i
     orders = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        ours = random_colour(images, 0.4)
+        ours = random_colour_jitter(images, 0.4)
         torch.manual_seed(seed)
         factors, order = 0.6 + 0.8 * torch.rand(3, 6), torch.randperm(3).tolist()
         orders.add(tuple(order))
@@ -473,7 +473,7 @@ def test_colours_are_changed_as_by_torchvision_with_the_drawn_factors_image_by_i
 def test_colour_factors_are_spread_evenly_and_are_those_of_one_image():
     grey = torch.full((4000, 3, 1, 1), 100.0)  # neither contrast nor saturation changes it
     torch.manual_seed(0)
-    factors = random_colour(grey, 0.5)[:, 0, 0, 0] / 100
+    factors = random_colour_jitter(grey, 0.5)[:, 0, 0, 0] / 100
     assert kstest(factors - 0.5, "uniform").pvalue > 0.001
     assert abs(np.corrcoef(factors[:-1], factors[1:])[0, 1]) < 0.06
 
@@ -527,7 +527,7 @@ def test_flips_lighting_and_erasing_choose_for_each_image():
     torch.manual_seed(0)
     for change in (
         random_flip,
-        lambda x: random_colour(x, 0.4),
+        lambda x: random_colour_jitter(x, 0.4),
         lambda x: random_lighting(x, 0.1),
         lambda x: random_erasing(x, 0.5, (0, 0, 0)),
     ):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpointing.record import RECORD_KEY, CheckpointRecord, read_checkpoint, saved_step
+from checkpointing.record import RECORD_KEY, CheckpointRecord, read_checkpoint, resumable_step
 from errors import UserError
 from tests.conftest import DIGITS, TINY
 
@@ -50,7 +50,7 @@ def test_missing_and_unknown_fields_are_refused(tmp_path, content, sentence):
     torch.save({RECORD_KEY: content}, tmp_path / "x.ckpt")
     with pytest.raises(UserError, match=sentence):
         read_checkpoint(tmp_path / "x.ckpt")
-    assert saved_step(tmp_path / "x.ckpt") == -1
+    assert resumable_step(tmp_path / "x.ckpt") == -1
 
 
 def test_a_run_with_a_renamed_callback_is_resumed_and_tested(run, here):

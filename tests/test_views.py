@@ -169,7 +169,7 @@ def test_lengths_may_be_given():
     assert Views("center@300", 224, 256).scales == [(300,)]
 
 
-@pytest.mark.parametrize("name", PROTOCOLS.keys() - {"center"})
+@pytest.mark.parametrize("name", sorted(PROTOCOLS.keys() - {"center"}))
 def test_crops_of_images_of_the_nets_own_size_shift(name):
     """Whether or not mirror images are evaluated: an unpadded image would give the same view many times."""
     views = Views(name, 32, 32, native_size=True, hflip_preserves_label=False).list_views(32, 32)

@@ -42,7 +42,7 @@ def read_flat_labels(folder: Path, names: list[str], class_to_idx: Mapping[str, 
 
 def find_label_file(folder: Path) -> tuple[Path, Reader]:
     """The nearest file with the labels of a flat val/, and the function that reads it."""
-    for path, read in list_label_files(folder.absolute()):
+    for path, read in candidate_label_files(folder.absolute()):
         if path.is_file() and (read is read_kaggle or path.with_name("meta.mat").is_file()):
             return path, read
     raise UserError(
@@ -51,7 +51,7 @@ def find_label_file(folder: Path) -> tuple[Path, Reader]:
     )
 
 
-def list_label_files(folder: Path) -> Iterator[tuple[Path, Reader]]:
+def candidate_label_files(folder: Path) -> Iterator[tuple[Path, Reader]]:
     """Where a file with the labels may lie, the nearest first."""
     for place in [folder, *folder.parents[:4]]:
         yield place / "LOC_val_solution.csv", read_kaggle

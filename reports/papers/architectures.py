@@ -87,10 +87,10 @@ class Architecture:
             model = resolve_name(self.family)(self.num_classes, optimizer=partial(torch.optim.SGD, lr=0.1), **arguments)
         return model.net.eval()
 
-    def network_arguments(self, arguments: dict[str, Any], ignore_stem: bool = False) -> dict[str, Any]:
+    def network_arguments(self, arguments: dict[str, Any], ignore_stem_arguments: bool = False) -> dict[str, Any]:
         """All arguments that define a network of this family, defaults filled in."""
         parameters = inspect.signature(resolve_name(self.family)).parameters
-        ignored = TRAINING_ARGUMENTS | {"num_classes", "kwargs"} | (STEM_ARGUMENTS if ignore_stem else set())
+        ignored = TRAINING_ARGUMENTS | {"num_classes", "kwargs"} | (STEM_ARGUMENTS if ignore_stem_arguments else set())
         defaults = {name: parameters[name].default for name in parameters.keys() - ignored}
         defaults |= {"norm": None, "activation": None}
         network = {name: arguments.get(name, default) for name, default in defaults.items()}
@@ -98,20 +98,18 @@ class Architecture:
             network["shortcut"] = network["shortcut"] or "B"  # the default of the ImageNet networks
         return network
 
-    def matches(self, model: dict[str, Any], ignore_stem: bool = False) -> bool:
+    def matches_network(self, model_config: dict[str, Any], ignore_stem_arguments: bool = False) -> bool:
         """Whether a config's `model` section builds this network.
 
         Args:
-            model: class_path and init_args.
-            ignore_stem: compare without the arguments that fit a network to small images.
+            model_config: class_path and init_args.
+            ignore_stem_arguments: compare without the arguments that fit a network to small images.
         """
-        if package_and_class(model["class_path"]) != package_and_class(self.family):
+        if package_and_class(model_config["class_path"]) != package_and_class(self.family):
             return False
-        own, other = (
-            self.network_arguments(arguments, ignore_stem)
-            for arguments in (self.arguments, model.get("init_args") or {})
-        )
-        return own == other
+        arguments = model_config.get("init_args") or {}
+        own = self.network_arguments(self.arguments, ignore_stem_arguments)
+        return own == self.network_arguments(arguments, ignore_stem_arguments)
 
 
 def package_and_class(class_path: str) -> tuple[str, str]:

@@ -111,7 +111,9 @@ def is_row_of(row: PublishedRow, configs: Configs, protocol: str, imagenet: bool
         return False
     unmatched = [BY_NAME[name] for name in row.nets]
     for config in configs:
-        match = next((net for net in unmatched if net.matches(config["model"], ignore_stem=not imagenet)), None)
+        match = next(
+            (net for net in unmatched if net.matches_network(config["model"], ignore_stem_arguments=not imagenet)), None
+        )
         if match is None or (imagenet and row.shorter_side not in (None, training_shorter_side(config))):
             return False
         unmatched.remove(match)
