@@ -82,8 +82,8 @@ class CheckpointAveraging(pl.Callback):
     def _too_few(self, kept: list[Path], folder: Path) -> str:
         return (
             f"{folder} has {pluralize(len(kept), 'checkpoint')} of different steps and CheckpointAveraging wants "
-            f"{self.count}: give it a smaller count, or train with configs/overlays/average_last.yaml, which keeps "
-            "more."
+            f"{self.count}: train for more epochs, with configs/overlays/average_last.yaml to keep their checkpoints, "
+            "or give it a smaller count (--trainer.callbacks.count behind the overlay)."
         )
 
     def _check_data(self, trainer: pl.Trainer) -> ImageData:

@@ -11,7 +11,7 @@ from errors import UserError
 
 
 class Trainer(pl.Trainer):
-    """Lightning's Trainer, with `precision` "auto" and a count of the run's steps that builds no loader.
+    """Lightning's Trainer, which chooses the precision by the hardware where `precision` is auto.
 
     Args:
         precision: see Lightning, or auto: bf16-mixed where the hardware has it. The run's config records the outcome.
