@@ -59,8 +59,8 @@ class LitClassifier(pl.LightningModule):
             AlphaDropout.
         dropout: probability of every dropout of the net, or, where it has none, of one before its classifier.
         weights: where the net starts from: a name of torchvision (ResNet50_Weights.IMAGENET1K_V2) or timm
-            (resnet50.a1_in1k), which is downloaded, or a local .pth, .safetensors or .ckpt file. A classifier for another
-            number of classes keeps its random initial weights.
+            (resnet50.a1_in1k), which is downloaded, or a local .pth, .safetensors or .ckpt file. A classifier for
+            another number of classes keeps its random initial weights.
         strict: whether `weights` must fit in all else. False loads what fits and says what does not.
         freeze_batch_norm: keep gamma, beta and the running statistics of all BatchNorms as they are, for fine-tuning
             on few images.
