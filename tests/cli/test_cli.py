@@ -28,7 +28,7 @@ from cli.trainer import resolve_precision
 from errors import UserError
 from lit_models import LitResNet
 from tests.conftest import DIGITS, HOME, TINY, write_synthetic_cifar
-from tests.test_datamodules import Evil
+from tests.datamodules.test_datamodules import Evil
 
 FIT = ["fit", "--config", DIGITS]
 

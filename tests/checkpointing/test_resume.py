@@ -180,7 +180,7 @@ class Stop(pl.Callback):
 def test_a_run_stopped_before_its_first_checkpoint_says_that_it_cannot_be_resumed(run, here, capsys):
     for batches, said in ((2, "Stopped before the first checkpoint"), (5, "Stopped. To go on:")):
         with pytest.raises(ValueError, match="stopped"):
-            run("fit", "--config", DIGITS, *TINY, "--trainer.callbacks+=tests.test_resume.Stop",
+            run("fit", "--config", DIGITS, *TINY, "--trainer.callbacks+=tests.checkpointing.test_resume.Stop",
                 f"--trainer.callbacks.batches={batches}")  # fmt: skip
         assert said in capsys.readouterr().out
     folders = [Path(f"runs/digits/resnet20/version_{k}") for k in (0, 1)]

@@ -223,7 +223,7 @@ def test_a_copy_of_the_model_holds_neither_data_nor_parser_nor_loggers(run, here
         *TINY,
         "--trainer.max_epochs",
         1,
-        "--trainer.callbacks+=tests.test_averaging.CopyModel",
+        "--trainer.callbacks+=tests.callbacks.test_checkpoint_averaging.CopyModel",
     )
     kinds = (pl.LightningDataModule, pl.Trainer, ArgumentParser, Logger)
     assert len(CopyModel.new) > 100 and not [each for each in CopyModel.new if isinstance(each, kinds)]

@@ -31,9 +31,9 @@ from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
 from datamodules.samplers import SampleSpecSampler
 from errors import pluralize
+from tests.checkpointing.test_resume import same
 from tests.conftest import HOME
-from tests.test_decode import encoded, gap, photo, turned
-from tests.test_resume import same
+from tests.datamodules.test_decode import encoded, gap, photo, turned
 
 NET = ["--model", "tests.dropout_net.LitDropoutNet", "--model.optimizer", "torch.optim.SGD"]
 EVERYTHING = {
@@ -855,13 +855,13 @@ class Thief(pl.Callback):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_files_that_vanish_while_training_stop_the_run_with_their_names(fails, photos, workers):
     flags = ["--data.batch_size", 2, "--data.num_workers", workers]
-    said = fails(*fit(photos, *flags, "--trainer.callbacks+", "tests.test_imagenet.Thief"))
+    said = fails(*fit(photos, *flags, "--trainer.callbacks+", "tests.datamodules.test_imagenet.Thief"))
     assert "8 files cannot be read" in said
     assert f"{photos / 'train' / 'bear' / '0.jpg'} (it cannot be opened: No such file or directory)" in said
 
 
 def test_files_that_vanish_while_training_can_be_left_out(run, photos, caplog):
-    run(*fit(photos, "--data.on_bad_image", "skip", "--trainer.callbacks+", "tests.test_imagenet.Thief"))
+    run(*fit(photos, "--data.on_bad_image", "skip", "--trainer.callbacks+", "tests.datamodules.test_imagenet.Thief"))
     assert "No such file or directory" in caplog.text
     assert Path("runs/photos/net/version_0/checkpoints/last.ckpt").is_file()
 
