@@ -81,7 +81,7 @@ class CheckpointAveraging(pl.Callback):
 
     def _too_few(self, kept: list[Path], folder: Path) -> str:
         return (
-            f"{folder} has {pluralize(len(kept), 'checkpoint')} of different steps and CheckpointAveraging wants "
+            f"{folder} has {pluralize(len(kept), 'checkpoint')} of different steps and CheckpointAveraging needs "
             f"{self.count}: train for more epochs, with configs/overlays/average_last.yaml to keep their checkpoints, "
             "or give it a smaller count (--trainer.callbacks.count behind the overlay)."
         )

@@ -32,17 +32,27 @@ class InputChecks(pl.Callback):
         Raises:
             UserError: with the value, the reason and the fix.
         """
-        if not isinstance(data, ImageData) or verb == "predict" or verb in self.checked:
+        if data is None or verb == "predict" or verb in self.checked:
             return
-        data.setup(verb)
         world_size = trainer.num_devices * trainer.num_nodes
-        if verb != "predict":  # `Photos` shares out its files by itself
-            check_sets(data, verb, world_size)
+        if not isinstance(data, ImageData):
+            return refuse_several_devices(data, world_size)
+        data.setup(verb)
+        check_sets(data, verb, world_size)
         if verb == "fit":
             check_batches(data, model, world_size, quick=bool(trainer.fast_dev_run))  # type: ignore[attr-defined]
         if isinstance(model, LitClassifier):
             check_model(data, model, verb)
         self.checked.add(verb)
+
+
+def refuse_several_devices(data: pl.LightningDataModule, world_size: int) -> None:
+    """Refuse to train or test on several devices with a data module whose images are not shared out among them."""
+    if world_size > 1:
+        raise UserError(
+            f"{type(data).__name__} does not share its images out among {world_size} devices: give "
+            "--trainer.devices 1, or derive it from datamodules.ImageData."
+        )
 
 
 def check_sets(data: ImageData, verb: str, world_size: int) -> None:

@@ -35,6 +35,8 @@ class PreciseBN(pl.Callback):
         self.updated_at: int | None = None  # the last step at which the statistics were recomputed
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and image_data(trainer) is None:
+            raise UserError("PreciseBN needs a data module of this project (datamodules.ImageData): leave it out.")
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
         if any(isinstance(callback, WeightAveraging) for callback in callbacks[callbacks.index(self) :]):
             raise UserError(
@@ -52,8 +54,7 @@ class PreciseBN(pl.Callback):
 
     def _update(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = image_data(trainer)
-        if data is None:
-            raise UserError("PreciseBN needs a data module of this project (datamodules.ImageData): leave it out.")
+        assert data is not None
         batches = min(self.batches, int(trainer.num_training_batches))
         recompute_bn_stats(trainer, pl_module, data, trainer.current_epoch, batches)
         self.updated_at = trainer.global_step

@@ -92,7 +92,7 @@ def find_checkpoint(path: Path, verb: str) -> Path:
             return latest
     if any((folder / "config.yaml").is_file() for folder in (path, *path.glob("version_*"))):
         raise UserError(
-            f"The folder {path} holds no checkpoint: its run was stopped before the first one, so start it anew."
+            f"The folder {path} holds no checkpoint: its run was stopped before the first one, so start a new one."
         )
     raise UserError(
         f"The folder {path} holds no checkpoint: it should be an experiment folder, or a version folder with "

@@ -37,7 +37,7 @@ from checkpointing.resume import (
 )
 from checkpointing.run_dir import find_checkpoint
 from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
-from cli.loggers import close_run, open_run
+from cli.loggers import close_run, is_first_process, open_run
 from cli.messages import find_user_error
 from cli.parser import VERBS, Parser, parser_settings
 from cli.silence import silence_known_warnings
@@ -111,7 +111,7 @@ class CommandLine(LightningCLI):
             self.checkpoint = read_checkpoint(self.checkpoint_path)
             argv = insert_checkpoint_layer(argv, verb, self.checkpoint.record)
         elif verb in VERBS[1:] and not any(arg.partition("=")[0].endswith(("-h", "help")) for arg in argv):
-            raise UserError(f"{verb} wants a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
+            raise UserError(f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
         self.config = parser.parse_args(argv)
         if verb == "fit":
             self.config.fit.run_name = self.config.fit.run_name or name_run(argv)
@@ -139,8 +139,9 @@ class CommandLine(LightningCLI):
         added: list[Callback] = [self.input_checks]
         added += [] if config.enable_progress_bar is False else [Progress()]
         added += [PredictionTable()] if self.subcommand == "predict" else []
-        added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
+        # A test that did not count every image is refused before its predictions replace others
         added += [] if config.fast_dev_run else [ResumeRun(), RunMessages(), ResultWriter()]
+        added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
         return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -156,13 +157,14 @@ class CommandLine(LightningCLI):
 
     def before_fit(self) -> None:
         self._check_inputs()
-        if isinstance(self.datamodule, ImageData) and isinstance(self.model, LitClassifier):
+        if is_first_process() and isinstance(self.datamodule, ImageData) and isinstance(self.model, LitClassifier):
             total = count_steps(self.trainer, self.datamodule)
             refuse_longer_schedule(self.schedule_steps, self.model.lr_interval, total)
 
     def _check_inputs(self) -> None:
-        """Check model against data before any logger opens a file."""
-        self.input_checks.check(self.trainer, self.model, self.datamodule, str(self.subcommand))
+        """Check model against data before any logger opens a file; in one process, for the data may be downloaded."""
+        if is_first_process():
+            self.input_checks.check(self.trainer, self.model, self.datamodule, str(self.subcommand))
 
     before_validate = before_test = _check_inputs
 

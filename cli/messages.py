@@ -84,7 +84,7 @@ def unknown_word(match: re.Match, problem: Problem) -> str:
     word = match[1]
     if word.endswith((".yaml", ".yml")):
         return f"There is no argument {word} here. Did you mean --config {word}?"
-    return f"There is no argument {word} here: a value with spaces wants quotes."
+    return f"There is no argument {word} here: a value with spaces needs quotes."
 
 
 def unknown_flag(match: re.Match, problem: Problem) -> str:
@@ -126,7 +126,7 @@ def missing_arguments(match: re.Match, problem: Problem) -> str:
     missing = [name.removeprefix("fit.") for name in match[1].split(", ")]
     flags = " and ".join(FLAG + name for name in missing)
     if missing == ["paths"]:
-        return "predict wants photos: give --data.paths '[photo.jpg, folder/]'."
+        return "predict needs images: give --data.paths '[photo.jpg, folder/]'."
     if set(missing) <= {"data", "model"}:
         return f"Not given: {flags}. Name an experiment, such as --config configs/digits/resnet20.yaml."
     return f"Not given: {flags}, which {'has' if len(missing) == 1 else 'have'} no default."

@@ -1,6 +1,6 @@
 """Augmentation settings, and the augmentations that run on batches on the device, with a draw for each image.
 
-Each function draws from torch's global generator, which the data module seeds anew for every training batch.
+Each function draws from torch's global generator, which the data module seeds for every training batch.
 """
 
 import math

@@ -16,7 +16,7 @@ from errors import UserError, pluralize
 
 
 class Photos(ImageData):
-    """Image files and folders of images to predict on, brought to the net as its validation images were.
+    """Image files and folders of images to predict on, preprocessed as the validation images were.
 
     In place of labels a batch holds the indices of its images in `files`. Files that cannot be read are skipped.
 

@@ -77,7 +77,7 @@ def stop_at(files: Sequence[UnreadableFile], sets: Sequence[ImageSet]) -> NoRetu
     named = list({file.path: f"{file.path} ({file.reason})" for file in [*files, *found]}.values())[:FILES_NAMED]
     count = pluralize(len(named), "file") if complete else f"{len(named)} or more files"
     raise UserError(
-        f"{count} cannot be read: {', '.join(named)}. Mend or remove them, or go on without them: "
+        f"{count} cannot be read: {', '.join(named)}. Repair or remove them, or go on without them: "
         "--data.on_bad_image skip."
     )
 

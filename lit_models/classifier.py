@@ -196,7 +196,8 @@ class LitClassifier(pl.LightningModule):
     def predict_step(self, batch: tuple[Any, ...], batch_idx: int) -> dict[str, Tensor]:
         """Probabilities [B, K] and what came with the images: their indices in the set, or their labels."""
         images, indices, view_weights, _ = Batch(*batch)
-        return {"indices": indices, "probabilities": self.log_probabilities(images, view_weights).exp()}
+        log_probs = self.log_probabilities(images, view_weights) if len(indices) else torch.empty(0, self.num_classes)
+        return {"indices": indices, "probabilities": log_probs.exp()}
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self, self.decay_norm_and_bias)
@@ -217,9 +218,8 @@ class LitClassifier(pl.LightningModule):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if self.batch_norms_frozen:
-            for module in find_batch_norms(self):
-                module.eval()
+        for norm in find_batch_norms(self) if self.batch_norms_frozen else ():
+            norm.eval()
         return self
 
     def setup(self, stage: str) -> None:

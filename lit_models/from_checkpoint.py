@@ -20,11 +20,16 @@ def load_model(family: type[pl.LightningModule] | None, path: Path, **kwargs: An
         **kwargs: arguments of the family in place of the saved ones.
 
     Raises:
-        UserError: if the file cannot be read, or names a class outside `lit_models`.
+        UserError: if the file cannot be read, or names another class than `family`, or one outside `lit_models`.
     """
     checkpoint = read_plain_file(path)
-    saved = checkpoint["hyper_parameters"]
-    family = find_family(str(saved.get("_class_path"))) if family is None else family
+    saved = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
+    class_path = str(saved.get("_class_path", "")) or (
+        f"{family.__module__}.{family.__name__}" if family else "unnamed"
+    )
+    if family is not None and class_path.rpartition(".")[2] != family.__name__:
+        raise UserError(f"{path} holds a {class_path} and no {family.__name__}: load it with that class.")
+    family = find_family(class_path) if family is None else family
     arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
     model = family(**arguments | {"optimizer": refuse_to_train, "lr_scheduler": None} | kwargs)
     model.load_state_dict(checkpoint["state_dict"])
@@ -39,7 +44,10 @@ def find_family(class_path: str) -> type[pl.LightningModule]:
     """
     module, _, name = class_path.rpartition(".")
     ours = module.split(".")[0] == "lit_models"  # decided by the name, before anything is imported
-    family = getattr(importlib.import_module(module), name, None) if ours else None
+    try:
+        family = getattr(importlib.import_module(module), name, None) if ours else None
+    except ModuleNotFoundError:
+        family = None
     if not (isinstance(family, type) and issubclass(family, pl.LightningModule)):
         raise UserError(
             f"The checkpoint names the model class {class_path}, which is not one of lit_models: load it with that "

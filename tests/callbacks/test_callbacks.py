@@ -195,7 +195,7 @@ def test_checkpoints_are_found_by_file_version_and_experiment(tmp_path):
     (tmp_path / "version_11" / "config.yaml").touch()  # the run was stopped in its first epoch
     assert find_checkpoint(tmp_path, "fit") == at(10, "last")
     for wrong, message in (
-        (tmp_path / "version_11", "its run was stopped before the first one, so start it anew"),
+        (tmp_path / "version_11", "its run was stopped before the first one, so start a new one"),
         (tmp_path / "version_11" / "checkpoints", "should be an experiment folder"),
         (tmp_path / "no", "There is no checkpoint"),
     ):

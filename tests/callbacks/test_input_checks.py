@@ -8,7 +8,9 @@ import torch
 
 from callbacks import InputChecks
 from datamodules import Synthetic
+from errors import UserError
 from lit_models import LitResNet, LitVGG
+from tests.plain_data import PlainData
 
 SGD = partial(torch.optim.SGD, lr=0.01)
 
@@ -40,5 +42,11 @@ def test_what_fits_is_trained():
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(model, data, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         fit(model(optimizer=SGD), **data)
+
+
+def test_a_plain_data_module_does_not_share_its_images_out():
+    trainer = pl.Trainer(accelerator="cpu", devices=2, logger=False, enable_checkpointing=False)
+    with pytest.raises(UserError, match="PlainData does not share its images out among 2 devices"):
+        InputChecks().check(trainer, LitResNet(3, depth=20, optimizer=SGD), PlainData(), "fit")

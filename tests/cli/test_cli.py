@@ -116,7 +116,7 @@ def test_a_part_of_the_set_is_called_partial(run, tiny_run):
 def test_a_test_that_lost_images_fails(fails, tiny_run, monkeypatch):
     monkeypatch.setattr("datamodules.base.ExactSampler.__iter__", lambda self: iter(range(10)))
     assert "counted 10 of the set's 11 images" in fails("test", "--ckpt_path", tiny_run)
-    assert not list(tiny_run.glob("test-*.json"))
+    assert not list(tiny_run.glob("test-*.json")) and not list(tiny_run.glob("predictions-*.npz"))
 
 
 def test_the_error_on_the_test_set_is_the_share_of_wrong_images(run, here):
@@ -296,7 +296,7 @@ WRONG_FLAGS = [
     ([*FIT, "--data.batch_size", "8"], "the last batch holds one image"),
     ([*FIT, "--data.batch_size", "1258", "--data.drop_last", "true"], "there is no full batch, and drop_last"),
     ([*FIT, "--model.optimizer.lr", "abc"], "error: --model.optimizer.lr is abc: it must be a number."),
-    ([*FIT, "--data.batch_size", "8", "two"], "There is no argument two here: a value with spaces wants quotes."),
+    ([*FIT, "--data.batch_size", "8", "two"], "There is no argument two here: a value with spaces needs quotes."),
     ([], "Give a command: fit, validate, test or predict."),
     (["fit", "configs/digits/resnet20.yaml"], "Did you mean --config configs/digits/resnet20.yaml?"),
     (["fit", "--config", "nowhere.yaml"], "nowhere.yaml."),

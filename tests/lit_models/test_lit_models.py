@@ -234,3 +234,20 @@ def test_a_net_that_returns_other_logits_is_refused_in_one_sentence(shape):
 
     with pytest.raises(ValueError, match=r"Net returned logits of shape .* for 4 images of 10 classes: it must return"):
         LitClassifier(Net(), 10, optimizer=SGD)(torch.zeros(4, 3, 8, 8))
+
+
+def test_a_batch_without_a_readable_image_is_predicted_to_nothing():
+    """Whatever the smallest input of the net: the batch has no size of its own."""
+    model = LitGoogLeNet(10, stem="cifar", aux_weight=0.0, optimizer=SGD)
+    predicted = model.predict_step((torch.empty(0, 3, 1, 1), torch.empty(0, dtype=torch.long)), 0)
+    assert predicted["probabilities"].shape == (0, 10) and not len(predicted["indices"])
+
+
+def test_a_checkpoint_of_another_family_is_refused_in_one_sentence(tiny_run, tmp_path):
+    with pytest.raises(ValueError, match=r"holds a lit_models\.LitResNet and no LitGoogLeNet: load it with that class"):
+        LitGoogLeNet.load_from_checkpoint(tiny_run / "checkpoints" / "best.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "bare.ckpt")
+    torch.save({"hyper_parameters": {"_class_path": "lit_models.gone.LitGone"}}, tmp_path / "gone.ckpt")
+    for name in ("bare", "gone"):
+        with pytest.raises(ValueError, match="which is not one of lit_models"):
+            LitClassifier.load_from_checkpoint(tmp_path / f"{name}.ckpt")
