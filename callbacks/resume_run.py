@@ -26,7 +26,9 @@ class ResumeRun(pl.Callback):
             self.resumed_step = checkpoint["global_step"]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self.resumed_step is None:
+            return
         folder = run_dir(trainer)
-        if self.resumed_step is not None and folder and trainer.is_global_zero:
+        if folder and trainer.is_global_zero:
             set_aside_later_results(folder, self.resumed_step)
         self.resumed_step = None
