@@ -17,7 +17,7 @@ from checkpointing.record import RECORD_KEY, read_checkpoint, resumable_step
 from checkpointing.resume import drop_training_state
 from checkpointing.run_dir import results_folder, unused_name
 from datamodules.base import ImageData, image_data
-from errors import UserError, pluralize
+from errors import UserError, check_at_least, pluralize
 from lit_models.classifier import LitClassifier
 from lit_models.nets.layers import find_batch_norms
 
@@ -43,9 +43,8 @@ class CheckpointAveraging(pl.Callback):
     """
 
     def __init__(self, count: int = 5, choice: Literal["last", "best"] = "last", batches: int = 200) -> None:
-        for name, value, least in (("count", count, 2), ("batches", batches, 1)):
-            if value < least:
-                raise UserError(f"CheckpointAveraging's {name} is {value}: it must be at least {least}.")
+        check_at_least(2, count=count)
+        check_at_least(1, batches=batches)
         self.count, self.choice, self.batches = count, choice, batches
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from batch import Images
 from datamodules.base import ImageData, image_data
-from errors import UserError
+from errors import UserError, check_at_least
 from lit_models.nets.layers import find_batch_norms
 
 
@@ -29,8 +29,7 @@ class PreciseBN(pl.Callback):
     """
 
     def __init__(self, batches: int = 200) -> None:
-        if batches < 1:
-            raise UserError(f"PreciseBN's batches is {batches}: it must be at least 1.")
+        check_at_least(1, batches=batches)
         self.batches = batches
         self.updated_at: int | None = None  # the last step at which the statistics were recomputed
 

@@ -20,7 +20,7 @@ from datamodules.samplers import ExactSampler, mix_seed, run_seed
 from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
 from datamodules.views import Views
-from errors import UserError, pluralize
+from errors import check_at_least, pluralize
 
 Verb = Literal["test", "validate"]
 
@@ -73,9 +73,8 @@ class ImageData(pl.LightningDataModule):
         protocol: str = "center",
     ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-            if value is not None and value < least:
-                raise UserError(f"{name} is {value}: it must be at least {least}.")
+        check_at_least(1, batch_size=batch_size)
+        check_at_least(0, num_workers=num_workers)
         self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
         self.protocol = protocol
         self.skipped = SkippedFiles()

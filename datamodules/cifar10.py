@@ -12,7 +12,7 @@ from datamodules.augment import random_crop, random_flip
 from datamodules.base import ImageData
 from datamodules.splits import split_validation
 from datamodules.tensor_images import TensorImages
-from errors import UserError
+from errors import UserError, check_at_least
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = [f"data_batch_{k}" for k in range(1, 6)]
@@ -49,8 +49,7 @@ class CIFAR10(ImageData):
     ) -> None:
         super().__init__(**kwargs)
         self.root, self.val_size, self.split_seed = Path(root).expanduser(), val_size, split_seed
-        if padding < 0:
-            raise UserError(f"padding is {padding}: it must be at least 0.")
+        check_at_least(0, padding=padding)
         self.padding, self.flip = padding, flip
         self.num_classes = 10
         self.class_names = CLASS_NAMES

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from datamodules.decode import open_image
 from datamodules.image_files import is_image_file, walk_files
-from errors import UserError
+from errors import UserError, check_at_least
 
 
 def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, workers: int) -> list[str]:
@@ -36,12 +36,9 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
         raise UserError(f"There is no folder {source} to copy from.")
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{target} lies in {source}: choose a folder outside it for the copy.")
-    if shorter_side < 1:
-        raise UserError(f"shorter_side is {shorter_side}: it must be at least 1.")
+    check_at_least(1, shorter_side=shorter_side, workers=workers)
     if not 1 <= quality <= 100:
         raise UserError(f"quality is {quality}: it must be between 1 and 100.")
-    if workers < 1:
-        raise UserError(f"workers is {workers}: it must be at least 1.")
     files = sorted(Path(path, name) for path, name in walk_files(source))
     shrink = partial(shrink_file, source=source, target=target, shorter_side=shorter_side, quality=quality)
     with multiprocessing.Pool(workers) as pool:

@@ -6,7 +6,7 @@ import torch
 
 from datamodules.base import ImageData
 from datamodules.tensor_images import TensorImages
-from errors import UserError
+from errors import check_at_least
 
 
 class Synthetic(ImageData):
@@ -33,9 +33,7 @@ class Synthetic(ImageData):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size, **kwargs)
-        for name, value in {"classes": classes, "size": size, "train_size": train_size, "test_size": test_size}.items():
-            if value < 1:
-                raise UserError(f"{name} is {value}: it must be at least 1.")
+        check_at_least(1, classes=classes, size=size, train_size=train_size, test_size=test_size)
         self.num_classes = classes
         self.class_names = [f"class {k}" for k in range(classes)]
         self.preprocessing = {"resize": size, "crop": size, "mean": [0.5] * 3, "std": [0.289] * 3}

@@ -12,7 +12,7 @@ from datamodules.augment import random_crop, random_flip
 from datamodules.base import ImageData
 from datamodules.splits import split_validation
 from datamodules.tensor_images import TensorImages
-from errors import UserError
+from errors import UserError, check_at_least
 
 
 class TorchvisionData(ImageData):
@@ -59,9 +59,8 @@ class TorchvisionData(ImageData):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value, least in (("size", size, 1), ("padding", padding, 0)):
-            if value < least:
-                raise UserError(f"{name} is {value}: it must be at least {least}.")
+        check_at_least(1, size=size)
+        check_at_least(0, padding=padding)
         if min(std) <= 0:
             raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         self.train_data, self.test_data = train, test

@@ -14,7 +14,7 @@ from torchmetrics import Metric, SumMetric
 
 from batch import Batch, Images
 from checkpointing.record import RECORD_KEY, CheckpointRecord
-from errors import UserError
+from errors import UserError, check_at_least, check_probability
 from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
 from lit_models.losses import LossName, check_logits, classification_loss, main_logits
@@ -90,10 +90,8 @@ class LitClassifier(pl.LightningModule):
         images_per_forward: int = 256,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
-        if images_per_forward < 1:
-            raise UserError(f"images_per_forward is {images_per_forward}: it must be at least 1.")
+        check_probability(label_smoothing=label_smoothing)
+        check_at_least(1, images_per_forward=images_per_forward)
         self.save_hyperparameters(logger=False, ignore=["net", "weights"])  # a checkpoint brings its own weights
         self._keep_plain_hyperparameters()
         apply_surgery(net, norm, activation, dropout, with_weights=weights is not None and strict)

@@ -8,7 +8,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from datamodules.decode import EncodedImage, open_image
 from datamodules.views import PAPER_CROP, View, Views
-from errors import UserError, pluralize
+from errors import UserError, check_at_least, pluralize
 
 FORMATS = (".png", ".pdf")
 SCALE = 2  # pixels of the drawing for one that a 224-px net gets; the lengths below are in pixels of the drawing
@@ -34,8 +34,7 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
     """
     if output.suffix not in FORMATS or not output.absolute().parent.is_dir():
         raise UserError(f"{output} cannot be drawn: name a {' or '.join(FORMATS)} file in a folder that exists.")
-    if size < 1:
-        raise UserError(f"--size is {size}: it must be at least 1 pixel.")
+    check_at_least(1, size=size)
     try:
         picture = open_image(image.expanduser())
         picture.crop((0, 0, 1, 1), (1, 1))  # decodes it, so that a truncated file is found here

@@ -19,7 +19,7 @@ from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.samplers import ExactSampler, SampleSpecSampler, run_seed
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
-from errors import UserError, pluralize
+from errors import UserError, check_at_least, pluralize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
 DEFAULT_AUGMENTATION = Augmentation()
@@ -80,9 +80,8 @@ class ImageNet(ImageData):
         super().__init__(batch_size, num_workers, **kwargs)
         eval_size = size if eval_size is None else eval_size
         resize = round(eval_size * 8 / 7) if resize is None else resize
-        for name, value, least in (("size", size, 1), ("eval_size", eval_size, 1), ("resize", resize, eval_size)):
-            if value < least:
-                raise UserError(f"{name} is {value}: it must be at least {least}.")
+        check_at_least(1, size=size, eval_size=eval_size)
+        check_at_least(eval_size, resize=resize)
         if min(std) <= 0:
             raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         augmentation.check(size)

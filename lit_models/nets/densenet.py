@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from errors import UserError
+from errors import UserError, check_at_least, check_probability
 from lit_models.nets.layers import find_batch_norms, init_convolutions, named_sequential
 
 # Table 1: layers in each dense block, and the growth rate k. 161 is not in the table, but among the authors' models.
@@ -118,12 +118,10 @@ def count_layers(depth: int, bottleneck: bool) -> tuple[int, ...]:
 
 def check_ranges(growth_rate: int | None, compression: float, dropout: float) -> None:
     """Raise UserError for a number out of range."""
-    if growth_rate is not None and growth_rate < 1:
-        raise UserError(f"growth_rate is {growth_rate}: every layer must add at least one feature map.")
+    check_at_least(1, growth_rate=growth_rate)  # feature maps that every layer adds
     if not 0 < compression <= 1:
         raise UserError(f"compression is {compression}: it must be in (0, 1].")
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout is {dropout}: it must be in [0, 1).")
+    check_probability(dropout=dropout)
 
 
 class DenseBlock(nn.Module):

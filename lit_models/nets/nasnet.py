@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from errors import UserError
+from errors import UserError, check_at_least, check_probability
 from lit_models.nets.layers import AuxiliaryOutputs, check_choice, named_sequential
 from lit_models.nets.nasnet_cell import Cell, CellShape, StridedAvgPool2d, complete_table
 from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, VARIANTS, CellTable, Variant, VariantName
@@ -151,11 +151,8 @@ def auxiliary_head(channels: int, num_classes: int, size: int) -> nn.Module:
 
 def check_variant(v: Variant) -> None:
     """Raise UserError for numbers out of range."""
-    if v.repeats < 1:
-        raise UserError(f"repeats is {v.repeats}: a stack needs at least 1 normal cell.")
-    if v.filters < 8:
-        raise UserError(f"filters is {v.filters}: it must be at least 8, as ImageNet's stem begins with a quarter.")
-    if not 0 <= v.drop_path < 1:
-        raise UserError(f"drop_path is {v.drop_path}: it must be in [0, 1).")
+    check_at_least(1, repeats=v.repeats)
+    check_at_least(8, filters=v.filters)  # ImageNet's stem begins with a quarter
+    check_probability(drop_path=v.drop_path)
     if not 0 < v.bn_momentum <= 1:
         raise UserError(f"bn_momentum is {v.bn_momentum}: it must be in (0, 1].")

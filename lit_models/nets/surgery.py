@@ -13,7 +13,7 @@ from typing import Literal, TypeVar, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from errors import UserError
+from errors import UserError, check_probability
 from lit_models.nets.layers import BatchNorm, num_groups
 
 Norm = Literal["batch", "group", "none"]
@@ -146,8 +146,7 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
     Raises:
         UserError: for a probability out of range.
     """
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout is {dropout}: it must be in [0, 1).")
+    check_probability(dropout=dropout)
     found = find_layers(net, nn.Dropout, nn.AlphaDropout)
     for _, _, layer in found:
         layer.p = dropout

@@ -237,7 +237,7 @@ def fails(capsys):
         (["--checkpoints", "RUN", "--trainer.devices", "2"], "A report tests on one device and takes no --trainer.dev"),
         (["--draw", "nowhere.jpg"], "nowhere.jpg cannot be drawn on (it cannot be opened: No such file"),
         (["--draw", "text.jpg"], "text.jpg cannot be drawn on (it cannot be read as an image"),
-        (["--draw", "photo.png", "--size", "0"], "--size is 0: it must be at least 1 pixel."),
+        (["--draw", "photo.png", "--size", "0"], "size is 0: it must be at least 1."),
         (["--draw", "photo.png", "--output", "views.gif"], "views.gif cannot be drawn: name a .png or .pdf file"),
         (["--draw", "photo.png", "--output", "no/v.png"], "no/v.png cannot be drawn: name a .png or .pdf file"),
         (["--draw", "photo.png", "--protocols", "all"], "There is no protocol all: choose one of"),
