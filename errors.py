@@ -16,7 +16,7 @@ def pluralize(number: int, noun: str) -> str:
 def check_at_least(least: float, **values: float | None) -> None:
     """Raise UserError for the first value that is smaller than the least one allowed; None is not looked at."""
     for name, value in values.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:  # NaN is refused too
             raise UserError(f"{name} is {value}: it must be at least {least}.")
 
 
