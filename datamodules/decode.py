@@ -9,26 +9,17 @@ from typing import Literal
 import numpy as np
 import simplejpeg
 import torch
-import torch.nn.functional as F
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 Interpolation = Literal["bilinear", "bicubic"]
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
-
-# EXIF orientation: whether rows and columns are transposed, then whether rows are reversed, and whether columns are
-ORIENTATIONS = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
+UPRIGHT = 1  # EXIF's number for this orientation
 # libjpeg-turbo can decode straight to eighths of the size, as long as this many decoded pixels per side remain for each
 # pixel of the result. At 64 px, photographs then differ from full decodings by 0.1 of 255; with 2.0, by 1.2
 OVERSAMPLING = 3.0
@@ -59,10 +50,10 @@ class EncodedImage:
             self.is_jpeg = colours in ("RGB", "YCbCr", "Gray")  # CMYK is for Pillow
         except ValueError:
             self.is_jpeg = False
-        self.orientation = ORIENTATIONS[read_orientation(data) if self.is_jpeg else 1]
+        self.orientation = read_orientation(data) if self.is_jpeg else UPRIGHT
         if not self.is_jpeg:
             height, width = self._pillow_pixels.shape[:2]
-        self.height, self.width = (width, height) if self.orientation[0] else (height, width)
+        self.height, self.width = self._swap_if_transposed(height, width)
 
     def resize(self, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
         """The whole image at another height and width, uint8 [3, height, width]; arguments as of `crop`."""
@@ -85,10 +76,11 @@ class EncodedImage:
             top, left = round(top * scale), round(left * scale)
             height, width = bottom - top, right - left
         region = torch.from_numpy(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
-        if (height, width) == size:
-            return region.permute(2, 0, 1)
-        images = region[None].permute(0, 3, 1, 2)  # channels_last, which is resized faster
-        return F.interpolate(images, size=size, mode=interpolation, antialias=True, align_corners=False)[0]
+        return resize(region.permute(2, 0, 1), size, interpolation)
+
+    def _swap_if_transposed(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the upright image from those that the file has, and the other way round."""
+        return (width, height) if self.orientation >= 5 else (height, width)
 
     def _decode(self, reduction: float) -> np.ndarray:
         """The upright image, [H, W, 3]; smaller where `reduction` of its pixels per side make one of the result."""
@@ -96,22 +88,18 @@ class EncodedImage:
             return self._pillow_pixels
         options = {}
         if reduction >= 2 * OVERSAMPLING:
-            height, width = (self.width, self.height) if self.orientation[0] else (self.height, self.width)
+            height, width = self._swap_if_transposed(self.height, self.width)
             enough = OVERSAMPLING / reduction
             options = {"min_height": math.ceil(height * enough), "min_width": math.ceil(width * enough)}
         try:
             pixels = simplejpeg.decode_jpeg(self.data, **options)
         except ValueError:  # also for images that Pillow can still read
             return self._pillow_pixels
-        transposed, upside_down, mirrored = self.orientation
-        pixels = pixels.swapaxes(0, 1) if transposed else pixels
-        return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+        return pixels if self.orientation == UPRIGHT else turn_upright(pixels, self.orientation)
 
     @cached_property
     def _pillow_pixels(self) -> np.ndarray:
         """The upright image, [H, W, 3], at full size, decoded by Pillow."""
-        from PIL import Image, ImageOps
-
         try:
             with Image.open(io.BytesIO(self.data)) as file:
                 image = ImageOps.exif_transpose(file)
@@ -122,18 +110,28 @@ class EncodedImage:
             raise UserError(f"it cannot be read as an image: {describe_error(error)}") from error
 
 
+def resize(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Resize uint8 images [..., 3, H, W] to another height and width, antialiased."""
+    return F.resize(images, list(size), InterpolationMode(interpolation))
+
+
 def read_orientation(data: bytes) -> int:
     """The orientation of a JPEG, 1 to 8, from EXIF or, where EXIF has none, from XMP."""
     if all(data.find(mark, 0, 1 << 16) < 0 for mark in (b"Exif\0\0", b"tiff:Orientation")):
-        return 1
-    from PIL import ExifTags, Image
-
+        return UPRIGHT
     try:
         with Image.open(io.BytesIO(data)) as file:
             orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken EXIF; the pixels may be fine
-        return 1
-    return orientation if orientation in ORIENTATIONS else 1
+        return UPRIGHT
+    return orientation if orientation in range(1, 9) else UPRIGHT
+
+
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels [H, W, 3] that are stored in an EXIF orientation."""
+    image = Image.fromarray(pixels)
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.array(ImageOps.exif_transpose(image))
 
 
 def describe_error(error: Exception) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
-from datamodules.decode import Box, EncodedImage, Interpolation
+from datamodules.decode import Box, EncodedImage, Interpolation, resize
 from errors import UserError
 
 PAPER_CROP = 224  # pixels per side of the crops in the papers; for other inputs all lengths are scaled
@@ -127,6 +127,7 @@ PROTOCOLS: dict[str, tuple[CropRule, ...]] = {
 }
 
 
+@dataclass
 class Views:
     """The views of a protocol for a net with inputs of one size.
 
@@ -148,31 +149,28 @@ class Views:
         UserError: for a name that does not exist, or lengths below `size`.
     """
 
-    def __init__(
-        self,
-        protocol: str,
-        size: int,
-        resize: int | None = None,
-        native_size: bool = False,
-        hflip_preserves_label: bool = True,
-        interpolation: Interpolation = "bilinear",
-    ) -> None:
-        name, _, lengths = protocol.partition("@")
+    protocol: str
+    size: int
+    resize: int | None = None
+    native_size: bool = False
+    hflip_preserves_label: bool = True
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        name, at, lengths = self.protocol.partition("@")
         if name not in PROTOCOLS:
             raise UserError(f"There is no protocol {name}: choose one of {', '.join(PROTOCOLS)}.")
-        self.protocol, self.size, self.native_size = protocol, size, native_size
-        self.hflip_preserves_label, self.interpolation = hflip_preserves_label, interpolation
         self.rules = PROTOCOLS[name]
-        given = parse_lengths(protocol, lengths) if "@" in protocol else None
-        if given and len(self.rules[0].scales) == 1 < len(given):
-            raise UserError(f"Protocol {name} has one scale and {protocol} names {len(given)}: give one of them.")
-        if given is None and name == "center" and (side := size if native_size else resize):
+        given = parse_lengths(self.protocol, lengths) if at else ()
+        if len(self.rules[0].scales) == 1 < len(given):
+            raise UserError(f"Protocol {name} has one scale and {self.protocol} names {len(given)}: give one of them.")
+        if name == "center" and not given and (side := self.size if self.native_size else self.resize):
             given = (side,)
         self.scales = [given or tuple(self._scale_length(scale) for scale in rule.scales) for rule in self.rules]
-        if (least := min(min(scales) for scales in self.scales)) < size:
+        if (least := min(min(scales) for scales in self.scales)) < self.size:
             raise UserError(
-                f"Protocol {protocol} would cut views of {size} px out of images whose shorter side is {least} px: "
-                f"give lengths of at least {size}."
+                f"Protocol {self.protocol} would cut views of {self.size} px out of images whose shorter side is "
+                f"{least} px: give lengths of at least {self.size}."
             )
 
     @property
@@ -220,7 +218,7 @@ class Views:
             crops = []
             for view in group:
                 if (key := view[:2]) not in padded:
-                    image = F.pad(resize_to(view.resized), (view.padding,) * 4)
+                    image = F.pad(resize_to(view.resized), [view.padding])
                     padded[key] = image, image.flip(-1)
                 top, left, box_height, box_width = view.box
                 crop = padded[key][view.hflip][..., top : top + box_height, left : left + box_width]
@@ -251,14 +249,3 @@ def parse_lengths(protocol: str, lengths: str) -> tuple[int, ...]:
             f"Protocol {protocol} needs whole numbers of pixels behind the @, such as dense_multi_scale@224-256-384."
         )
     return tuple(int(length) for length in lengths.split("-"))
-
-
-def resize(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Resize uint8 images [..., 3, H, W] to another height and width, antialiased."""
-    if tuple(images.shape[-2:]) == size:
-        return images
-    flat = images.reshape(-1, *images.shape[-3:])
-    if images.device.type != "cpu":  # only there does interpolate take uint8
-        flat = flat.float()
-    resized = F.interpolate(flat, size=size, mode=interpolation, antialias=True, align_corners=False)
-    return resized.round().clamp(0, 255).to(torch.uint8).reshape(*images.shape[:-2], *size)
