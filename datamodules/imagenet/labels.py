@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,21 +42,17 @@ def read_flat_labels(folder: Path, names: list[str], class_to_idx: Mapping[str, 
 
 def find_label_file(folder: Path) -> tuple[Path, Reader]:
     """The nearest file with the labels of a flat val/, and the function that reads it."""
-    for path, read in candidate_label_files(folder.absolute()):
-        if path.is_file() and (read is read_kaggle or path.with_name("meta.mat").is_file()):
-            return path, read
+    for place in [folder.absolute(), *folder.absolute().parents[:4]]:
+        if (path := place / "LOC_val_solution.csv").is_file():
+            return path, read_kaggle
+        for data in (place / "ILSVRC2012_devkit_t12" / "data", place / "data", place):
+            path = data / "ILSVRC2012_validation_ground_truth.txt"
+            if path.is_file() and path.with_name("meta.mat").is_file():
+                return path, read_devkit
     raise UserError(
         f"The images in {folder} lie in no class folders, and no file has their labels: put LOC_val_solution.csv "
         f"(Kaggle) or ILSVRC2012_devkit_t12 (image-net.org) into {folder.parent}."
     )
-
-
-def candidate_label_files(folder: Path) -> Iterator[tuple[Path, Reader]]:
-    """Where a file with the labels may lie, the nearest first."""
-    for place in [folder, *folder.parents[:4]]:
-        yield place / "LOC_val_solution.csv", read_kaggle
-        for data in (place / "ILSVRC2012_devkit_t12" / "data", place / "data", place):
-            yield data / "ILSVRC2012_validation_ground_truth.txt", read_devkit
 
 
 def read_kaggle(path: Path) -> dict[str, str]:
