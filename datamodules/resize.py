@@ -1,6 +1,8 @@
 """Copies a folder of images with smaller images."""
 
 import multiprocessing
+import os
+import shlex
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,10 +12,12 @@ from tqdm import tqdm
 
 from datamodules.decode import open_image
 from datamodules.image_files import is_image_file, walk_files
-from errors import UserError, check_at_least
+from errors import UserError, check_at_least, pluralize
 
 
-def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, workers: int) -> list[str]:
+def resize_tree(
+    source: Path, target: Path, shorter_side: int = 256, quality: int = 90, workers: int = os.cpu_count() or 1
+) -> None:
     """Copy a folder, with the shorter side of each image resized to `shorter_side` pixels, as JPEG.
 
     Smaller JPEGs are copied unchanged, files that are no images too. Files that the target has already are kept, so an
@@ -24,13 +28,11 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
         target: folder of the copy.
         shorter_side: in pixels.
         quality: of the JPEGs, 1 to 100.
-        workers: number of processes.
-
-    Returns:
-        A line for each image that could not be read.
+        workers: number of processes; unset, one for each core.
 
     Raises:
-        UserError: if there is no source, the target lies inside it, or a number is out of range.
+        UserError: if there is no source, the target lies inside it, a number is out of range, or images could not be
+            read, after the copy of all others.
     """
     if not source.is_dir():
         raise UserError(f"There is no folder {source} to copy from.")
@@ -43,7 +45,11 @@ def resize_tree(source: Path, target: Path, shorter_side: int, quality: int, wor
     shrink = partial(shrink_file, source=source, target=target, shorter_side=shorter_side, quality=quality)
     with multiprocessing.Pool(workers) as pool:
         done = tqdm(pool.imap_unordered(shrink, files, chunksize=16), total=len(files), unit="file", mininterval=1)
-        return [line for line in done if line]
+        failed = [line for line in done if line]
+    if failed:
+        count = pluralize(len(failed), "image")
+        raise UserError("\n".join([f"{count} could not be read and are not in the copy:", *failed[:10]]))
+    print(f"{target} is complete. Train on it with --data.root {shlex.quote(str(target))}.")
 
 
 def shrink_file(path: Path, source: Path, target: Path, shorter_side: int, quality: int) -> str | None:
