@@ -77,7 +77,7 @@ class Evaluator:
         """Log-probabilities [n, K] float32 and labels [n] of this process's validation images, on the CPU."""
         self.module.eval()
         parts = []
-        for batch in self.data.val_batches(self.module.device):
+        for batch in self.data.batches(training=False, device=self.module.device):
             with self.trainer.precision_plugin.forward_context():
                 log_probs = self.module.log_probabilities(batch.images, batch.view_weights)
             parts.append((log_probs.cpu(), batch.labels.cpu()))

@@ -76,7 +76,7 @@ def recompute_bn_stats(
         with trainer.precision_plugin.forward_context():
             return module(images)
 
-    train_batches = islice(data.train_batches(epoch, module.device), batches)
+    train_batches = islice(data.batches(training=True, device=module.device, epoch=epoch), batches)
     update_bn_stats(module, forward, (batch.images for batch in train_batches))
 
 

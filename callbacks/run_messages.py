@@ -5,13 +5,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from callbacks.prediction_writer import gather
 from callbacks.run_logger import run_dir
 from checkpointing.run_dir import has_checkpoint
 from datamodules.base import image_data
+from errors import pluralize
 
 
 class RunMessages(pl.Callback):
-    """Prints model and run directory of a training, the command to type when it ends, and results of `validate`.
+    """Prints model and run directory of a training, the command to type when it ends, results of `validate`, and how
+    many files were skipped.
 
     The command line adds this callback to every verb.
     """
@@ -56,3 +59,12 @@ class RunMessages(pl.Callback):
         if trainer.state.fn == "validate" and trainer.is_global_zero:
             parts = [f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items()]
             print(f"Validated {trainer.ckpt_path}: {'  '.join(parts)}", flush=True)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        data = image_data(trainer)
+        if data is None or data.skipped.policy == "stop" or stage == "predict":  # predict counts them below its table
+            return
+        skipped = set(gather(trainer, list(data.skipped.paths)))  # of all processes, so all take part
+        data.skipped.paths.clear()
+        if skipped and trainer.is_global_zero:
+            print(f"Data: skipped {pluralize(len(skipped), 'file')} that could not be read", flush=True)

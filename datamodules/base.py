@@ -20,7 +20,7 @@ from datamodules.samplers import ExactSampler, mix_seed, run_seed
 from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
 from datamodules.views import Views
-from errors import check_at_least, pluralize
+from errors import UserError, check_at_least
 
 Verb = Literal["test", "validate"]
 
@@ -109,12 +109,6 @@ class ImageData(pl.LightningDataModule):
         """Pixels per side of a training image."""
         return self.preprocessing["crop"]
 
-    @property
-    def loaded_sets(self) -> list[ImageSet]:
-        """The sets that `load` has filled so far."""
-        sets = (vars(self).get(f"{name}_set") for name in ("train", "val", "test", "predict"))
-        return [images for images in sets if images is not None]
-
     def evaluated_set(self, verb: Verb) -> ImageSet:
         """The images that `test` or `validate` evaluates."""
         images = self.test_set if verb == "test" else self.val_set
@@ -128,9 +122,8 @@ class ImageData(pl.LightningDataModule):
 
     def fingerprint(self, verb: Verb) -> str:
         """SHA-256 of the images (or file names), labels and class names that `test` or `validate` evaluates."""
-        return hashlib.sha256(
-            "\n".join([self.evaluated_set(verb).fingerprint(), *self.class_names]).encode()
-        ).hexdigest()
+        content = [self.evaluated_set(verb).fingerprint(), *self.class_names]
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
     def prepare_data(self) -> None:
         # Before any logger opens a file: data that are refused leave no run directory behind
@@ -139,6 +132,8 @@ class ImageData(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         _ = self.views  # refuses a protocol that does not exist
+        if min(std := self.preprocessing["std"]) <= 0:
+            raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         if stage not in self._loaded:
             self.load(stage)
             self._loaded.add(stage)
@@ -149,36 +144,31 @@ class ImageData(pl.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        self.skipped.begin_evaluation()
+        self.skipped.indices.clear()
         return [] if self.val_set is None else self._loader(self.val_set, shuffle=False)
 
     def test_dataloader(self) -> DataLoader:
-        self.skipped.begin_evaluation()
+        self.skipped.indices.clear()
         return self._loader(self.test_set, shuffle=False)
 
-    def train_batches(self, epoch: int, device: torch.device) -> Iterator[Batch]:
-        """One more pass over the training set, outside of the Trainer's loop: the batches that a net would train on.
+    def batches(self, training: bool, device: torch.device, epoch: int = 0) -> Iterator[Batch]:
+        """One pass over the training or the validation set, outside of the Trainer's loop: the net's input batches.
 
         Args:
-            epoch: whose augmentation is drawn; each batch is seeded as that epoch's.
+            training: the training images, augmented; else the validation images.
             device: where the batches lie.
+            epoch: whose augmentation is drawn; each training batch is seeded as that epoch's.
         """
-        loader = self._loader(self.train_set, shuffle=True)
+        images = self.train_set if training else self.val_set
+        assert images is not None
+        loader = self._loader(images, shuffle=training)
         loader.sampler.set_epoch(epoch)  # whose crops may have a size of their own
         for number, raw in enumerate(loader):
-            batch = self.transfer_batch_to_device(self._receive(raw, training=True), device, 0)
-            self.seed_batch(epoch, number)
+            batch = self.transfer_batch_to_device(self._receive(raw, training), device, 0)
+            if training:
+                self.seed_batch(epoch, number)
             if len(batch.labels):  # otherwise none of its images could be read
-                yield self.to_inputs(batch, training=True)
-
-    def val_batches(self, device: torch.device) -> Iterator[Batch]:
-        """One pass over the validation set, outside of the Trainer's loop."""
-        if self.val_set is None:
-            return
-        for raw in self._loader(self.val_set, shuffle=False):
-            batch = self.transfer_batch_to_device(self._receive(raw, training=False), device, 0)
-            if len(batch.labels):
-                yield self.to_inputs(batch, training=False)
+                yield self.to_inputs(batch, training)
 
     def on_before_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         trainer = self.trainer
@@ -192,14 +182,6 @@ class ImageData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return self.to_inputs(batch, training=self.trainer is not None and self.trainer.training)
-
-    def teardown(self, stage: str) -> None:
-        """Print how many files all processes together have skipped; `predict` prints that below its table."""
-        if self.trainer is not None and stage != "predict" and self.skipped.policy == "skip":
-            count = self.skipped.count_over_processes()  # all processes take part
-            if count:
-                announce(f"skipped {pluralize(count, 'file')} that could not be read")
-            self.skipped = SkippedFiles(self.skipped.policy)
 
     def seed_batch(self, epoch: int, number: int) -> None:
         """Seed torch for a training batch, for crops, dropout and every other draw: a resumed run repeats them."""
@@ -278,7 +260,8 @@ class ImageData(pl.LightningDataModule):
             awaited = training and trainer is not None and trainer.world_size > 1
             full = 1 < len(raw.unreadable) == self.images_per_batch(training)
             predicting = trainer is not None and trainer.predicting
-            self.skipped.handle(raw, self.loaded_sets, training, may_be_empty=predicting or not (awaited or full))
+            loaded = [images for images in vars(self).values() if isinstance(images, ImageSet)]
+            self.skipped.handle(raw, loaded, training, may_be_empty=predicting or not (awaited or full))
         return Batch(raw.images, raw.labels)
 
 

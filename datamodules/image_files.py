@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -75,13 +75,13 @@ class ImageFiles(ImageSet):
         content.update(self.labels.tobytes())
         return content.hexdigest()
 
-    def subset(self, indices: np.ndarray) -> "ImageFiles":
+    def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
-        return ImageFiles(self.folder, self.names[indices], self.labels[indices], self.transform)
+        return type(self)(self.folder, self.names[indices], self.labels[indices], self.transform)
 
-    def with_transform(self, transform: Transform) -> "ImageFiles":
+    def with_transform(self, transform: Transform) -> Self:
         """The same images with another transform."""
-        return ImageFiles(self.folder, self.names, self.labels, transform)
+        return type(self)(self.folder, self.names, self.labels, transform)
 
     def _describe(self, index: int, error: UserError) -> UnreadableFile:
         return UnreadableFile(index, os.fsdecode(self.path(index)), str(error))
@@ -104,14 +104,10 @@ def is_image_file(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
 
 
-def list_folder(folder: Path) -> list[os.DirEntry]:
-    """The entries of a folder, sorted by name, without hidden ones."""
-    try:
-        return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be listed ({error.strerror}): name a folder that may be read with --data.root."
-        ) from error
+def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the images right in a folder, each sorted; hidden ones are left out."""
+    _, folders, files = next(os.walk(folder, onerror=refuse_unlisted))
+    return sorted(name for name in folders if name[0] != "."), sorted(name for name in files if is_image_file(name))
 
 
 def walk_files(folder: Path | str) -> Iterator[tuple[str, str]]:
@@ -122,7 +118,10 @@ def walk_files(folder: Path | str) -> Iterator[tuple[str, str]]:
 
 def refuse_unlisted(error: OSError) -> None:
     """Raise the error that os.walk would pass over."""
-    raise UserError(f"{error.filename} cannot be listed ({error.strerror}): its images would be missing.")
+    raise UserError(
+        f"{error.filename} cannot be listed ({error.strerror}), so its images would be missing: make it readable, or "
+        "name another folder."
+    )
 
 
 def list_images(folder: Path | str) -> list[str]:
@@ -138,7 +137,7 @@ def find_classes(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: name one with class folders in it with --data.root.")
-    classes = [entry.name for entry in list_folder(folder) if entry.is_dir()]
+    classes, _ = list_folder(folder)
     if not classes:
         raise UserError(f"{folder} has no class folders: images belong in {folder / 'CLASS'}, a folder for each class.")
     if len(classes) == 1:
@@ -160,17 +159,15 @@ def find_images(folder: Path, class_to_idx: Mapping[str, int]) -> tuple[np.ndarr
     labels: list[int] = []
     empty = []
     start = len(os.path.join(folder, ""))  # os.path.relpath would do, in 9 s for ImageNet
-    for entry in list_folder(folder):
-        if not entry.is_dir():
-            continue
-        if entry.name not in class_to_idx:
+    for name in list_folder(folder)[0]:
+        if name not in class_to_idx:
             raise UserError(
-                f"{folder} has a class {entry.name} and the training images do not: remove it, or add training images."
+                f"{folder} has a class {name} and the training images do not: remove it, or add training images."
             )
-        files = list_images(entry.path)
-        empty += [] if files else [entry.name]
+        files = list_images(os.path.join(folder, name))
+        empty += [] if files else [name]
         names += [os.fsencode(file[start:]) for file in files]
-        labels += [class_to_idx[entry.name]] * len(files)
+        labels += [class_to_idx[name]] * len(files)
     if empty:
         some = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
         raise UserError(f"{folder} has class folders without an image in them: {some}. Fill or remove them.")

@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import lightning.pytorch as pl
 import numpy as np
@@ -72,7 +72,7 @@ class ImageSet(Dataset):
         """SHA-256 of the labels and of the pixels or file names."""
 
     @abstractmethod
-    def subset(self, indices: np.ndarray) -> "ImageSet":
+    def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
 
 

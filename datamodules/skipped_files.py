@@ -5,8 +5,6 @@ import time
 from collections.abc import Sequence
 from typing import Literal, NoReturn
 
-import torch
-
 from datamodules.loading import ImageSet, RawBatch, UnreadableFile
 from errors import UserError, pluralize
 
@@ -33,10 +31,6 @@ class SkippedFiles:
         self.indices: list[int] = []
         self.paths: set[str] = set()
 
-    def begin_evaluation(self) -> None:
-        """Forget the indices of the previous evaluation."""
-        self.indices = []
-
     def handle(self, batch: RawBatch, sets: Sequence[ImageSet], training: bool, may_be_empty: bool) -> None:
         """Stop because of the unreadable files of a batch, or skip them.
 
@@ -61,14 +55,6 @@ class SkippedFiles:
                 f"A batch of {pluralize(len(batch.unreadable), 'image')} has none that can be read, such as "
                 f"{batch.unreadable[0].path}: remove such files."
             )
-
-    def count_over_processes(self) -> int:
-        """How many files all processes together have skipped."""
-        everyone = [self.paths]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            everyone = [set()] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(everyone, self.paths)
-        return len(set().union(*everyone))
 
 
 def stop_at(files: Sequence[UnreadableFile], sets: Sequence[ImageSet]) -> NoReturn:

@@ -1,31 +1,37 @@
 """Splits of labelled images: stratified, exact in size, a function of the seed."""
 
+from typing import TypeVar
+
 import numpy as np
 
+from datamodules.loading import ImageSet
 from errors import UserError, pluralize
 
+AnySet = TypeVar("AnySet", bound=ImageSet)
 
-def split_validation(labels: np.ndarray, val_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+
+def split_validation(images: AnySet, val_size: float, seed: int) -> tuple[AnySet, AnySet | None]:
     """Hold back a stratified part of the training images for validation.
 
     Args:
-        labels: [N] class of each training image.
+        images: N training images.
         val_size: number of images to hold back, or below 1 their share of all.
         seed: see `stratified_split`.
 
     Returns:
-        Indices of the images to train on, and of those held back.
+        The images to train on, and those held back; None for these if `val_size` is 0.
 
     Raises:
         UserError: if that holds back nothing, or everything.
     """
-    count = round(val_size * len(labels)) if val_size < 1 else int(val_size)
-    if not 0 <= count < len(labels) or (val_size > 0 and count == 0):
+    count = round(val_size * len(images)) if val_size < 1 else int(val_size)
+    if not 0 <= count < len(images) or (val_size > 0 and count == 0):
         raise UserError(
-            f"val_size {val_size} of {pluralize(len(labels), 'training image')} is {count:,}: hold back at least one, "
+            f"val_size {val_size} of {pluralize(len(images), 'training image')} is {count:,}: hold back at least one, "
             "and leave some."
         )
-    return stratified_split(labels, count, seed)
+    rest, held_back = stratified_split(np.asarray(images.labels), count, seed)
+    return images.subset(rest), images.subset(held_back) if count else None
 
 
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

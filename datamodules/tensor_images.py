@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -38,6 +39,6 @@ class TensorImages(ImageSet):
         content.update(self.images.cpu().numpy().tobytes())
         return content.hexdigest()
 
-    def subset(self, indices: np.ndarray) -> "TensorImages":
+    def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
-        return TensorImages(self.images[indices], self.labels[indices])
+        return type(self)(self.images[indices], self.labels[indices])

@@ -61,8 +61,6 @@ class TorchvisionData(ImageData):
         super().__init__(**kwargs)
         check_at_least(1, size=size)
         check_at_least(0, padding=padding)
-        if min(std) <= 0:
-            raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         self.train_data, self.test_data = train, test
         self.class_names = [str(name) for name in getattr(train, "classes", None) or range(num_classes or 0)]
         self.num_classes = len(self.class_names)
@@ -76,10 +74,7 @@ class TorchvisionData(ImageData):
         if stage == "test":
             self.test_set = self._read(self.test_data)
             return
-        images = self._read(self.train_data)
-        train, held_back = split_validation(images.labels.numpy(), self.val_size, self.split_seed)
-        self.train_set = images.subset(train)
-        self.val_set = images.subset(held_back) if len(held_back) else None
+        self.train_set, self.val_set = split_validation(self._read(self.train_data), self.val_size, self.split_seed)
 
     def augment(self, images: Tensor) -> Tensor:
         images = random_crop(images, self.padding) if self.padding else images

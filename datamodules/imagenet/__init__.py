@@ -14,7 +14,7 @@ from datamodules.augment import Augmentation, Mixing
 from datamodules.base import ImageData, announce
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import Interpolation
-from datamodules.image_files import ImageFiles, find_classes, find_images, is_image_file, list_folder
+from datamodules.image_files import ImageFiles, find_classes, find_images, list_folder
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.samplers import ExactSampler, SampleSpecSampler, run_seed
 from datamodules.skipped_files import Policy, SkippedFiles
@@ -82,8 +82,6 @@ class ImageNet(ImageData):
         resize = round(eval_size * 8 / 7) if resize is None else resize
         check_at_least(1, size=size, eval_size=eval_size)
         check_at_least(eval_size, resize=resize)
-        if min(std) <= 0:
-            raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         augmentation.check(size)
         self.root = Path(root).expanduser()
         self.train_folder = self.root / "train" if (self.root / "train").is_dir() else self.root
@@ -149,25 +147,22 @@ class ImageNet(ImageData):
         folder = self.root / name
         if self.train_folder == self.root or not folder.is_dir():
             return None
-        return folder if name == "val" or any(entry.is_dir() for entry in list_folder(folder)) else None
+        return folder if name == "val" or list_folder(folder)[0] else None
 
     def _list_images(self, folder: Path) -> ImageFiles:
         """The images of a folder and their labels, to be evaluated."""
-        entries = list_folder(folder)
+        folders, files = list_folder(folder)
         class_to_idx = {name: index for index, name in enumerate(self.classes)}
-        if folder != self.train_folder and not any(entry.is_dir() for entry in entries):
-            files = [entry.name for entry in entries if is_image_file(entry.name)]
-            names, labels = read_flat_labels(folder, files, class_to_idx)
-        else:
+        if folders:
             names, labels = find_images(folder, class_to_idx)
+        else:
+            names, labels = read_flat_labels(folder, files, class_to_idx)
         return ImageFiles(folder, names, labels, self.center_crop)
 
     def _split_training_images(self, val: Path | None, val_size: float) -> None:
-        images = self._list_images(self.train_folder)
-        train, held_back = split_validation(images.labels, val_size, self.split_seed)
-        crop = TrainCrop(self.augmentation, self.center_crop.interpolation)
-        self.train_set = images.subset(train).with_transform(crop)
-        self.val_set = images.subset(held_back) if val_size else self._list_images(val) if val else None
+        images, held_back = split_validation(self._list_images(self.train_folder), val_size, self.split_seed)
+        self.train_set = images.with_transform(TrainCrop(self.augmentation, self.preprocessing["interpolation"]))
+        self.val_set = self._list_images(val) if val and not val_size else held_back
 
     def _announce_split(self, val_source: str) -> None:
         train = f"{pluralize(len(self.train_set), 'training image')} of {self.num_classes:,} classes"
