@@ -1,18 +1,17 @@
 """What a `fit` is compared with: the loop of a PyTorch tutorial, its loader alone, and the bare training step."""
 
+import copy
 import statistics
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import datasets, transforms
 
-from benchmarks.timing import TakeTurns, Turn
 from datamodules import ImageNet
 from datamodules.augment import normalise, random_flip
 from datamodules.base import ImageData
@@ -20,6 +19,7 @@ from datamodules.loading import choose_num_workers
 from datamodules.samplers import SampleSpec
 from datamodules.tensor_images import TensorImages
 from errors import UserError
+from lit_models import LitClassifier
 
 LOADER_TURNS, LOADER_BATCHES, LOADER_BATCH = 5, 4, 64
 
@@ -57,50 +57,63 @@ def plain_images(data: ImageData, as_bytes: bool = False) -> PlainImages | datas
     return datasets.ImageFolder(data.train_folder, transforms.Compose([resized_crop, *end]))
 
 
-def plain_loop(fit: TakeTurns) -> Turn:
-    """The loop in float32 and torch's default memory layout, with the batch size of the fit."""
-    model, on_gpu = fit.model, fit.model.device.type == "cuda"
-    workers = choose_num_workers(fit.trainer) if on_gpu else 2
-    options: dict[str, Any] = {"num_workers": workers, "pin_memory": on_gpu, "persistent_workers": True}
-    loader = DataLoader(plain_images(fit.data), fit.data.batch_size, shuffle=True, drop_last=True, **options)
+def copy_net(net: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """A network with the same weights, not compiled, to be trained by itself."""
+    return copy.deepcopy(net).to(memory_format=memory_format).train()
+
+
+def plain_loop(model: LitClassifier, data: ImageData) -> Iterator[int]:
+    """The loop in float32 and torch's default memory layout, with the batch size of the fit.
+
+    Yields:
+        the number of images after each step.
+    """
+    on_gpu = model.device.type == "cuda"
+    loader = DataLoader(
+        plain_images(data),
+        data.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=choose_num_workers(model.trainer) if on_gpu else 2,
+        pin_memory=on_gpu,
+        persistent_workers=True,
+    )
     if not len(loader):
         raise UserError(
-            f"The plain loop has fewer images than a batch of {loader.batch_size}, and drops a last batch that is not "
+            f"The plain loop has fewer images than a batch of {data.batch_size}, and drops a last batch that is not "
             "full: give more with --cifar or --images."
         )
-    net = fit.copy_net(torch.contiguous_format)
+    net = copy_net(model.net, torch.contiguous_format)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
-
-    def step(batch: tuple[Tensor, Tensor]) -> int:
-        images, labels = (part.to(model.device, non_blocking=True) for part in batch)
-        optimizer.zero_grad()
-        model.loss(net(images), labels).backward()
-        optimizer.step()
-        return len(labels)
-
-    return fit.time_steps(step, loader)
+    while True:
+        for batch in loader:
+            images, labels = (part.to(model.device, non_blocking=True) for part in batch)
+            optimizer.zero_grad()
+            model.loss(net(images), labels).backward()
+            optimizer.step()
+            yield len(labels)
 
 
-def bare_step(fit: TakeTurns) -> Turn:
-    """The limit: the training step of the fit on one batch on the device, without Trainer, loader and metrics."""
-    model, data = fit.model, fit.data
-    net = fit.copy_net(torch.channels_last)
+def bare_step(model: LitClassifier, data: ImageData) -> Iterator[int]:
+    """The limit: the training step of the fit on one batch on the device, without Trainer, loader and metrics.
+
+    Yields:
+        the number of images after each step.
+    """
+    net = copy_net(model.net, torch.channels_last)
     if model.compile_net:
         net.compile()
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
     images = torch.randn(data.batch_size, 3, data.train_size, data.train_size, device=model.device)
     images = images.to(memory_format=torch.channels_last)
     labels = torch.randint(data.num_classes, (data.batch_size,), device=model.device)
-
-    def step(_: None) -> int:
+    while True:
         optimizer.zero_grad()
-        with fit.trainer.precision_plugin.forward_context():
+        with model.trainer.precision_plugin.forward_context():
             loss = model.loss(net(images), labels)
         loss.backward()
         optimizer.step()
-        return len(labels)
-
-    return fit.time_steps(step, [None])
+        yield len(labels)
 
 
 def measure_loaders(data: ImageData) -> dict[str, float]:
@@ -109,21 +122,27 @@ def measure_loaders(data: ImageData) -> dict[str, float]:
     Args:
         data: CIFAR10 or ImageNet, set up for `fit`.
     """
+    plain = plain_images(data, as_bytes=not isinstance(data.train_set, TensorImages))
+    indices = torch.arange(LOADER_BATCHES * LOADER_BATCH) % len(plain)
+    batches = [batch.tolist() for batch in indices.split(LOADER_BATCH)]
+    loaders: dict[str, Callable[[list[int]], Any]] = {
+        "loader": lambda batch: load_batch(data, batch),
+        "plain_loader": lambda batch: default_collate([plain[index] for index in batch]),
+    }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    plain = plain_images(data, as_bytes=not isinstance(data.train_set, TensorImages))
-    loaders = {"loader": partial(load_batch, data), "plain_loader": partial(load_plain_batch, plain)}
-    images = LOADER_BATCHES * LOADER_BATCH
-    indices = torch.arange(images) % len(plain)
-    seconds: dict[str, list[float]] = {name: [] for name in loaders}
-    for _ in range(LOADER_TURNS):
-        for name, load in loaders.items():
-            start = time.process_time()
-            for batch in indices.split(LOADER_BATCH):
-                load(batch.tolist())
-            seconds[name].append(time.process_time() - start)
+    turns = [{name: cpu_seconds(load, batches) for name, load in loaders.items()} for _ in range(LOADER_TURNS)]
     torch.set_num_threads(threads)
-    return {f"{name}_images_per_s_per_core": images / statistics.median(times) for name, times in seconds.items()}
+    medians = {name: statistics.median(turn[name] for turn in turns) for name in loaders}
+    return {f"{name}_images_per_s_per_core": len(indices) / seconds for name, seconds in medians.items()}
+
+
+def cpu_seconds(load: Callable[[list[int]], Any], batches: list[list[int]]) -> float:
+    """Processor time that it takes to load batches, each given as the indices of its images."""
+    start = time.process_time()
+    for batch in batches:
+        load(batch)
+    return time.process_time() - start
 
 
 def load_batch(data: ImageData, indices: list[int]) -> None:
@@ -136,8 +155,3 @@ def load_batch(data: ImageData, indices: list[int]) -> None:
         normalise(data.augment(images), data.preprocessing["mean"], data.preprocessing["std"])
     else:
         random_flip(images)
-
-
-def load_plain_batch(images: Any, indices: list[int]) -> None:
-    """The same by the plain loop's data set."""
-    default_collate([images[index] for index in indices])
