@@ -7,6 +7,7 @@
 `python main.py fit --help` begins with the flags that people use.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,14 +104,11 @@ class CommandLine(LightningCLI):
         argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
         verb = next((arg for arg in argv if arg in VERBS), None)
         paths, argv = take_flag(argv, "--ckpt_path")
-        self.checkpoint_path: Path | None = None
         self.checkpoint: Checkpoint | None = None
-        self.schedule_steps: int | None = None  # length of the learning-rate schedule of a run that is resumed
         if verb and paths and paths[-1]:
-            self.checkpoint_path = find_checkpoint(Path(paths[-1]).expanduser(), verb)
-            self.checkpoint = read_checkpoint(self.checkpoint_path)
+            self.checkpoint = read_checkpoint(find_checkpoint(Path(paths[-1]).expanduser(), verb))
             argv = insert_checkpoint_layer(argv, verb, self.checkpoint.record)
-        elif verb in VERBS[1:] and not any(arg.partition("=")[0].endswith(("-h", "help")) for arg in argv):
+        elif verb in VERBS[1:] and not asks_for_help(argv):
             raise UserError(f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
         self.config = parser.parse_args(argv)
         if verb == "fit":
@@ -131,7 +129,7 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit" and self.checkpoint:
             check_can_resume(config, self.checkpoint)
         if self.subcommand == "fit" and config.trainer.logger:
-            open_run(config, self.checkpoint_path, self.checkpoint.record.wandb_run_id if self.checkpoint else None)
+            open_run(config, self.checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -147,19 +145,18 @@ class CommandLine(LightningCLI):
     def after_instantiate_classes(self) -> None:
         if self.checkpoint:
             refuse_other_weights(self.model, self.checkpoint)
-            self.config_init[self.subcommand].ckpt_path = str(self.checkpoint_path)
+            self.config_init[self.subcommand].ckpt_path = str(self.checkpoint.path)
             self.config_init[self.subcommand].weights_only = True
-            if self.subcommand == "fit":
-                self.schedule_steps = schedule_progress(self.checkpoint)[1]
-            else:
-                print(f"Checkpoint: {self.checkpoint_path} ({type(self.model).__name__})", flush=True)
-            self.checkpoint = None  # the file is mapped into memory; let go of it
+            if self.subcommand != "fit":
+                print(f"Checkpoint: {self.checkpoint.path} ({type(self.model).__name__})", flush=True)
 
     def before_fit(self) -> None:
         self._check_inputs()
-        if is_first_process() and isinstance(self.datamodule, ImageData) and isinstance(self.model, LitClassifier):
+        if self.checkpoint and is_first_process() and isinstance(self.datamodule, ImageData):
+            schedule_steps = schedule_progress(self.checkpoint)[1]
             total = count_steps(self.trainer, self.datamodule)
-            refuse_longer_schedule(self.schedule_steps, self.model.lr_interval, total)
+            refuse_longer_schedule(schedule_steps, self.model.lr_interval, total)
+        self.checkpoint = None  # the file is mapped into memory; let go of it
 
     def _check_inputs(self) -> None:
         """Check model against data before any logger opens a file; in one process, for the data may be downloaded."""
@@ -167,6 +164,11 @@ class CommandLine(LightningCLI):
             self.input_checks.check(self.trainer, self.model, self.datamodule, str(self.subcommand))
 
     before_validate = before_test = _check_inputs
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
+    return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
 
 
 def count_classes(data: pl.LightningDataModule) -> int:

@@ -84,12 +84,17 @@ def name_run(argv: list[str]) -> str:
     return f"{paths[0].absolute().parent.name}/{paths[0].stem}"
 
 
-def make_paths_absolute(data: Namespace) -> None:
-    """Write paths so that a checkpoint finds its data from any directory."""
-    init_args = data.get("init_args") or Namespace()
-    for name, value in vars(init_args).items():
-        if isinstance(value, Path):
-            init_args[name] = value.expanduser().absolute()
+def make_paths_absolute(config: Namespace) -> None:
+    """Write the paths of a class and of the classes nested in it so that they hold in any directory.
+
+    A path is any value of the type Path, and any `root`: torchvision's data sets take it as text.
+    """
+    for key, value in config.items():  # dotted keys, down to the values of nested classes
+        if isinstance(value, Path) or (isinstance(value, str) and key.endswith(".root")):
+            config[key] = type(value)(Path(value).expanduser().absolute())
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, Namespace):
+                make_paths_absolute(item)
 
 
 def complete_trainer(trainer: Namespace, verb: str) -> None:

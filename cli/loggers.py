@@ -8,21 +8,21 @@ from typing import Literal
 
 from jsonargparse import Namespace
 
+from checkpointing.record import Checkpoint
 from checkpointing.run_dir import claim_version, release_version, version_folder
 from errors import UserError
 
 CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
 
 
-def open_run(config: Namespace, checkpoint: Path | None, wandb_run_id: str | None) -> None:
+def open_run(config: Namespace, checkpoint: Checkpoint | None) -> None:
     """Tell the loggers where the run lies.
 
     Args:
         config: of fit; its loggers are given their folders.
-        checkpoint: the file that is resumed, whose version folder is continued.
-        wandb_run_id: the W&B run that is resumed.
+        checkpoint: from which a run is resumed, whose version folder and W&B run are continued.
     """
-    folder = find_or_claim_run_folder(config, checkpoint)
+    folder = find_or_claim_run_folder(config, checkpoint.path if checkpoint else None)
     for logger in config.trainer.logger:
         if logger.class_path.endswith("RunLogger") and folder:
             logger.init_args.save_dir = str(folder.parent.parent)
@@ -30,7 +30,7 @@ def open_run(config: Namespace, checkpoint: Path | None, wandb_run_id: str | Non
         if logger.class_path.endswith("WandbLogger"):
             logger.init_args.save_dir = str(folder or ".")
             logger.init_args.name = f"{config.run_name}/{folder.name}" if folder else None
-            logger.init_args.id = wandb_run_id or logger.init_args.id
+            logger.init_args.id = (checkpoint and checkpoint.record.wandb_run_id) or logger.init_args.id
             mode = choose_wandb_mode()
             logger.init_args.offline = mode == "offline"
             if is_first_process():

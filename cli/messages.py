@@ -7,11 +7,11 @@ The arguments of a class are parsed by a parser of their own, which does not kno
 it marks its sentence (START, END) and the beginning of each flag (FLAG), and each parser around it adds its part.
 """
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -30,12 +30,19 @@ NO_REASON = ("Expected a path", "Expected a <class 'NoneType'>", "Given", "Subty
 
 @dataclass
 class Problem:
-    """A message of jsonargparse, and what it is about."""
+    """A message of jsonargparse, and what it is about.
+
+    Args:
+        message: of jsonargparse.
+        flag: that it names; "it" if it names none.
+        value: that was given.
+        names: flags and class paths that exist.
+    """
 
     message: str
-    flag: str  # "it" if the message names none
+    flag: str
     value: str
-    names: list[str]  # flags and class paths that exist
+    names: list[str]
 
 
 def find_user_error(error: BaseException | None) -> BaseException | None:
@@ -72,26 +79,39 @@ def build_sentence(message: str, names: list[str]) -> str:
         if match := re.search(pattern, message, re.DOTALL):
             if isinstance(build, str):
                 return build.format(*match.groups(), flag=problem.flag, value=problem.value)
-            return build(match, problem)
+            return build(problem, *match.groups())
     return message
 
 
-def add_flag(match: re.Match, problem: Problem) -> str:
-    return match[1] if problem.flag == "it" else match[1].replace(FLAG, f"{problem.flag}.")
+def add_flag(problem: Problem, sentence: str) -> str:
+    """The sentence of a class's parser, with the flag of the class in front of the class's own flags."""
+    return sentence if problem.flag == "it" else sentence.replace(FLAG, f"{problem.flag}.")
 
 
-def unknown_word(match: re.Match, problem: Problem) -> str:
-    word = match[1]
+def unknown_word(problem: Problem, word: str) -> str:
+    """A word that is no flag: a YAML file without --config, or the rest of a value with spaces."""
     if word.endswith((".yaml", ".yml")):
         return f"There is no argument {word} here. Did you mean --config {word}?"
     return f"There is no argument {word} here: a value with spaces needs quotes."
 
 
-def unknown_flag(match: re.Match, problem: Problem) -> str:
-    name = match[1].removeprefix("--").partition("=")[0]
+def unknown_flag(problem: Problem, typed: str) -> str:
+    """A flag that does not exist, and the nearest one that does."""
+    name = typed.removeprefix("--").partition("=")[0]
     flags = [flag.removeprefix("--") for flag in problem.names if flag.startswith("--")]
-    typed = name if name.startswith("-") else FLAG + name
-    return f"There is no argument {typed} here.{guess(name, flags, FLAG) or SEE_HELP}"
+    shown = name if name.startswith("-") else FLAG + name
+    return f"There is no argument {shown} here.{guess(name, flags, FLAG) or SEE_HELP}"
+
+
+def unknown_class(problem: Problem, class_path: str) -> str:
+    """A class that does not exist, and the nearest one that does.
+
+    Raises:
+        ModuleNotFoundError: if its module exists, and imports another that does not.
+    """
+    raise_if_broken(class_path)
+    classes = [name for name in problem.names if "." in name and not name.startswith("-")]
+    return f"{problem.flag}: there is no class {class_path} for it.{guess(class_path, classes)}"
 
 
 def raise_if_broken(class_path: str) -> None:
@@ -104,41 +124,38 @@ def raise_if_broken(class_path: str) -> None:
             raise
 
 
-def unknown_class(match: re.Match, problem: Problem) -> str:
-    raise_if_broken(match[1])
-    classes = [name for name in problem.names if "." in name and not name.startswith("-")]
-    return f"{problem.flag}: there is no class {match[1]} for it.{guess(match[1], classes)}"
-
-
-def missing_config(match: re.Match, problem: Problem) -> str:
-    path = Path(match[1])
-    typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def missing_config(problem: Problem, typed: str) -> str:
+    """A --config file that does not exist, and the nearest one below configs/."""
+    path = Path(typed)
+    relative = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     existing = [str(file.relative_to(HOME).with_suffix("")) for file in sorted(HOME.glob("configs/*/**/*.yaml"))]
-    return f"There is no config file {path}.{guess(str(typed.with_suffix('')), existing)}"
+    return f"There is no config file {path}.{guess(str(relative.with_suffix('')), existing)}"
 
 
-def unknown_verb(match: re.Match, problem: Problem) -> str:
-    verbs = re.findall(r"\w+", match[2])
-    return f"There is no command {match[1]}: choose from {', '.join(verbs)}.{guess(match[1], verbs)}"
+def unknown_verb(problem: Problem, typed: str, choices: str) -> str:
+    """A verb that does not exist, and those that do."""
+    verbs = re.findall(r"\w+", choices)
+    return f"There is no command {typed}: choose from {', '.join(verbs)}.{guess(typed, verbs)}"
 
 
-def missing_arguments(match: re.Match, problem: Problem) -> str:
-    missing = [name.removeprefix("fit.") for name in match[1].split(", ")]
+def missing_arguments(problem: Problem, names: str) -> str:
+    """Arguments without a default that were not given, and what to give."""
+    missing = [name.removeprefix("fit.") for name in names.split(", ")]
     flags = " and ".join(FLAG + name for name in missing)
-    if missing == ["paths"]:
-        return "predict needs images: give --data.paths '[photo.jpg, folder/]'."
     if set(missing) <= {"data", "model"}:
         return f"Not given: {flags}. Name an experiment, such as --config configs/digits/resnet20.yaml."
     return f"Not given: {flags}, which {'has' if len(missing) == 1 else 'have'} no default."
 
 
-def not_a_choice(match: re.Match, problem: Problem) -> str:
-    choices = match[1].replace("'", "").split(", ")
+def not_a_choice(problem: Problem, quoted_choices: str) -> str:
+    """A value that is none of those allowed, and those that are."""
+    choices = quoted_choices.replace("'", "").split(", ")
     meant = guess(problem.value, choices)
     return f"{problem.flag} is {problem.value}: it must be one of {', '.join(choices)}.{meant}"
 
 
-def wrong_type(match: re.Match, problem: Problem) -> str:
+def wrong_type(problem: Problem) -> str:
+    """A value of another type, and the types that it may have; or else the first reason that jsonargparse gives."""
     reasons = [line.strip(" -") for line in problem.message.splitlines()[1:]]
     reasons = [reason for reason in reasons if reason and not reason.startswith(NO_REASON)]
     types = re.findall(r"^Expected an? <class '([^']+)'>", "\n".join(reasons), re.MULTILINE)
@@ -148,7 +165,8 @@ def wrong_type(match: re.Match, problem: Problem) -> str:
     return reasons[0] if reasons else problem.message
 
 
-SENTENCES: list[tuple[str, str | Callable[[re.Match, Problem], str]]] = [
+# Pattern, and the sentence with {groups of the pattern}, or the function that builds it from the problem and the groups
+SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
     (f"{START}(.*?){END}", add_flag),
     (r"[Uu]nrecognized arguments: ([^-\s]\S*)", unknown_word),
     (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),
@@ -162,6 +180,7 @@ SENTENCES: list[tuple[str, str | Callable[[re.Match, Problem], str]]] = [
     (r"does not correspond to a subclass of (\w+)", "{flag} is {value}: it must be a {}."),
     (r"Expected a typing.Literal\[([^]]*)\]", not_a_choice),
     (r"Literal\[([^\n]*)\]. Got", not_a_choice),
+    (r"arguments are required: paths(?:\n|$)", "predict needs images: give --data.paths '[photo.jpg, folder/]'."),
     (r"arguments are required: ([^\n]*)", missing_arguments),
     (r"invalid choice: '([^']+)' \(choose from ([^\n]*)\)", unknown_verb),
     (f"{UNION}|Parser key", wrong_type),
@@ -170,8 +189,7 @@ SENTENCES: list[tuple[str, str | Callable[[re.Match, Problem], str]]] = [
 
 def guess(name: str, names: list[str], before: str = "") -> str:
     """ " Did you mean ...?" with the nearest of `names`, and `before` in front of it; empty if none is near."""
-    bare = {n.lower(): n for n in names} | {n.rsplit(".", 1)[-1].lower(): n for n in names}
-    near = difflib.get_close_matches(name.lower(), bare, n=1, cutoff=0.6) or difflib.get_close_matches(
-        name.rsplit(".", 1)[-1].lower(), bare, n=1, cutoff=0.6
-    )
-    return f" Did you mean {before}{bare[near[0]]}?" if near and bare[near[0]] != name else ""
+    known = {n.lower(): n for n in names} | {n.lower().rpartition(".")[2]: n for n in names}
+    typed = name.lower()
+    near = get_close_matches(typed, known, n=1) or get_close_matches(typed.rpartition(".")[2], known, n=1)
+    return f" Did you mean {before}{known[near[0]]}?" if near and known[near[0]] != name else ""

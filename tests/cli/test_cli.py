@@ -22,6 +22,7 @@ import callbacks
 import datamodules
 import lit_models
 from batch import Batch
+from cli.command_line import asks_for_help
 from cli.loggers import choose_wandb_mode
 from cli.parser import VERBS
 from cli.trainer import resolve_precision
@@ -270,6 +271,59 @@ def test_cifar10_from_a_relative_path_is_found_again_from_elsewhere(run, here, m
     run("test", "--ckpt_path", "../runs/cifar10/resnet20")
     result = json.loads((here / "runs/cifar10/resnet20/version_0/test-last-center.json").read_text())
     assert result["images"] == 20
+
+
+TORCHVISION = """
+data:
+  class_path: datamodules.TorchvisionData
+  init_args:
+    train:
+      class_path: torch.utils.data.ConcatDataset
+      init_args:
+        datasets:
+          - {class_path: torchvision.datasets.ImageFolder, init_args: {root: images/train}}
+          - {class_path: torchvision.datasets.ImageFolder, init_args: {root: images/train}}
+    test: {class_path: torchvision.datasets.ImageFolder, init_args: {root: images/test}}
+    num_classes: 2
+    size: 16
+    val_size: 2
+    batch_size: 4
+"""
+
+
+def test_a_relative_root_of_a_torchvision_data_set_is_found_again_from_elsewhere(run, here, monkeypatch):
+    for number in range(4):
+        for folder in ("train", "test"):
+            path = here / "images" / folder / f"class_{number % 2}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((16, 16), 50).convert("RGB").save(path)
+    (here / "torchvision.yaml").write_text(TORCHVISION)
+    run(*FIT, "--config", "torchvision.yaml", "--trainer.max_epochs", 1)
+    folder = here / "runs/digits/resnet20/version_0"
+    data = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]
+    assert data["test"]["init_args"]["root"] == str(here / "images" / "test")
+    roots = [part["init_args"]["root"] for part in data["train"]["init_args"]["datasets"]]
+    assert roots == [str(here / "images" / "train")] * 2
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+    run("test", "--ckpt_path", "../runs/digits/resnet20")
+    assert json.loads((folder / "test-best-center.json").read_text())["images"] == 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked"),
+    [
+        (["test", "-h"], True),
+        (["test", "--help"], True),
+        (["test", "--data.help", "datamodules.Digits"], True),
+        (["test", "--model.help=lit_models.LitVGG"], True),
+        (["test", "--trainer.callbacks.help", "callbacks.Throughput"], True),
+        (["test"], False),
+        (["predict", "--data.paths", "images-h", "need-help"], False),
+    ],
+)
+def test_help_is_asked_for_by_a_flag(argv, asked):
+    assert asks_for_help(argv) == asked
 
 
 WRONG_FLAGS = [
