@@ -48,7 +48,7 @@ def measure_case(name: str, root: Path | None, runs: Path, turns: int) -> Result
     config = CONFIGS / f"{case.experiment}.yaml"
     names = [f"--config={config}", f"--runs={runs}", f"--run_name=benchmark/{name}"]
     run_cli(["fit", *names, *FLAGS, *case.flags, *flags], [timing])
-    result = {"case": name, "device": device_name(), **summarize(timing.results), "turns": timing.results}
+    result: Result = {"case": name, "device": device_name(), **summarize(timing.results), "turns": timing.results}
     result |= {"peak_memory_bytes": timing.peak_memory_bytes, "first_step_s": timing.first_step_s}
     if root is not None:
         result |= measure_loaders(timing.data)
