@@ -1,5 +1,6 @@
 """The mean of a run's checkpoints, compared with what it is made of."""
 
+import copy
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from callbacks.evaluation_loop import Evaluator, Result
-from callbacks.precise_bn import recompute_bn_stats, restored
+from callbacks.precise_bn import recompute_bn_stats
 from callbacks.run_logger import run_dir
 from checkpointing.record import RECORD_KEY, read_checkpoint, resumable_step
 from checkpointing.resume import drop_training_state
@@ -48,8 +49,7 @@ class CheckpointAveraging(pl.Callback):
         self.count, self.choice, self.batches = count, choice, batches
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        savers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-        kept = [saver.save_top_k for saver in savers]
+        kept = [saver.save_top_k for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
         if kept and not any(top_k == -1 or top_k >= self.count for top_k in kept):
             raise UserError(
                 f"CheckpointAveraging would have fewer than {self.count} checkpoints to average: add a ModelCheckpoint "
@@ -69,21 +69,8 @@ class CheckpointAveraging(pl.Callback):
                     "CheckpointAveraging cannot load checkpoints into a net that has been made dense: leave out the "
                     f"protocol {data.protocol}, and test the average with it later."
                 )
-            folder = Path(trainer.ckpt_path).parent
-            if len(kept := distinct_checkpoints(folder)) < self.count:
-                raise UserError(self._too_few(kept, folder))
             data.setup("fit")  # the training images, for the BatchNorm statistics
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate" and trainer.ckpt_path:
             self._average(trainer, pl_module, Path(trainer.ckpt_path).parent)
-
-    def _too_few(self, kept: list[Path], folder: Path) -> str:
-        return (
-            f"{folder} has {pluralize(len(kept), 'checkpoint')} of different steps and CheckpointAveraging needs "
-            f"{self.count}: train for more epochs, with configs/overlays/average_last.yaml to keep their checkpoints, "
-            "or give it a smaller count (--trainer.callbacks.count behind the overlay)."
-        )
 
     def _check_data(self, trainer: pl.Trainer) -> ImageData:
         """The data module, if it can be used."""
@@ -100,41 +87,34 @@ class CheckpointAveraging(pl.Callback):
     def _average(self, trainer: pl.Trainer, module: pl.LightningModule, folder: Path) -> None:
         kept = distinct_checkpoints(folder)
         if len(kept) < self.count:
+            too_few = (
+                f"{folder} has {pluralize(len(kept), 'checkpoint')} of different steps and CheckpointAveraging needs "
+                f"{self.count}: train for more epochs, with configs/overlays/average_last.yaml to keep their "
+                "checkpoints, or give it a smaller count (--trainer.callbacks.count behind the overlay)."
+            )
+            if trainer.state.fn == "validate":
+                raise UserError(too_few)
             if trainer.is_global_zero:  # a run that was stopped early: it has trained all the same
-                print(f"Not averaged: {self._too_few(kept, folder)}", flush=True)
+                print(f"Not averaged: {too_few}", flush=True)
             return
         data = self._check_data(trainer)
-        assert isinstance(module, LitClassifier)
-        evaluator = Evaluator(trainer, module, data) if data.val_set else None
-        with torch.inference_mode(False), torch.no_grad(), restored(module):
-            members = kept[-self.count :]
-            if self.choice == "best":
-                assert evaluator is not None
-                members = lowest_errors(kept, evaluator, self.count)
-            averaged = self._write_average(members, trainer, module, data, evaluator)
-            results = compare(averaged, members, evaluator) if evaluator else []
-        trainer.strategy.barrier("averaged")
+        with torch.inference_mode(False), torch.no_grad():
+            net = copy.deepcopy(module)
+            assert isinstance(net, LitClassifier)
+            evaluator = Evaluator(trainer, net, data)
+            members = kept[-self.count :] if self.choice == "last" else lowest_errors(kept, evaluator, self.count)
+            candidates = {"averaged": mean_state_dict(members)}
+            if find_batch_norms(net):
+                net.load_state_dict(candidates["averaged"])
+                recompute_bn_stats(trainer, net, data, read_checkpoint(members[-1]).epoch, self.batches)
+                candidates["averaged, BatchNorm recomputed"] = copy.deepcopy(net.state_dict())
+            *_, averaged = candidates.values()
+            results = compare(evaluator, candidates, members) if data.val_set else []
         if trainer.is_global_zero:
+            save_averaged_checkpoint(averaged, members)
             print(f"Wrote {folder / FILE}: the mean of {', '.join(path.stem for path in members)}", flush=True)
             report(results, self.choice, members)
-
-    def _write_average(
-        self,
-        members: list[Path],
-        trainer: pl.Trainer,
-        module: LitClassifier,
-        data: ImageData,
-        evaluator: Evaluator | None,
-    ) -> list[Result]:
-        """Write averaged.ckpt; the results of the mean before and after its BatchNorm statistics are recomputed."""
-        module.load_state_dict(mean_state_dict(members))
-        results = [evaluator.evaluate("averaged")] if evaluator else []
-        if find_batch_norms(module):
-            recompute_bn_stats(trainer, module, data, read_checkpoint(members[-1]).epoch, self.batches)
-            results += [evaluator.evaluate("averaged, BatchNorm recomputed")] if evaluator else []
-        if trainer.is_global_zero:
-            save_averaged_checkpoint(module.state_dict(), members)
-        return results
+        trainer.strategy.barrier("averaged")
 
 
 def distinct_checkpoints(folder: Path) -> list[Path]:
@@ -146,28 +126,28 @@ def distinct_checkpoints(folder: Path) -> list[Path]:
 
 def lowest_errors(paths: list[Path], evaluator: Evaluator, count: int) -> list[Path]:
     """The checkpoints with the lowest top-1 error, or loss among equal errors, in the order of their steps."""
-    results = {path: evaluator.evaluate_checkpoint(path) for path in paths}
-    order = sorted(paths, key=lambda path: (results[path].top1_error, results[path].loss))
-    return sorted(order[:count], key=resumable_step)
+    results = {path: evaluator.evaluate(path.stem, read_checkpoint(path).state_dict) for path in paths}
+    best = sorted(paths, key=lambda path: (results[path].top1_error, results[path].loss))[:count]
+    return [path for path in paths if path in best]
 
 
-def compare(averaged: list[Result], members: list[Path], evaluator: Evaluator) -> list[Result]:
+def compare(evaluator: Evaluator, averaged: dict[str, dict[str, Tensor]], members: list[Path]) -> list[Result]:
     """The rows of the table: last and best weights, the averaged ones, and the ensemble of the members."""
-    ensemble = evaluator.evaluate_ensemble(members)
-    single = [members[0].with_name(f"{name}.ckpt") for name in ("last", "best")]
-    return [*(evaluator.evaluate_checkpoint(path) for path in single if path.is_file()), *averaged, ensemble]
+    single = [path for name in ("last", "best") if (path := members[0].with_name(f"{name}.ckpt")).is_file()]
+    states = {path.stem: read_checkpoint(path).state_dict for path in single} | averaged
+    results = [evaluator.evaluate(label, state) for label, state in states.items()]
+    ensemble = [read_checkpoint(path).state_dict for path in members]
+    return [*results, evaluator.evaluate(f"ensemble of the {len(members)}", *ensemble)]
 
 
 def mean_state_dict(paths: list[Path]) -> dict[str, Tensor]:
     """The mean of the state dicts of checkpoints, taken in float64; of whole numbers those of the last one."""
-    total: dict[str, Tensor] = {}
-    for path in paths:
-        state = read_checkpoint(path).state_dict
-        for name, value in state.items():
-            total[name] = total.get(name, 0) + value.double() if value.is_floating_point() else value
+    states = [read_checkpoint(path).state_dict for path in paths]
     return {
-        name: (value / len(paths)).to(state[name].dtype) if state[name].is_floating_point() else value
-        for name, value in total.items()
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(newest.dtype)
+        if newest.is_floating_point()
+        else newest
+        for name, newest in states[-1].items()
     }
 
 

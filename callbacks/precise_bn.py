@@ -1,7 +1,8 @@
 """Precise BatchNorm statistics: over many training images, for the weights as they are."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from batch import Images
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
-from lit_models.nets.layers import find_batch_norms
+from lit_models.nets.layers import BatchNorm, find_batch_norms
 
 
 class PreciseBN(pl.Callback):
@@ -92,7 +93,6 @@ def update_bn_stats(module: nn.Module, forward: Callable[[Any], Any], batches: I
     """
     norms = [layer for layer in find_batch_norms(module) if layer.track_running_stats and layer.weight.requires_grad]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64, device=norm.weight.device) for norm in norms}
-    momenta = {norm: norm.momentum for norm in norms}
 
     def add_batch(norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         count = inputs[0].numel() // norm.num_features
@@ -102,34 +102,31 @@ def update_bn_stats(module: nn.Module, forward: Callable[[Any], Any], batches: I
         sums[norm] += count * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
         norm.reset_running_stats()  # 0 * inf would stay NaN
 
-    handles = [norm.register_forward_hook(add_batch) for norm in norms]
-    try:
-        with restored(module), torch.no_grad():
-            module.eval()
-            for norm in norms:
-                norm.train()
-                norm.momentum = 1.0
-                norm.reset_running_stats()
-            for images in batches if norms else ():
-                forward(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), ExitStack() as hooks, statistics_of_each_batch(module, norms):
         for norm in norms:
-            norm.momentum = momenta[norm]
+            hooks.enter_context(norm.register_forward_hook(add_batch))
+        for images in batches if norms else ():
+            forward(images)
     for norm in norms:
         set_statistics(norm, sums[norm])
 
 
 @contextmanager
-def restored(module: nn.Module) -> Iterator[None]:
-    """Give the module its weights, its buffers and its mode back at the end."""
+def statistics_of_each_batch(module: nn.Module, norms: Sequence[BatchNorm]) -> Iterator[None]:
+    """Let each BatchNorm hold the statistics of the last batch, all else in evaluation mode; restore all at the end."""
     modes = {layer: layer.training for layer in module.modules()}
-    state = {name: value.clone() for name, value in module.state_dict().items()}
+    states = {norm: (norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms}
+    module.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+        norm.reset_running_stats()
     try:
         yield
     finally:
-        module.load_state_dict(state)
+        for norm, (momentum, state) in states.items():
+            norm.momentum = momentum
+            norm.load_state_dict(state)
         for layer, mode in modes.items():
             layer.training = mode
 
