@@ -1,15 +1,13 @@
 """The predictions for a user's images, as a table in the terminal and a file."""
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
 
-from callbacks.prediction_writer import gather
+from callbacks.prediction_writer import gather_in_order
 from checkpointing.run_dir import unused_name
 from datamodules.photos import Photos
 from errors import UserError, pluralize
@@ -18,35 +16,29 @@ FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
 
 
-class PredictionTable(BasePredictionWriter):
+class PredictionTable(pl.Callback):
     """Prints the most probable class of each image; writes the top five to predictions.csv in the working directory.
 
     An older predictions.csv is kept as predictions-1.csv, predictions-2.csv and so on.
     """
 
     def __init__(self) -> None:
-        super().__init__(write_interval="epoch")
+        self.batches: list[dict[str, Tensor]] = []
 
-    def write_on_epoch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        predictions: Sequence[Any],
-        batch_indices: Sequence[Any],
-    ) -> None:
-        batches = gather(trainer, [{name: value.cpu() for name, value in batch.items()} for batch in predictions])
+    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self.batches.append({name: value.cpu() for name, value in outputs.items()})
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        images = gather_in_order(trainer, self.batches)
         if not trainer.is_global_zero:
             return
-        indices = torch.cat([batch["indices"] for batch in batches])
-        probabilities, order = torch.cat([batch["probabilities"] for batch in batches]), indices.argsort()
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         assert isinstance(data, Photos)
-        top = probabilities[order].topk(min(5, probabilities.shape[1]))
+        top = images["probabilities"].topk(min(5, len(data.class_names)))
+        columns = (images["indices"].tolist(), top.indices.tolist(), top.values.tolist())
         rows = [
             (str(data.files[index]), [(data.class_names[c], p) for c, p in zip(classes, values, strict=True)])
-            for index, classes, values in zip(
-                indices[order].tolist(), top.indices.tolist(), top.values.tolist(), strict=True
-            )
+            for index, classes, values in zip(*columns, strict=True)
         ]
         if not rows:
             given = pluralize(len(data.files), "file")

@@ -27,31 +27,17 @@ class PredictionWriter(pl.Callback):
         if trainer.ckpt_path and trainer.is_global_zero:
             self.hash = file_hash(Path(trainer.ckpt_path))
 
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self.batches.append({"scores": outputs["log_probabilities"].cpu(), "labels": outputs["labels"].cpu()})
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self.batches.append({name: value.cpu() for name, value in outputs.items()})
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._write(trainer)
-
-    on_validation_start, on_validation_batch_end, on_validation_end = on_test_start, on_test_batch_end, on_test_end
-
-    def _write(self, trainer: pl.Trainer) -> None:
         data = image_data(trainer)
         batches, self.batches = self.batches, []
         if data is None or is_partial_evaluation(trainer) or not trainer.ckpt_path:
             return
         verb: Verb = "validate" if trainer.state.fn == "validate" else "test"
-        mine = {name: torch.cat([batch[name] for batch in batches]).numpy() for name in ("scores", "labels")}
-        mine["indices"] = data.evaluated_indices(verb)
-        everyone = gather(trainer, [mine])
+        merged = merge_batches(batches) | {"indices": torch.from_numpy(data.evaluated_indices(verb))}
+        images = gather_in_order(trainer, [merged])
         if not trainer.is_global_zero:
             return
         checkpoint = Path(trainer.ckpt_path)
@@ -61,22 +47,20 @@ class PredictionWriter(pl.Callback):
                 flush=True,
             )
             return
-        indices = np.concatenate([part["indices"] for part in everyone])
-        order = indices.argsort()
-        scores, labels = (np.concatenate([part[name] for part in everyone])[order] for name in ("scores", "labels"))
-        names = data.evaluated_set(verb).file_names
+        evaluated = data.evaluated_set(verb)
+        names, indices = evaluated.file_names, images["indices"].numpy()
         predictions = Predictions(
-            indices=indices[order],
-            files=np.array([names[index] for index in sorted(indices)] if names else [], dtype=str),
-            labels=labels,
-            log_probabilities=scores,
+            indices=indices,
+            files=np.array([names[index] for index in indices] if names else [], dtype=str),
+            labels=images["labels"].numpy(),
+            log_probabilities=images["log_probabilities"].numpy(),
             class_names=np.array(data.class_names),
             protocol=data.protocol,
             views=data.views.count,
             checkpoint=str(checkpoint.absolute()),
             checkpoint_hash=self.hash,
             data_hash=data.fingerprint(verb),
-            complete=len(indices) == len(data.evaluated_set(verb)),
+            complete=len(indices) == len(evaluated),
         )
         path = predictions_path(checkpoint, data.protocol, verb)
         try:
@@ -85,11 +69,28 @@ class PredictionWriter(pl.Callback):
         except OSError as error:
             print(f"{path} could not be written ({error.strerror}).", flush=True)
 
+    on_validation_start, on_validation_end = on_test_start, on_test_end
 
-def gather(trainer: pl.Trainer, mine: list[Any]) -> list[Any]:
-    """The lists of all processes, one after the other."""
-    if trainer.world_size == 1:
-        return mine
-    everyone: list[list[Any]] = [[]] * trainer.world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return [batch for part in everyone for batch in part]
+    def on_validation_batch_end(self, *args: Any) -> None:
+        self.on_test_batch_end(*args)
+
+
+def gather_in_order(trainer: pl.Trainer, batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The batches of all processes as one, in the order of their `indices`.
+
+    Args:
+        trainer: of the processes, each of which calls this.
+        batches: tensors on the CPU, with a row for each image.
+    """
+    everyone = [batches]
+    if trainer.world_size > 1:
+        everyone = [[]] * trainer.world_size
+        torch.distributed.all_gather_object(everyone, batches)
+    merged = merge_batches([batch for part in everyone for batch in part])
+    order = merged["indices"].argsort()
+    return {name: value[order] for name, value in merged.items()}
+
+
+def merge_batches(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The rows of all batches under each name."""
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}

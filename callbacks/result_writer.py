@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import lightning.pytorch as pl
-import torch
 
 from checkpointing.run_dir import results_folder
-from datamodules.base import ImageData, image_data
+from datamodules.base import image_data
 from errors import UserError, pluralize
 
 
@@ -24,7 +23,7 @@ class ResultWriter(pl.Callback):
         data = image_data(trainer)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         images = int(metrics.pop("test/images"))
-        skipped = 0 if data is None else count_skipped(trainer, data)  # a collective call: on all processes
+        skipped = 0 if data is None else data.skipped.count_over_processes()  # a collective call
         if data is not None and not is_partial_evaluation(trainer):
             check_count(images, skipped, len(data.test_set))
         if not trainer.is_global_zero or not trainer.ckpt_path:
@@ -47,13 +46,6 @@ class ResultWriter(pl.Callback):
             print(f"Wrote {path}", flush=True)
         except OSError as error:
             print(f"{path} could not be written ({error.strerror}); it would hold:\n{json.dumps(result)}", flush=True)
-
-
-def count_skipped(trainer: pl.Trainer, data: ImageData) -> int:
-    """How many images of the test could not be read, over all processes."""
-    # On the device: NCCL moves nothing else
-    count = torch.tensor(len(data.skipped.indices), device=trainer.strategy.root_device)
-    return int(trainer.strategy.reduce(count, reduce_op="sum"))
 
 
 def check_count(seen: int, skipped: int, size: int) -> None:
