@@ -5,7 +5,7 @@ import warnings
 import lightning.pytorch as pl
 from torch import nn
 
-from datamodules.base import ImageData
+from datamodules.base import ImageData, image_data
 from errors import UserError, pluralize
 from lit_models.classifier import LitClassifier
 from lit_models.nets.layers import find_batch_norms
@@ -18,41 +18,39 @@ class InputChecks(pl.Callback):
     image. The command line adds this callback and asks it before any logger opens a file.
     """
 
-    def __init__(self) -> None:
-        self.checked: set[str] = set()  # verbs
-
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.check(trainer, pl_module, trainer.datamodule, stage)  # type: ignore[attr-defined]  # set by Lightning
+        check_inputs(trainer, pl_module, trainer.datamodule, stage)  # type: ignore[attr-defined]  # set by Lightning
 
-    def check(
-        self, trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule | None, verb: str
-    ) -> None:
-        """Check once for each verb.
-
-        Raises:
-            UserError: with the value, the reason and the fix.
-        """
-        if data is None or verb == "predict" or verb in self.checked:
-            return
-        world_size = trainer.num_devices * trainer.num_nodes
-        if not isinstance(data, ImageData):
-            return refuse_several_devices(data, world_size)
-        data.setup(verb)
-        check_sets(data, verb, world_size)
-        if verb == "fit":
-            check_batches(data, model, world_size, quick=bool(trainer.fast_dev_run))  # type: ignore[attr-defined]
-        if isinstance(model, LitClassifier):
-            check_model(data, model, verb)
-        self.checked.add(verb)
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = image_data(trainer)
+        if data is not None and isinstance(pl_module, LitClassifier):
+            warn_of_normalisation(data, pl_module)
 
 
-def refuse_several_devices(data: pl.LightningDataModule, world_size: int) -> None:
-    """Refuse to train or test on several devices with a data module whose images are not shared out among them."""
-    if world_size > 1:
-        raise UserError(
-            f"{type(data).__name__} does not share its images out among {world_size} devices: give "
-            "--trainer.devices 1, or derive it from datamodules.ImageData."
-        )
+def check_inputs(
+    trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule | None, verb: str
+) -> None:
+    """Check model against data for a verb.
+
+    Raises:
+        UserError: with the value, the reason and the fix.
+    """
+    if data is None or verb == "predict":
+        return
+    world_size = trainer.num_devices * trainer.num_nodes
+    if not isinstance(data, ImageData):
+        if world_size > 1:
+            raise UserError(
+                f"{type(data).__name__} does not share its images out among {world_size} devices: give "
+                "--trainer.devices 1, or derive it from datamodules.ImageData."
+            )
+        return
+    data.setup(verb)
+    check_sets(data, verb, world_size)
+    if verb == "fit":
+        check_batches(data, model, world_size, quick=bool(trainer.fast_dev_run))  # type: ignore[attr-defined]
+    if isinstance(model, LitClassifier):
+        check_model(data, model, verb)
 
 
 def check_sets(data: ImageData, verb: str, world_size: int) -> None:
@@ -79,7 +77,7 @@ def check_sets(data: ImageData, verb: str, world_size: int) -> None:
 def check_batches(data: ImageData, model: nn.Module, world_size: int, quick: bool) -> None:
     """Refuse an epoch without a full batch, and a last batch of one image that BatchNorm cannot train on."""
     images, batch_size = len(data.train_set) // world_size, data.batch_size // world_size
-    if data.drop_last and images < batch_size:
+    if data.count_train_batches(world_size) == 0:
         raise UserError(
             f"With {images} training images and batch_size {batch_size} per device there is no full batch, and "
             "drop_last leaves out all others: choose a smaller --data.batch_size, or --data.drop_last false."
@@ -94,7 +92,7 @@ def check_batches(data: ImageData, model: nn.Module, world_size: int, quick: boo
 
 
 def check_model(data: ImageData, model: LitClassifier, verb: str) -> None:
-    """Refuse another number of classes and sizes that the net cannot take; warn of another normalisation."""
+    """Refuse another number of classes and sizes that the net cannot take."""
     if model.num_classes != data.num_classes:
         raise UserError(
             f"The model's num_classes is {model.num_classes} and the data have {data.num_classes} classes: give the "
@@ -104,7 +102,6 @@ def check_model(data: ImageData, model: LitClassifier, verb: str) -> None:
     model.input_size.check(data.preprocessing["crop"], training=False)
     if verb == "fit":
         model.input_size.check(data.train_size, training=True)
-        warn_of_normalisation(data, model)
 
 
 def warn_of_normalisation(data: ImageData, model: LitClassifier) -> None:

@@ -18,16 +18,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks import (
-    InputChecks,
-    PredictionTable,
-    PredictionWriter,
-    Progress,
-    ResultWriter,
-    ResumeRun,
-    RunMessages,
-    SaveConfig,
-)
+from callbacks import InputChecks, Progress
+from callbacks.input_checks import check_inputs
+from callbacks.prediction_table import PredictionTable
+from callbacks.prediction_writer import PredictionWriter
+from callbacks.result_writer import ResultWriter
+from callbacks.resume_run import ResumeRun
+from callbacks.run_messages import RunMessages
+from callbacks.save_config import SaveConfig
 from checkpointing.record import Checkpoint, read_checkpoint
 from checkpointing.resume import (
     check_can_resume,
@@ -133,8 +131,7 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer
-        self.input_checks = InputChecks()
-        added: list[Callback] = [self.input_checks]
+        added: list[Callback] = [InputChecks()]
         added += [] if config.enable_progress_bar is False else [Progress()]
         added += [PredictionTable()] if self.subcommand == "predict" else []
         # A test that did not count every image is refused before its predictions replace others
@@ -161,7 +158,7 @@ class CommandLine(LightningCLI):
     def _check_inputs(self) -> None:
         """Check model against data before any logger opens a file; in one process, for the data may be downloaded."""
         if is_first_process():
-            self.input_checks.check(self.trainer, self.model, self.datamodule, str(self.subcommand))
+            check_inputs(self.trainer, self.model, self.datamodule, str(self.subcommand))
 
     before_validate = before_test = _check_inputs
 

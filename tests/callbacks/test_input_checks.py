@@ -1,5 +1,6 @@
 """Checks of model against data, for those who use Lightning's Trainer from Python."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import lightning.pytorch as pl
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from callbacks import InputChecks
+from callbacks.input_checks import check_inputs
 from datamodules import Synthetic
 from errors import UserError
 from lit_models import LitResNet, LitVGG
@@ -49,4 +51,12 @@ def test_what_does_not_fit_is_refused_in_one_sentence(model, data, sentence):
 def test_a_plain_data_module_does_not_share_its_images_out():
     trainer = pl.Trainer(accelerator="cpu", devices=2, logger=False, enable_checkpointing=False)
     with pytest.raises(UserError, match="PlainData does not share its images out among 2 devices"):
-        InputChecks().check(trainer, LitResNet(3, depth=20, optimizer=SGD), PlainData(), "fit")
+        check_inputs(trainer, LitResNet(3, depth=20, optimizer=SGD), PlainData(), "fit")
+
+
+def test_each_pair_of_model_and_data_is_checked():
+    checks, trainer = InputChecks(), pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    for classes, sentence in ((6, None), (7, "num_classes is 6 and the data have 7 classes")):
+        trainer.datamodule = Synthetic(classes=classes, size=16, train_size=12)
+        with pytest.raises(UserError, match=sentence) if sentence else nullcontext():
+            checks.setup(trainer, LitResNet(6, depth=20, optimizer=SGD), "fit")

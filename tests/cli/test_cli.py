@@ -541,7 +541,6 @@ def help_texts(cls: type) -> dict[str, str | None]:
 
 ROOMS = (lit_models, datamodules, callbacks)
 CLASSES = [cls for room in ROOMS for name in room.__all__ if isinstance(cls := getattr(room, name), type)]
-CLASSES.remove(callbacks.SaveConfig)  # made by the command line, not by a YAML file
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
