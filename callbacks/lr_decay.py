@@ -86,11 +86,9 @@ class StepLRDecay(pl.Callback):
         # A run resumed at an epoch's end still counts that epoch's batches here
         self._set(trainer, (trainer.fit_loop.batch_idx + 1) % int(trainer.num_training_batches))
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # For the step that follows, so that LearningRateMonitor sees at an epoch's start what that epoch uses
-        self._set(trainer, batch_idx + 1)
+        self._set(trainer, trainer.fit_loop.batch_idx + 1)
 
     def _set(self, trainer: pl.Trainer, batches_done: int) -> None:
         position: float = trainer.global_step

@@ -22,10 +22,6 @@ class Progress(TQDMProgressBar):
         if self.lines:
             self.disable()
 
-    def enable(self) -> None:
-        if not self.lines:
-            super().enable()
-
     def get_metrics(self, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, model)
         metrics.pop("v_num", None)  # the version: the run directory is said once, at the start

@@ -13,6 +13,7 @@ from torch import Tensor
 from errors import UserError
 
 RECORD_KEY = "lit_classics"  # of the record in a checkpoint file
+INITIAL_WEIGHTS = {"weights", "init_from"}  # arguments of models; a checkpoint has weights of its own in their place
 # Class paths in the configs of older checkpoints, and the names that these classes have now
 RENAMED_CLASSES = {"callbacks.BatchNormReestimation": "callbacks.PreciseBN"}
 
@@ -36,6 +37,11 @@ class CheckpointRecord:
     code_version: str = "unknown"
     wandb_run_id: str | None = None
     averaged_from: list[str] = field(default_factory=list)
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """The arguments of the model's class."""
+        return self.config["model"]["init_args"]
 
     def to_plain(self) -> dict[str, Any]:
         """The record as it is stored in a checkpoint."""

@@ -22,23 +22,14 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import nn
 
-from checkpointing.record import RECORD_KEY, Checkpoint, resumable_step
+from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
 
 # Arguments of a model that change how it is computed, and not its function
 COMPUTATION_ARGUMENTS = {"compile", "channels_last", "images_per_forward", "strict"}
-# Arguments that are compared elsewhere, or replaced by the weights of the checkpoint
-OTHER_ARGUMENTS = {"optimizer", "lr_scheduler", "weights", "init_from"}
-# Content of a checkpoint that is no state of its training
-KEPT_WITHOUT_TRAINING = (
-    "epoch",
-    "global_step",
-    "pytorch-lightning_version",
-    "hparams_name",
-    "hyper_parameters",
-    RECORD_KEY,
-)
+# Content of a checkpoint of weights alone, besides them and the record
+KEPT_WITHOUT_TRAINING = ("epoch", "global_step", "pytorch-lightning_version", "hparams_name", "hyper_parameters")
 METRICS_FILE = "metrics.csv"
 
 
@@ -75,8 +66,9 @@ def drop_training_state(content: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_other_model(config: Namespace, checkpoint: Checkpoint) -> None:
     """Refuse another activation, dropout and so on: the weights may fit, and it would be another net."""
-    before, now = checkpoint.record.config["model"]["init_args"], config.model.init_args.as_dict()
-    for name in before.keys() & now.keys() - COMPUTATION_ARGUMENTS - OTHER_ARGUMENTS:
+    before, now = checkpoint.record.model_args, config.model.init_args.as_dict()
+    compared_elsewhere = {"optimizer", "lr_scheduler"}
+    for name in before.keys() & now.keys() - COMPUTATION_ARGUMENTS - INITIAL_WEIGHTS - compared_elsewhere:
         old, new = before[name], now[name]
         if json.dumps(old, default=str) != json.dumps(new, default=str):  # tuples are lists in a checkpoint
             raise UserError(
@@ -87,7 +79,7 @@ def refuse_other_model(config: Namespace, checkpoint: Checkpoint) -> None:
 
 def refuse_other_optimizer(config: Namespace, checkpoint: Checkpoint) -> None:
     """Refuse another optimizer or schedule: the state of the checkpoint would silently replace it."""
-    before, now = checkpoint.record.config["model"]["init_args"], config.model.init_args.as_dict()
+    before, now = checkpoint.record.model_args, config.model.init_args.as_dict()
     for part in ("optimizer", "lr_scheduler"):
         old, new = (class_and_arguments(arguments.get(part)) for arguments in (before, now))
         for name in new.keys() | old.keys():
@@ -107,8 +99,8 @@ def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
     """Exit with status 0, and say so, if a resumed run has nothing left to do."""
     progress = checkpoint.content["loops"]["fit_loop"]
     epochs = progress["epoch_progress"]["current"]["processed"] - (not ended_on_epoch_boundary(progress))
-    for unit, done, wanted in (("epoch", epochs, trainer.max_epochs), ("step", checkpoint.step, trainer.max_steps)):
-        if wanted is None or not 0 <= wanted <= done:
+    for unit, done, limit in (("epoch", epochs, trainer.max_epochs), ("step", checkpoint.step, trainer.max_steps)):
+        if limit is None or not 0 <= limit <= done:
             continue
         steps_done, total_steps = schedule_progress(checkpoint)
         advice = f"give a larger --trainer.max_{unit}s."
@@ -118,7 +110,7 @@ def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
                 "learning-rate schedule has ended and cannot be made longer."
             )
         print(
-            f"Nothing to do: the run of {checkpoint.path} has finished {done:,} of {pluralize(wanted, unit)}. "
+            f"Nothing to do: the run of {checkpoint.path} has finished {done:,} of {pluralize(limit, unit)}. "
             f"To train further, {advice}"
         )
         sys.exit(0)
@@ -152,7 +144,7 @@ def refuse_other_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     theirs = {name: tuple(value.shape) for name, value in checkpoint.state_dict.items()}
     different = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
     if different:
-        name = "net.fc.weight" if "net.fc.weight" in different else different[0]
+        name = different[0]
         raise UserError(
             f"{checkpoint.path} does not fit this model: {name} is {theirs.get(name, 'missing')} in the checkpoint and "
             f"{own.get(name, 'missing')} in the model ({pluralize(len(different), 'tensor')} differ). Leave out the "

@@ -19,17 +19,13 @@ def claim_version(experiment: Path) -> Path:
         try:
             folder.mkdir(parents=True)
             return folder
-        except FileExistsError as error:
-            if not folder.exists():  # a parent is a file
-                raise UserError(
-                    f"The run directory {folder} cannot be made ({error.strerror}: {error.filename}): "
-                    "choose another place with --runs."
-                ) from error
-            number += 1
         except OSError as error:
-            raise UserError(
-                f"The run directory {folder} cannot be made ({error.strerror}): choose another place with --runs."
-            ) from error
+            if not folder.exists():
+                raise UserError(
+                    f"The run directory {folder} cannot be made ({error.strerror}: {error.filename}): choose another "
+                    "place with --runs."
+                ) from error
+            number += 1  # another run has just made it
 
 
 def release_version(folder: Path) -> None:

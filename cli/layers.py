@@ -18,7 +18,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from checkpointing.record import CheckpointRecord
+from checkpointing.record import INITIAL_WEIGHTS, CheckpointRecord
 from cli.trainer import resolve_precision
 from errors import UserError
 
@@ -49,7 +49,7 @@ def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) ->
             which then says how to train.
     """
     config = copy.deepcopy(record.config)
-    for name in {"weights", "init_from"} & config["model"]["init_args"].keys():
+    for name in INITIAL_WEIGHTS & record.model_args.keys():
         config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
     if verb == "fit":
         left_out = {"runs"} if keep_trainer else {"runs", "trainer"}
