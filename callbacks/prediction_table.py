@@ -7,7 +7,8 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from callbacks.prediction_writer import gather_in_order
+from callbacks.prediction_writer import sort_by_index
+from callbacks.result_writer import gather
 from checkpointing.run_dir import unused_name
 from datamodules.photos import Photos
 from errors import UserError, pluralize
@@ -29,7 +30,7 @@ class PredictionTable(pl.Callback):
         self.batches.append({name: value.cpu() for name, value in outputs.items()})
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        images = gather_in_order(trainer, self.batches)
+        images = sort_by_index(gather(trainer, self.batches))
         if not trainer.is_global_zero:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning

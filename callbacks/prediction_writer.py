@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from callbacks.result_writer import is_partial_evaluation
+from callbacks.result_writer import gather, is_partial_evaluation
 from checkpointing.predictions import Predictions, file_hash, predictions_path
 from datamodules.base import Verb, image_data
 
@@ -36,8 +36,8 @@ class PredictionWriter(pl.Callback):
         if data is None or is_partial_evaluation(trainer) or not trainer.ckpt_path:
             return
         verb: Verb = "validate" if trainer.state.fn == "validate" else "test"
-        merged = merge_batches(batches) | {"indices": torch.from_numpy(data.evaluated_indices(verb))}
-        images = gather_in_order(trainer, [merged])
+        mine = merge_batches(batches) | {"indices": torch.from_numpy(data.evaluated_indices(verb))}
+        images = sort_by_index(gather(trainer, [mine]))
         if not trainer.is_global_zero:
             return
         checkpoint = Path(trainer.ckpt_path)
@@ -75,18 +75,9 @@ class PredictionWriter(pl.Callback):
         self.on_test_batch_end(*args)
 
 
-def gather_in_order(trainer: pl.Trainer, batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The batches of all processes as one, in the order of their `indices`.
-
-    Args:
-        trainer: of the processes, each of which calls this.
-        batches: tensors on the CPU, with a row for each image.
-    """
-    everyone = [batches]
-    if trainer.world_size > 1:
-        everyone = [[]] * trainer.world_size
-        torch.distributed.all_gather_object(everyone, batches)
-    merged = merge_batches([batch for part in everyone for batch in part])
+def sort_by_index(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The rows of all batches, in the order of the images' `indices`."""
+    merged = merge_batches(batches)
     order = merged["indices"].argsort()
     return {name: value[order] for name, value in merged.items()}
 

@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from checkpointing.run_dir import results_folder
 from datamodules.base import image_data
@@ -23,7 +25,7 @@ class ResultWriter(pl.Callback):
         data = image_data(trainer)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         images = int(metrics.pop("test/images"))
-        skipped = 0 if data is None else data.skipped.count_over_processes()  # a collective call
+        skipped = 0 if data is None else len(gather(trainer, data.skipped.indices))
         if data is not None and not is_partial_evaluation(trainer):
             check_count(images, skipped, len(data.test_set))
         if not trainer.is_global_zero or not trainer.ckpt_path:
@@ -61,3 +63,12 @@ def is_partial_evaluation(trainer: pl.Trainer) -> bool:
     # 1.0 is all batches, 1 is one batch
     limit = trainer.limit_val_batches if trainer.state.fn == "validate" else trainer.limit_test_batches
     return bool(trainer.fast_dev_run) or limit != 1.0 or isinstance(limit, int)  # type: ignore[attr-defined]  # set by Lightning
+
+
+def gather(trainer: pl.Trainer, mine: list[Any]) -> list[Any]:
+    """The lists of all processes, one after the other; each of them must call this."""
+    if trainer.world_size == 1:
+        return mine
+    everyone: list[list[Any]] = [[]] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    return [item for part in everyone for item in part]

@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from callbacks.prediction_writer import gather
+from callbacks.result_writer import gather
 from callbacks.run_logger import run_dir
 from checkpointing.run_dir import has_checkpoint
 from datamodules.base import image_data
