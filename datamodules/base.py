@@ -117,7 +117,7 @@ class ImageData(pl.LightningDataModule):
 
     def evaluated_indices(self, verb: Verb) -> np.ndarray:
         """This process's share of the evaluated set: [n] indices in the order of the batches, without skipped files."""
-        indices = np.array(list(self._sampler(self.evaluated_set(verb), shuffle=False)), dtype=np.int64)
+        indices = np.array(list(self.make_sampler(self.evaluated_set(verb), shuffle=False)), dtype=np.int64)
         return indices[~np.isin(indices, self.skipped.indices)]
 
     def fingerprint(self, verb: Verb) -> str:
@@ -223,13 +223,10 @@ class ImageData(pl.LightningDataModule):
         images, batch_size = len(self.train_set) // world_size, self.batch_size // world_size
         return images // batch_size if self.drop_last else -(-images // batch_size)
 
-    def make_sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
-        """The sampler of a set of `size` images."""
-        return ExactSampler(size, shuffle, run_seed(), rank, world_size)
-
-    def _sampler(self, images: ImageSet, shuffle: bool) -> ExactSampler:
+    def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
+        """The sampler of this process's share of a set; `options` are those of `ExactSampler`."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return self.make_sampler(len(images), shuffle, rank, world_size)
+        return ExactSampler(len(images), shuffle, run_seed(), rank, world_size, **options)
 
     def _loader(self, images: ImageSet, shuffle: bool) -> ResumableLoader:
         trainer = self.trainer
@@ -244,7 +241,7 @@ class ImageData(pl.LightningDataModule):
         return ResumableLoader(
             images,
             batch_size=self.images_per_batch(training=shuffle),
-            sampler=self._sampler(images, shuffle),
+            sampler=self.make_sampler(images, shuffle),
             num_workers=workers,
             collate_fn=keep_batch,
             drop_last=shuffle and self.drop_last,

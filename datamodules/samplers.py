@@ -35,7 +35,7 @@ def run_seed() -> int:
 
 
 class ExactSampler(DistributedSampler):
-    """The indices of one rank: every image exactly once, none twice, the order a function of (seed, epoch).
+    """One rank's images: every image exactly once, none twice, the order a function of (seed, epoch).
 
     Being a DistributedSampler keeps Lightning from sharding it a second time; torch's own pads the last round with
     copies. In training the last `size % world_size` images of the epoch's order are left out, so that all ranks take
@@ -47,48 +47,40 @@ class ExactSampler(DistributedSampler):
         seed: the run's seed.
         rank: of this process.
         world_size: number of processes that share the set.
+        repeats: how often each image occurs in an epoch of training. Copies follow each other, so they go to different
+            devices. The epoch keeps its length, so fewer different images take part.
+        crop_size: from the epoch to the pixels per side of its crops, for training images that are cut out of files:
+            the sampler gives a SampleSpec for each. Without it, it gives their indices.
     """
 
-    def __init__(self, size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        repeats: int = 1,
+        crop_size: Callable[[int], int] | None = None,
+    ) -> None:
         super().__init__(range(size), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.num_images = size
         self.size = size - size % world_size if shuffle else size
+        self.repeats, self.crop_size = repeats, crop_size
         self.start = 0  # number of this rank's images that the epoch has seen already
 
     def __iter__(self) -> Iterator[Any]:
         rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
-        order = rng.permutation(self.num_images)[: self.size] if self.shuffle else np.arange(self.size)
-        return iter(order[self.rank :: self.num_replicas][self.start :].tolist())
+        order = rng.permutation(self.num_images).repeat(self.repeats) if self.shuffle else np.arange(self.size)
+        indices = self._own(order[: self.size])
+        if self.crop_size is None:
+            return iter(indices)
+        size, seeds = self.crop_size(self.epoch), self._own(rng.integers(2**63, size=self.size))
+        return (SampleSpec(index, seed, size) for index, seed in zip(indices, seeds, strict=True))
 
     def __len__(self) -> int:
         return len(range(self.rank, self.size, self.num_replicas))
 
-
-class SampleSpecSampler(ExactSampler):
-    """An ExactSampler for training images that are cut out of files: it gives a SampleSpec for each.
-
-    Args:
-        size: images in the set.
-        sizes: from the epoch to the pixels per side of its crops.
-        repeats: how often each image occurs in an epoch. Copies follow each other, so they go to different devices. The
-            epoch keeps its length, so fewer different images take part.
-        seed: the run's seed.
-        rank: of this process.
-        world_size: number of processes that share the set.
-    """
-
-    def __init__(
-        self, size: int, sizes: Callable[[int], int], repeats: int, seed: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        super().__init__(size, True, seed, rank, world_size)
-        self.sizes, self.repeats = sizes, repeats
-
-    def __iter__(self) -> Iterator[SampleSpec]:
-        rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
-        order = rng.permutation(self.num_images).repeat(self.repeats)[: self.size]
-        seeds = rng.integers(2**63, size=self.size)
-        own = slice(self.rank + self.start * self.num_replicas, None, self.num_replicas)
-        size = self.sizes(self.epoch)
-        return (
-            SampleSpec(index, seed, size) for index, seed in zip(order[own].tolist(), seeds[own].tolist(), strict=True)
-        )
+    def _own(self, values: np.ndarray) -> list[int]:
+        """This rank's share of all ranks' values, without those of images that the epoch has seen already."""
+        return values[self.rank :: self.num_replicas][self.start :].tolist()

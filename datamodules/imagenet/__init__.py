@@ -16,7 +16,8 @@ from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import Interpolation
 from datamodules.image_files import ImageFiles, find_classes, find_images, list_folder
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
-from datamodules.samplers import ExactSampler, SampleSpecSampler, run_seed
+from datamodules.loading import ImageSet
+from datamodules.samplers import ExactSampler
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
 from errors import UserError, check_at_least, pluralize
@@ -124,11 +125,11 @@ class ImageNet(ImageData):
                 if self.val_set and not test and not (val and val_size):
                     announce("there is no test/ folder: `test` reads the validation images, so its error is optimistic")
 
-    def make_sampler(self, size: int, shuffle: bool, rank: int, world_size: int) -> ExactSampler:
-        if not shuffle:
-            return super().make_sampler(size, shuffle, rank, world_size)
-        sizes = partial(self.augmentation.crop_size, size=self.size)
-        return SampleSpecSampler(size, sizes, self.augmentation.repeats, run_seed(), rank, world_size)
+    def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
+        if shuffle:
+            options["repeats"] = self.augmentation.repeats
+            options["crop_size"] = partial(self.augmentation.crop_size, size=self.size)
+        return super().make_sampler(images, shuffle, **options)
 
     def augment(self, images: Tensor) -> Tensor:
         return self.augmentation.apply(images, fill=[255 * value for value in self.preprocessing["mean"]])

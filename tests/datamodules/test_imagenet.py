@@ -29,7 +29,7 @@ from datamodules.decode import EncodedImage
 from datamodules.image_files import find_images
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
-from datamodules.samplers import SampleSpecSampler
+from datamodules.samplers import ExactSampler
 from errors import pluralize
 from tests.checkpointing.test_resume import same
 from tests.conftest import HOME
@@ -614,7 +614,7 @@ def test_batches_grow_with_the_epochs(photos, workers):
 def test_repeated_images_come_cropped_anew_in_an_epoch_of_the_same_length(photos):
     data = ImageNet(photos, size=16, batch_size=22, num_workers=0, augmentation=Augmentation(repeats=3))
     data.setup("fit")
-    draws = list(data.make_sampler(22, True, 0, 1))
+    draws = list(data.make_sampler(data.train_set, shuffle=True))
     counts = Counter(draw.index for draw in draws)
     assert len(draws) == 22 and sorted(counts.values()) == [1, *[3] * 7]
     (batch,) = loaded(data)
@@ -623,7 +623,9 @@ def test_repeated_images_come_cropped_anew_in_an_epoch_of_the_same_length(photos
 
 @pytest.mark.parametrize(("repeats", "world"), [(2, 2), (3, 2), (1, 4)])
 def test_ranks_share_repeated_images_out_without_doing_anything_twice(repeats, world):
-    samplers = [SampleSpecSampler(37, lambda epoch: 16 + epoch, repeats, 5, rank, world) for rank in range(world)]
+    samplers = [
+        ExactSampler(37, True, 5, rank, world, repeats, crop_size=lambda epoch: 16 + epoch) for rank in range(world)
+    ]
     parts = [list(sampler) for sampler in samplers]
     total = 37 - 37 % world
     assert {len(part) for part in parts} == {total // world}
@@ -671,7 +673,7 @@ def test_images_are_the_same_whatever_the_batch_size(photos):
 def test_an_image_does_not_depend_on_those_before_it(photos):
     data = ImageNet(photos, size=24, augmentation=Augmentation(rand=9))
     data.setup("fit")
-    draws = list(data.make_sampler(22, True, 0, 1))
+    draws = list(data.make_sampler(data.train_set, shuffle=True))
     together = data.train_set.__getitems__(draws)
     alone = [data.train_set.__getitems__([draw]) for draw in draws[::-1]][::-1]
     assert torch.equal(together.images, torch.cat([one.images for one in alone]))
@@ -683,7 +685,7 @@ def test_reading_leaves_the_generators_of_the_training_alone(photos):
     torch.manual_seed(7), np.random.seed(7)
     before, numpys = torch.get_rng_state(), np.random.get_state()[1].tolist()
     (photos / "train" / "ape" / "0.jpg").write_bytes(b"")
-    batch = data.train_set.__getitems__(list(data.make_sampler(22, True, 0, 1)))
+    batch = data.train_set.__getitems__(list(data.make_sampler(data.train_set, shuffle=True)))
     assert len(batch.labels) == 21
     assert torch.equal(before, torch.get_rng_state()) and numpys == np.random.get_state()[1].tolist()
 
