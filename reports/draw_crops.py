@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import draw_bounding_boxes
 
 from datamodules.decode import EncodedImage, open_image
-from datamodules.views import PAPER_CROP, View, Views
+from datamodules.views import PAPER_CROP, View, Views, resize
 from errors import UserError, check_at_least, pluralize
 
 FORMATS = (".png", ".pdf")
@@ -15,7 +17,6 @@ SCALE = 2  # pixels of the drawing for one that a 224-px net gets; the lengths b
 GAP, HEAD, FOOT = 56, 60, 84  # between panels, above them for a protocol's name, below for a caption
 MAX_ASPECT_RATIO = 30
 DIM = 0.4  # brightness of pixels outside of all views
-FEW_VIEWS = 6  # each gets a colour of its own
 COLOURS = ("#ff5a5f", "#3fb8ff", "#ffd23f", "#5fe08a", "#ff9df5", "#ff9f40")
 Panel = list[View]
 
@@ -90,45 +91,20 @@ def title(views: Views, picture: EncodedImage) -> str:
 
 def draw_panel(picture: EncodedImage, panel: Panel, zoom: float) -> Image.Image:
     """One scale: the picture, bright inside the views, and their outlines."""
-    tall, wide = panel[0].resized
-    pixels = picture.crop((0, 0, picture.height, picture.width), (tall, wide)).permute(1, 2, 0).numpy()
-    seen = np.zeros((tall, wide, 1), bool)
-    for y, x, side_y, side_x in (view.box for view in panel):
-        seen[y : y + side_y, x : x + side_x] = True
-    shown = np.where(seen, pixels, pixels * DIM).round().astype(np.uint8)
-    image = Image.fromarray(shown).resize((round(wide * zoom), round(tall * zoom)))
-    pen = ImageDraw.Draw(image, "RGBA")
-    for number, (view, colour) in enumerate(zip(panel, colours(panel), strict=True)):
+    height, width = panel[0].resized
+    pixels = picture.resize((height, width))
+    seen, boxes = torch.zeros(height, width, dtype=torch.bool), []
+    for number, (top, left, box_height, box_width) in enumerate(view.box for view in panel):
+        seen[top : top + box_height, left : left + box_width] = True
         inset = 4 + 5 * (number % 3)  # sides that coincide are drawn next to each other
-        draw_outline(pen, view, colour, zoom, inset, arm=0.12 if len(panel) <= FEW_VIEWS else 0.08)
-    return image
+        corners = torch.tensor([left, top, left + box_width, top + box_height]) * zoom
+        boxes.append(corners + torch.tensor([inset, inset, -inset, -inset]))
+    dimmed = torch.where(seen, pixels, (pixels * DIM).round().byte())
+    enlarged = resize(dimmed, (round(height * zoom), round(width * zoom)), "bilinear")
+    return to_pil_image(draw_bounding_boxes(enlarged, torch.stack(boxes), colors=colours(panel), width=3))
 
 
 def colours(panel: Panel) -> list[str]:
-    """A colour for each of a few views, for each square and the views cut from it, or from blue to red for many."""
-    squares = np.cumsum([is_resized(view) for view in panel])
-    if squares[-1]:
-        own = [square - is_resized(view) for square, view in zip(squares, panel, strict=True)]
-        return [COLOURS[square % len(COLOURS)] for square in own]
-    if len(panel) <= FEW_VIEWS:
-        return list(COLOURS[: len(panel)])
-    return [f"hsl({240 - 240 * number // len(panel)}, 100%, 60%)" for number in range(len(panel))]
-
-
-def is_resized(view: View) -> bool:
-    """Whether the view is a whole square, resized for the net."""
-    return view.box[2:] != view.size
-
-
-def draw_outline(pen: ImageDraw.ImageDraw, view: View, colour: str, zoom: float, inset: int, arm: float) -> None:
-    """All sides of a whole square or picture; of another view thin sides and its corners, `arm` of a side long."""
-    top, left, height, width = (zoom * side for side in view.box)
-    xs, ys = (left + inset, left + width - inset), (top + inset, top + height - inset)
-    if is_resized(view) or view.size == view.resized:
-        pen.rectangle((xs[0], ys[0], xs[1], ys[1]), outline=colour, width=4)
-        return
-    pen.rectangle((xs[0], ys[0], xs[1], ys[1]), outline=(*ImageColor.getrgb(colour)[:3], 128))
-    for x, across in zip(xs, (arm * width, -arm * width), strict=True):
-        for y, down in zip(ys, (arm * width, -arm * width), strict=True):
-            for fill, thickness in (("#00000066", 7), (colour, 4)):  # a shadow, so that it is seen on any picture
-                pen.line((x + across, y, x, y, x, y + down), fill, thickness, joint="curve")
+    """A colour for each view; a square that is resized and the five crops of it share one, see `views.crop_square`."""
+    sharing = 6 if any(view.box[2:] != view.size for view in panel) else 1
+    return [COLOURS[number // sharing % len(COLOURS)] for number in range(len(panel))]
