@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import rich.box
-import rich.markup
 import rich.table
 from rich.console import Console
 
 from checkpointing.run_dir import version_folder
 from errors import UserError
-from reports.html_page import Figure, Section, Table
+from reports.html_page import Section, Table
 
 # Flags of main.py, for the tests that a report runs
 PASSED_ON = re.compile(r"--(config|data|model|seed_everything|trainer)([.=].*)?")
@@ -66,13 +65,13 @@ def run_label(checkpoint: str) -> str:
 
 def print_sections(sections: Sequence[Section]) -> None:
     """Print tables and paragraphs, without figures."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=160)
-    for part in (part for section in sections for part in section.parts if not isinstance(part, Figure)):
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
-            console.print(part.title, style="bold", highlight=False, markup=False)
-        shown = terminal_table(part) if isinstance(part, Table) else part
-        console.print(shown, highlight=False, markup=False)
+            console.print(part.title, style="bold")
+            console.print(terminal_table(part))
+        elif isinstance(part, str):
+            console.print(part)
 
 
 def terminal_table(table: Table) -> rich.table.Table:
@@ -81,5 +80,5 @@ def terminal_table(table: Table) -> rich.table.Table:
     for name, alignment in zip(table.names, table.alignments, strict=True):
         shown.add_column(name, justify=alignment, no_wrap=alignment == "right")
     for row in table.rows:
-        shown.add_row(*map(rich.markup.escape, row))
+        shown.add_row(*row)
     return shown

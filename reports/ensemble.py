@@ -14,7 +14,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 from math import comb
 from pathlib import Path
@@ -184,7 +183,7 @@ def overview(content: Content) -> list[Part]:
     if len(content["members"]) > 1:
         title = "Error by ensemble size: mean, best and worst over all subsets (at most 100 of a size), equal weights"
         columns = {"members": "{members}", "mean": "{top1_error:.2%}", "best": "{least:.2%}", "worst": "{most:.2%}"}
-        chart = partial(plots.ensemble_size_chart, content["curve"])
+        chart = plots.ensemble_size_chart(content["curve"])
         parts += [format_table(title, content["curve"], columns), Figure(title, chart)]
     return parts
 

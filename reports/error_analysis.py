@@ -1,50 +1,46 @@
 """Confusions, errors by class, confident errors and calibration of one row of `reports.protocols`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from checkpointing.predictions import Predictions
 from errors import pluralize
 from reports import metrics, plots
-from reports.evaluation import load_predictions
 from reports.html_page import Figure, Part, Section, Table, format_table
 
 MAX_CLASSES = 30  # of a confusion matrix that is still legible
 NUM_ERRORS, NUM_PAIRS, NUM_CLASSES = 10, 15, 10  # listed at most
 
 
-@dataclass
 class ErrorAnalysis:
     """One row of a report in detail.
 
     Args:
         row: see `reports.protocols.measure`.
-        test: predictions of one of its members, for labels, class names and the indices or files of images.
-        log_probs: [N, K] float32 of the ensemble of all its members.
-        temperature: fitted on the validation images; None unless requested.
-        fitted_on_test: whether the validation images are the test's.
+        members: predictions of its models on the test images.
+        validation: predictions of the same models on the validation images, to which a temperature is fitted; empty
+            unless requested.
     """
 
-    row: dict[str, Any]
-    test: Predictions
-    log_probs: np.ndarray
-    temperature: float | None = None
-    fitted_on_test: bool = False
-
-    def __post_init__(self) -> None:
-        from sklearn.metrics import confusion_matrix  # takes seconds to import
-
+    def __init__(self, row: dict[str, Any], members: Sequence[Predictions], validation: Sequence[Predictions]) -> None:
+        self.row, self.test = row, members[0]
+        self.log_probs = metrics.ensemble_mean([member.log_probabilities for member in members])
         self.names = self.test.class_names.tolist()
         self.predicted = self.log_probs.argmax(axis=1)
         self.confusion = confusion_matrix(self.test.labels, self.predicted, labels=range(len(self.names)))
         self.class_errors = metrics.class_errors(self.confusion)
         indices = metrics.most_confident_errors(self.log_probs, self.test.labels, NUM_ERRORS)
         self.confident_errors = [self._error(index) for index in indices]
+        self.temperature: float | None = None
+        if validation:
+            ensemble = metrics.ensemble_mean([member.log_probabilities for member in validation])
+            self.temperature = metrics.fit_temperature(ensemble, validation[0].labels)
+            self.fitted_on_test = validation[0].data_hash == self.test.data_hash
+            self.scaled = metrics.apply_temperature(self.log_probs, self.temperature)
+            self.at_temperature = metrics.calibration(self.scaled, self.test.labels)
 
     def _error(self, index: int) -> dict[str, Any]:
         label, predicted = self.test.labels[index], self.predicted[index]
@@ -52,14 +48,6 @@ class ErrorAnalysis:
         image = self.test.files[index] if len(self.test.files) else int(self.test.indices[index])
         names = {"image": image, "class": self.names[label], "predicted": self.names[predicted]}
         return names | {"probability": highest, "of_the_class": own}
-
-    def fit_temperature(self, members: Sequence[Predictions], flags: Sequence[str]) -> None:
-        """Fit the temperature of the members' ensemble; validations that are missing are run with these flags."""
-        wanted = [(Path(member.checkpoint), member.protocol) for member in members]
-        validation = load_predictions(wanted, "validate", flags)
-        ensemble = metrics.ensemble_mean([member.log_probabilities for member in validation])
-        self.temperature = metrics.fit_temperature(ensemble, validation[0].labels)
-        self.fitted_on_test = validation[0].data_hash == self.test.data_hash
 
     def facts(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -70,9 +58,8 @@ class ErrorAnalysis:
         if len(self.names) <= MAX_CLASSES:
             facts["confusion"] = self.confusion.tolist()
         if self.temperature is not None:
-            scaled = metrics.apply_temperature(self.log_probs, self.temperature)
-            facts["at_temperature"] = metrics.calibration(scaled, self.test.labels)
-            facts |= {"temperature": self.temperature, "fitted_on_test_images": self.fitted_on_test}
+            facts |= {"temperature": self.temperature, "at_temperature": self.at_temperature}
+            facts["fitted_on_test_images"] = self.fitted_on_test
         return facts
 
     def calibration(self, rows: Sequence[dict[str, Any]]) -> Section:
@@ -81,16 +68,15 @@ class ErrorAnalysis:
         lines = [row | {"label": row_label(row)} for row in rows]
         series = {"unchanged": metrics.reliability(self.log_probs, labels)}
         if self.temperature is not None:
-            scaled = metrics.apply_temperature(self.log_probs, self.temperature)
-            lines.append({"label": f"{name}, T = {self.temperature:.3f}"} | metrics.calibration(scaled, labels))
-            series[f"T = {self.temperature:.3f}"] = metrics.reliability(scaled, labels)
+            lines.append({"label": f"{name}, T = {self.temperature:.3f}"} | self.at_temperature)
+            series[f"T = {self.temperature:.3f}"] = metrics.reliability(self.scaled, labels)
         title = (
             f"Expected calibration error (ECE, {metrics.BINS} bins of equal width), negative log-likelihood (NLL, "
             "nats), Brier score (summed over the classes, 0 to 2); lower is better"
         )
         columns = {"<": "{label}", "ECE": "{ece:.4f}", "NLL": "{nll:.4f}", "Brier": "{brier:.4f}"}
         caption = f"Reliability of {name}: bins of equal width, dots sized by their number of images"
-        chart = Figure(caption, partial(plots.reliability_chart, series))
+        chart = Figure(caption, plots.reliability_chart(series))
         return Section("Calibration", [format_table(title, lines, columns), *self._temperature_notes(), chart])
 
     def _temperature_notes(self) -> list[str]:
@@ -121,7 +107,7 @@ class ErrorAnalysis:
         """The confusion matrix, or the most frequent confusions of many classes."""
         if len(self.names) <= MAX_CLASSES:
             title = "Confusion matrix: number of images by class (row) and predicted class (column)"
-            return Figure(title, partial(plots.confusion_chart, self.confusion, self.names))
+            return Figure(title, plots.confusion_chart(self.confusion, self.names))
         pairs = metrics.most_confused(self.confusion, NUM_PAIRS)
         rows = [[self.names[label], self.names[predicted], str(count)] for label, predicted, count in pairs]
         return Table("Most frequent confusions", ["<class", "<predicted", "images"], rows)

@@ -45,13 +45,11 @@ def load_predictions(
     for _, protocol in wanted:
         Views(protocol, size=1)  # no shorter side is too small for 1 pixel: only the name can be wrong
     pairs = [(find_checkpoint(path.expanduser(), verb), protocol) for path, protocol in wanted]
-    hashes = {file: file_hash(file) for file, _ in pairs}
-    cached = {pair: read_cached_predictions(*pair, verb, hashes[pair[0]]) for pair in pairs}
-    found = {pair: predictions for pair, predictions in cached.items() if predictions is not None}
-    missing = [pair for pair in cached if pair not in found]
+    found = {pair: predictions for pair in pairs if (predictions := read_cached_predictions(*pair, verb))}
+    missing = [pair for pair in dict.fromkeys(pairs) if pair not in found]
     for number, (file, protocol) in enumerate(missing, 1):
         print(f"{VERB_TITLES[verb]} {number} of {len(missing)}: {file}, {protocol}", flush=True)
-        found[file, protocol] = evaluate(file, protocol, verb, flags, hashes[file])
+        found[file, protocol] = evaluate(file, protocol, verb, flags)
     if flags and len(missing) < len(found):
         print(f"Read, without {' '.join(flags)}: {len(found) - len(missing)} that had been tested before.", flush=True)
     results = [found[pair] for pair in pairs]
@@ -60,23 +58,18 @@ def load_predictions(
     return results
 
 
-def read_cached_predictions(checkpoint: Path, protocol: str, verb: str, checkpoint_hash: str) -> Predictions | None:
-    """Read the predictions beside a checkpoint; None if there is no readable file, or if the checkpoint has changed.
-
-    Args:
-        checkpoint_hash: SHA-256 of the checkpoint now.
-    """
-    path = predictions_path(checkpoint, protocol, verb)
+def read_cached_predictions(checkpoint: Path, protocol: str, verb: str) -> Predictions | None:
+    """Read the predictions beside a checkpoint; None if there is no readable file, or if the checkpoint has changed."""
     try:
-        predictions = Predictions.read(path) if path.is_file() else None
+        predictions = Predictions.read(predictions_path(checkpoint, protocol, verb))
     except UserError:
         return None
-    if predictions is None or predictions.checkpoint_hash != checkpoint_hash:
+    if predictions.checkpoint_hash != file_hash(checkpoint):
         return None
     return replace(predictions, checkpoint=str(checkpoint.absolute()))  # the run may have been moved since
 
 
-def evaluate(checkpoint: Path, protocol: str, verb: str, flags: Sequence[str], checkpoint_hash: str) -> Predictions:
+def evaluate(checkpoint: Path, protocol: str, verb: str, flags: Sequence[str]) -> Predictions:
     """Run main.py's test or validate on one device; its errors end the program with their message and status 1."""
     command = [verb, "--ckpt_path", checkpoint, *flags, "--data.protocol", protocol, "--trainer.devices", 1]
     try:
@@ -84,7 +77,7 @@ def evaluate(checkpoint: Path, protocol: str, verb: str, flags: Sequence[str], c
     except SystemExit as stop:
         if stop.code:
             sys.exit(stop.code if isinstance(stop.code, str) else 1)
-    predictions = read_cached_predictions(checkpoint, protocol, verb, checkpoint_hash)
+    predictions = read_cached_predictions(checkpoint, protocol, verb)
     if predictions is None:
         raise UserError(
             f"The {verb} left no predictions in {predictions_path(checkpoint, protocol, verb)}: test whole sets (no "

@@ -5,13 +5,13 @@ The page is self-contained: no script and no address. Its figures are SVG in the
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from altair import TopLevelMixin
+from altair import TopLevelMixin
+from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 
 @dataclass
@@ -65,16 +65,16 @@ class Figure:
 
     Args:
         title: caption.
-        draw: makes the chart; called when a page is written, because Altair takes a second to import.
+        chart: its description.
     """
 
     title: str
-    draw: Callable[[], "TopLevelMixin"]
+    chart: TopLevelMixin
 
     def svg(self) -> str:
         """An <svg> element, without the namespaces that HTML does not need."""
         file = io.StringIO()
-        self.draw().save(file, format="svg")
+        self.chart.save(file, format="svg")
         return re.sub(r' xmlns(:\w+)?="[^"]*"', "", file.getvalue())
 
 
@@ -100,8 +100,7 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def _render(template: str, title: str, sections: Sequence[Section]) -> str:
-    from jinja2 import Environment, FileSystemLoader, select_autoescape  # escapes .html, not .md
-
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(loader=loader, autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True)
+    escape = select_autoescape()  # escapes .html, not .md
+    environment = Environment(loader=loader, autoescape=escape, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template(template).render(title=title, sections=sections, zip=zip) + "\n"

@@ -1,7 +1,6 @@
 """Metrics of predictions: top-k errors, intervals, confusions, calibration, and the mean of an ensemble.
 
 `log_probs` are log-probabilities, [N, K] float32, whose exponentials sum to 1 in each row; `labels` are [N] int64.
-scipy is imported where it is used: that takes a second.
 """
 
 import math
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest
 
 BOOTSTRAP_SAMPLES = 10_000  # the sampling error of an end of a 95 % interval is 1 % of the interval's width
 BINS = 15  # of equal width, as in Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599
@@ -29,6 +30,11 @@ def topk_errors(log_probs: np.ndarray, labels: np.ndarray, k: int = 1) -> np.nda
     has_lower_index = np.arange(log_probs.shape[1]) < labels[:, None]
     comes_before = ~(log_probs <= own) | ((log_probs == own) & has_lower_index)  # NaN is never "<="
     return comes_before.sum(axis=1) >= k
+
+
+def mean_topk_errors(predictors: LogProbs, labels: np.ndarray, k: int) -> np.ndarray:
+    """Share of the predictors whose top-k prediction is wrong, for each image: [N] in [0, 1]."""
+    return np.mean([topk_errors(log_probs, labels, k) for log_probs in predictors], axis=0)
 
 
 def reported_k(num_classes: int) -> list[int]:
@@ -61,17 +67,13 @@ def error_interval(errors: np.ndarray) -> tuple[float, float]:
     """
     if not np.isin(errors.mean(), (0, 1)):
         return bootstrap_interval(errors)
-    from scipy.stats import binomtest
-
     low, high = binomtest(int(errors.sum()), len(errors)).proportion_ci(0.95, method="wilson")
     return float(low), float(high)
 
 
 def upper_bound_without_errors(images: int) -> float:
     """Exact (Clopper-Pearson) one-sided 95 % upper bound of an error rate, in [0, 1], when no image was an error."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(0, images, alternative="less").proportion_ci(0.95, method="exact").high)
+    return 1 - 0.05 ** (1 / images)
 
 
 def ensemble_mean(
@@ -213,8 +215,6 @@ def fit_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
     The likelihood is convex in 1/T (arXiv 1706.04599, section 4.2). It has no minimum if all images are correct: then
     an end of the range is returned.
     """
-    from scipy.optimize import minimize_scalar
-
     own = _of_labels(log_probs, labels).mean(dtype=np.float64)
 
     def loss(log_temperature: float) -> float:

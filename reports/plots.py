@@ -1,30 +1,26 @@
-"""Charts of the reports, described with Altair, which is imported where it is used: that takes a second.
+"""Charts of the reports, described with Altair.
 
 What is drawn in `INK` takes the colour of the page's text, light or dark.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import altair as alt
 import numpy as np
 
 from reports.metrics import BINS, Reliability
-
-if TYPE_CHECKING:
-    from altair import Chart, LayerChart, VConcatChart
 
 BLUE, ORANGE = "#2f7ebc", "#d97b28"  # legible on white and on black
 INK = "currentColor"
 
 
-def cost_chart(rows: Sequence[dict[str, Any]]) -> "LayerChart":
+def cost_chart(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
     """Top-1 error against forward passes per image, with intervals; a series for single models and one for ensembles.
 
     Args:
         rows: see `reports.protocols.measure`. Dashes show each model; rows at one point share a label.
     """
-    import altair as alt
-
     axis = alt.Axis(values=sorted({row["cost"] for row in rows}), format=",d", grid=False)
     base = chart(rows).transform_calculate(series="datum.models + (datum.models > 1 ? ' models' : ' model')")
     base = base.encode(
@@ -42,14 +38,12 @@ def cost_chart(rows: Sequence[dict[str, Any]]) -> "LayerChart":
     )
 
 
-def ensemble_size_chart(curve: Sequence[dict[str, float]]) -> "LayerChart":
+def ensemble_size_chart(curve: Sequence[dict[str, float]]) -> alt.LayerChart:
     """Top-1 error of ensembles of 1 to M members: the mean as a line, best to worst as a band.
 
     Args:
         curve: see `reports.ensemble.error_by_size`.
     """
-    import altair as alt
-
     axis = alt.Axis(values=[row["members"] for row in curve], format="d", grid=False)
     base = chart(curve).encode(alt.X("members:Q").scale(zero=False, nice=False, padding=20).axis(axis))
     error = alt.Y("top1_error:Q").title("top-1 error").axis(format=".2%", tickCount=6)
@@ -59,10 +53,8 @@ def ensemble_size_chart(curve: Sequence[dict[str, float]]) -> "LayerChart":
     )
 
 
-def confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> "LayerChart":
+def confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> alt.LayerChart:
     """A confusion matrix, [K, K]: the darker an error, the larger its share of the images of its class."""
-    import altair as alt
-
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     cells = [
         {"class": names[row], "predicted": names[column], "images": int(confusion[row, column])}
@@ -82,14 +74,12 @@ def confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> "LayerChart"
     )
 
 
-def reliability_chart(series: dict[str, Reliability]) -> "VConcatChart":
+def reliability_chart(series: dict[str, Reliability]) -> alt.VConcatChart:
     """Accuracy by confidence, above the number of images by confidence.
 
     Args:
         series: the bins of each series, by its name.
     """
-    import altair as alt
-
     values = [
         {"series": name, "images": int(bins.images[k]), "left": (k + 0.1 + 0.8 * number / len(series)) / BINS}
         | {"confidence": bins.confidence[k] if bins.images[k] else (k + 0.5) / BINS}
@@ -115,10 +105,8 @@ def reliability_chart(series: dict[str, Reliability]) -> "VConcatChart":
     )
 
 
-def chart(values: Sequence[dict[str, Any]], width: int = 560, height: int = 260) -> "Chart":
+def chart(values: Sequence[dict[str, Any]], width: int = 560, height: int = 260) -> alt.Chart:
     """A chart of rows of values, with its size in pixels."""
-    import altair as alt
-
     return alt.Chart(alt.Data(values=list(values)), width=width, height=height)
 
 

@@ -11,7 +11,6 @@ checkpoint on its own data; flags of main.py, such as --data.root DIR, are passe
 import argparse
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from reports.draw_crops import draw
 from reports.error_analysis import ErrorAnalysis
 from reports.evaluation import check_same_classes, load_predictions
 from reports.html_page import Figure, Part, Section, Table, format_table, with_interval
+from reports.metrics import LogProbs
 from reports.papers.published import find_published_row, is_imagenet
 
 TITLE = "Models and protocols"
@@ -35,28 +35,30 @@ Row = dict[str, Any]
 PredictionsByProtocol = dict[str, list[Predictions]]  # by protocol, of each model
 
 
-def measure(members: Sequence[Predictions], log_probs: Sequence[np.ndarray], num_models: int) -> Row:
+def measure(members: Sequence[Predictions], predictors: LogProbs, base: LogProbs) -> Row:
     """A row of the table: the mean over predictors that are tested with one protocol.
 
     Args:
         members: the predictions of the models.
-        log_probs: [N, K] of each predictor: of each model, or of their ensemble alone.
-        num_models: models in a predictor.
+        predictors: [N, K] of each predictor: of each model, or of their ensemble alone.
+        base: [N, K] of each predictor of the first row, for the differences to it, paired by image.
 
     Returns:
-        The row for JSON, and with `errors`: for each k, the share of the predictors that are wrong on each image, [N].
+        The row, for JSON.
     """
-    labels = members[0].labels
-    each = [metrics.summary(scores, labels) for scores in log_probs]
+    labels, models = members[0].labels, len(members) // len(predictors)
+    each = [metrics.summary(log_probs, labels) for log_probs in predictors]
     views = [member.views for member in members]
-    row: Row = {"models": num_models, "protocol": members[0].protocol, "views": views[0]}
-    row["cost"] = round(num_models * sum(views) / len(views))
+    row: Row = {"models": models, "protocol": members[0].protocol, "views": views[0]}
+    row["cost"] = round(models * sum(views) / len(views))
     row |= {name: float(np.mean([result[name] for result in each])) for name in each[0]}
-    row["errors"] = {}
     for k in metrics.reported_k(len(members[0].class_names)):
-        row["errors"][k] = np.mean([metrics.topk_errors(scores, labels, k) for scores in log_probs], axis=0)
-        row[f"top{k}_interval"] = metrics.error_interval(row["errors"][k])
+        errors = metrics.mean_topk_errors(predictors, labels, k)
+        differences = errors - metrics.mean_topk_errors(base, labels, k)
+        row[f"top{k}_interval"] = metrics.error_interval(errors)
         row[f"top{k}_range"] = [pick(result[f"top{k}_error"] for result in each) for pick in (min, max)]
+        row[f"top{k}_difference"] = float(differences.mean())
+        row[f"top{k}_difference_interval"] = metrics.bootstrap_interval(differences)
     return row | {"checkpoints": [member.checkpoint for member in members], "each": each}
 
 
@@ -67,25 +69,13 @@ def all_rows(tests: PredictionsByProtocol, configs: list[dict[str, Any]]) -> lis
         tests: for each protocol, the predictions of each model.
         configs: of the models, as in their checkpoints.
     """
-    rows, ensembles = [], []
-    for members in tests.values():
-        log_probs = [member.log_probabilities for member in members]
-        rows.append(measure(members, log_probs, 1))
-        if len(members) > 1:
-            ensembles.append(measure(members, [metrics.ensemble_mean(log_probs)], len(members)))
-    rows += ensembles
-    add_differences(rows)
+    singles = [[member.log_probabilities for member in members] for members in tests.values()]
+    rows = [measure(*pair, base=singles[0]) for pair in zip(tests.values(), singles, strict=True)]
+    if len(configs) > 1:
+        ensembles = [[metrics.ensemble_mean(log_probs)] for log_probs in singles]
+        rows += [measure(*pair, base=singles[0]) for pair in zip(tests.values(), ensembles, strict=True)]
     add_papers(rows, configs, next(iter(tests.values()))[0])
     return rows
-
-
-def add_differences(rows: list[Row]) -> None:
-    """Add the paired differences to the first row, image by image; the errors of images are removed from the rows."""
-    errors = [row.pop("errors") for row in rows]
-    for row, own in zip(rows, errors, strict=True):
-        for k, base in errors[0].items():
-            row[f"top{k}_difference"] = float((own[k] - base).mean())
-            row[f"top{k}_difference_interval"] = metrics.bootstrap_interval(own[k] - base)
 
 
 def add_papers(rows: list[Row], configs: list[dict[str, Any]], test: Predictions) -> None:
@@ -95,7 +85,12 @@ def add_papers(rows: list[Row], configs: list[dict[str, Any]], test: Predictions
     for row in rows:
         predictors = [configs] if row["models"] > 1 else single
         paper = find_published_row(predictors, row["protocol"], single, rows[0]["protocol"], imagenet)
-        row["paper"] = paper and vars(paper)
+        row["paper"] = paper and {
+            **dict(zip(("top1", "top5"), paper.errors, strict=True)),
+            "printed": paper.error,
+            "source": paper.source,
+            "is_difference": not imagenet,
+        }
 
 
 def main_table(rows: list[Row]) -> Table:
@@ -152,7 +147,7 @@ def overview(rows: list[Row], test: Predictions) -> Section:
         parts.append(table_of_models([row for row in rows if row["models"] == 1]))
     if len(rows) > 1:
         title = "Error against cost, with 95 % intervals" + ("; dashes: each model" if several else "")
-        parts.append(Figure(title, partial(plots.cost_chart, rows)))
+        parts.append(Figure(title, plots.cost_chart(rows)))
     return Section("Models x protocols", parts)
 
 
@@ -193,11 +188,11 @@ def analyse_best(rows: list[Row], tests: PredictionsByProtocol, calibrate: bool,
     """Analyse the row of all models with the lowest error, the cheapest one of equals."""
     of_all = [row for row in rows if row["models"] == len(row["checkpoints"])]
     best = min(of_all, key=lambda row: (row["top1_error"], row["cost"]))
-    members = tests[best["protocol"]]
-    analysis = ErrorAnalysis(best, members[0], metrics.ensemble_mean([member.log_probabilities for member in members]))
+    members, validation = tests[best["protocol"]], []
     if calibrate:
-        analysis.fit_temperature(members, flags)
-    return analysis
+        wanted = [(Path(member.checkpoint), member.protocol) for member in members]
+        validation = load_predictions(wanted, "validate", flags)
+    return ErrorAnalysis(best, members, validation)
 
 
 def write(path: Path, text: str) -> None:

@@ -8,8 +8,10 @@ An architecture of your own is listed once an experiment under configs/ names it
 
 import argparse
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import yaml
@@ -24,54 +26,49 @@ from reports.papers.architectures import ARCHITECTURES, Architecture
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
-class Experiment(NamedTuple):
-    """An experiment YAML: its path under configs/, and the sections `model` and `data`."""
-
-    path: Path
-    model: dict[str, Any]
-    data: dict[str, Any]
-
-    @property
-    def dataset(self) -> str:
-        return self.path.parts[0]
-
-    def trains(self, architecture: Architecture) -> bool:
-        return self.dataset == architecture.dataset and architecture.matches_network(self.model)
-
-
-def read_experiments() -> list[Experiment]:
-    """Every YAML file under configs/ that names the class of its model; overlays do not."""
-    files = {path.relative_to(CONFIGS): yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
-    return [
-        Experiment(path, content["model"], content.get("data", {}))
-        for path, content in files.items()
+def read_experiments() -> dict[str, Architecture]:
+    """The architecture of each YAML under configs/ that names the class of its model, by path; overlays do not."""
+    contents = {path.relative_to(CONFIGS): yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
+    return {
+        f"configs/{path.as_posix()}": experiment_architecture(path, content["model"], content.get("data", {}))
+        for path, content in contents.items()
         if "class_path" in content.get("model", {})
-    ]
+    }
 
 
-def configs_of(row: Architecture, experiments: list[Experiment]) -> list[str]:
-    """The experiments that train this architecture."""
-    return [f"configs/{experiment.path.as_posix()}" for experiment in experiments if experiment.trains(row)]
+def experiment_architecture(path: Path, model: dict[str, Any], data: dict[str, Any]) -> Architecture:
+    """The architecture of an experiment, named after its file.
+
+    Args:
+        path: of the YAML file, relative to configs/.
+        model: its section `model`.
+        data: its section `data`.
+    """
+    dataset = path.parts[0]
+    size = data.get("init_args", {}).get("size", 224 if dataset == "imagenet" else 32)
+    bare = Architecture(str(path.with_suffix("")), model["class_path"], dataset=dataset, size=size)
+    note = f"in no paper's table; counted for {bare.num_classes:,} classes of {size} px"
+    return replace(bare, arguments=bare.network_arguments(model.get("init_args", {})), note=note)
 
 
-def own_architectures(experiments: list[Experiment]) -> list[Architecture]:
-    """The architectures of experiments that are in no paper's row."""
+def trains(experiment: Architecture, row: Architecture) -> bool:
+    """Whether an experiment trains the network of a row on the row's data set."""
+    return experiment.dataset == row.dataset and row.matches_network(experiment.family, experiment.arguments)
+
+
+def configs_of(row: Architecture, experiments: dict[str, Architecture]) -> list[str]:
+    """The paths of the experiments that train this architecture."""
+    return [path for path, experiment in experiments.items() if trains(experiment, row)]
+
+
+def own_architectures(experiments: Iterable[Architecture]) -> list[Architecture]:
+    """The architectures of experiments that are in no paper's row, each once."""
     found: list[Architecture] = []
     for experiment in experiments:
-        described = any(row.matches_network(experiment.model) for row in ARCHITECTURES)
-        if not described and not any(map(experiment.trains, found)):
-            found.append(own_architecture(experiment))
+        in_paper = any(row.matches_network(experiment.family, experiment.arguments) for row in ARCHITECTURES)
+        if not in_paper and not any(trains(experiment, row) for row in found):
+            found.append(experiment)
     return found
-
-
-def own_architecture(experiment: Experiment) -> Architecture:
-    """The architecture of an experiment, named after its file."""
-    name, dataset = str(experiment.path.with_suffix("")), experiment.dataset
-    size = experiment.data.get("init_args", {}).get("size", 224 if dataset == "imagenet" else 32)
-    bare = Architecture(name, experiment.model["class_path"], dataset=dataset, size=size)
-    arguments = bare.network_arguments(experiment.model.get("init_args", {}))
-    note = f"in no paper's table; counted for {bare.num_classes:,} classes of {size} px"
-    return Architecture(name, bare.family, arguments, dataset, size, note=note)
 
 
 def parse_count(text: str) -> int | None:
@@ -90,7 +87,7 @@ def count_multiply_adds(net: nn.Module, size: int) -> int:
     return counter.get_total_flops() // 2
 
 
-def measure(row: Architecture, experiments: list[Experiment]) -> dict[str, Any]:
+def measure(row: Architecture, experiments: dict[str, Architecture]) -> dict[str, Any]:
     """Everything that the report says about one architecture."""
     net = row.build()
     parameters, multiply_adds = count_parameters(net), count_multiply_adds(net, row.size)
@@ -140,7 +137,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE, as a list of objects")
     arguments = parser.parse_args(args)
     experiments = read_experiments()
-    rows = ARCHITECTURES + own_architectures(experiments)
+    rows = ARCHITECTURES + own_architectures(experiments.values())
     measured = [measure(row, experiments) for row in rows]
     notes = [f"* {row['name']}: {row['note']}" for row in measured if row["note"]]
     counted = {row["family"] for row in measured}

@@ -98,16 +98,16 @@ class Architecture:
             network["shortcut"] = network["shortcut"] or "B"  # the default of the ImageNet networks
         return network
 
-    def matches_network(self, model_config: dict[str, Any], ignore_stem_arguments: bool = False) -> bool:
-        """Whether a config's `model` section builds this network.
+    def matches_network(self, class_path: str, arguments: dict[str, Any], ignore_stem_arguments: bool = False) -> bool:
+        """Whether a class builds this network with these arguments.
 
         Args:
-            model_config: class_path and init_args.
+            class_path: of a LightningModule.
+            arguments: of the class.
             ignore_stem_arguments: compare without the arguments that fit a network to small images.
         """
-        if package_and_class(model_config["class_path"]) != package_and_class(self.family):
+        if package_and_class(class_path) != package_and_class(self.family):
             return False
-        arguments = model_config.get("init_args") or {}
         own = self.network_arguments(self.arguments, ignore_stem_arguments)
         return own == self.network_arguments(arguments, ignore_stem_arguments)
 

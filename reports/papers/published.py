@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ class PublishedRow:
         arxiv: its number.
         nets: names of `Architecture`s, one for each model.
         protocol: how they were tested, see `datamodules.views`.
-        error: top-1 / top-5 in percent, as printed; "-" where the paper prints none.
+        error: top-1 / top-5 in percent, as printed; "-" where the paper prints none. A difference to another row is in
+            points and has signs.
         table: where it is printed.
         shorter_side: range of the training images' shorter side, S in VGG's tables; None where the paper has one way of
             training.
@@ -54,29 +55,10 @@ class PublishedRow:
 PUBLISHED = read_rows(Path(__file__).with_name("errors.yaml"), PublishedRow)
 
 
-@dataclass(frozen=True)
-class PaperReference:
-    """What a paper prints beside a row of ours.
-
-    Args:
-        top1: error in percent, or a difference in points; None where the paper prints none.
-        top5: the same.
-        printed: both, as they are shown.
-        source: the paper and its table.
-        is_difference: whether these are differences to the paper's own base.
-    """
-
-    top1: float | None
-    top5: float | None
-    printed: str
-    source: str
-    is_difference: bool
-
-
 def find_published_row(
     predictors: Sequence[Configs], protocol: str, base: Sequence[Configs], base_protocol: str, imagenet: bool
-) -> PaperReference | None:
-    """The paper's row for a row of ours; None if there is none.
+) -> PublishedRow | None:
+    """The paper's row for a row of ours; on other images than ImageNet, its differences. None if there is none.
 
     Args:
         predictors: the configs of the models, as checkpoints hold them: of one ensemble, or of several models of one
@@ -87,18 +69,18 @@ def find_published_row(
         imagenet: whether the test was on ImageNet. On other images a paper's errors do not apply, but its differences
             to its own row for `base` may, if that network was trained in the same way.
     """
-    rows = [row for row in PUBLISHED if is_row_of_all(row, predictors, protocol, imagenet)]
+    rows = find_rows(predictors, protocol, imagenet)
     if imagenet:
-        return as_error(rows[0]) if rows else None
-    bases = [row for row in PUBLISHED if is_row_of_all(row, base, base_protocol, imagenet)]
-    for row, first in itertools.product(rows, bases):
+        return rows[0] if rows else None
+    for row, first in itertools.product(rows, find_rows(base, base_protocol, imagenet)):
         if row is not first and (row.paper, row.shorter_side) == (first.paper, first.shorter_side):
-            return as_difference(row, first)
+            return subtract_base(row, first)
     return None
 
 
-def is_row_of_all(row: PublishedRow, predictors: Sequence[Configs], protocol: str, imagenet: bool) -> bool:
-    return all(is_row_of(row, configs, protocol, imagenet) for configs in predictors)
+def find_rows(predictors: Sequence[Configs], protocol: str, imagenet: bool) -> list[PublishedRow]:
+    """The rows of all papers that each of the predictors belongs to; arguments as of `find_published_row`."""
+    return [row for row in PUBLISHED if all(is_row_of(row, configs, protocol, imagenet) for configs in predictors)]
 
 
 def is_row_of(row: PublishedRow, configs: Configs, protocol: str, imagenet: bool) -> bool:
@@ -111,27 +93,20 @@ def is_row_of(row: PublishedRow, configs: Configs, protocol: str, imagenet: bool
         return False
     unmatched = [BY_NAME[name] for name in row.nets]
     for config in configs:
-        match = next(
-            (net for net in unmatched if net.matches_network(config["model"], ignore_stem_arguments=not imagenet)), None
-        )
+        network = config["model"]["class_path"], config["model"].get("init_args") or {}
+        match = next((net for net in unmatched if net.matches_network(*network, not imagenet)), None)
         if match is None or (imagenet and row.shorter_side not in (None, training_shorter_side(config))):
             return False
         unmatched.remove(match)
     return True
 
 
-def as_error(row: PublishedRow) -> PaperReference:
-    return PaperReference(*row.errors, row.error, row.source, is_difference=False)
-
-
-def as_difference(row: PublishedRow, base: PublishedRow) -> PaperReference:
-    """The row's errors minus those of the base, in points."""
+def subtract_base(row: PublishedRow, base: PublishedRow) -> PublishedRow:
+    """The row with its errors minus those of the base, in points."""
     pairs = zip(row.errors, base.errors, strict=True)
-    top1, top5 = (None if a is None or b is None else round(a - b, 2) for a, b in pairs)
-    printed = " / ".join("-" if value is None else f"{value:+.2f}" for value in (top1, top5))
+    error = " / ".join("-" if own is None or of_base is None else f"{own - of_base:+.2f}" for own, of_base in pairs)
     base_source = base.note or (base.table if base.table != row.table else "")
-    note = f", its base {base_source}" if base_source and not row.note else ""
-    return PaperReference(top1, top5, printed, row.source + note, is_difference=True)
+    return replace(row, error=error, note=row.note or (base_source and f"its base {base_source}"))
 
 
 def is_imagenet(config: dict[str, Any], class_names: Sequence[str]) -> bool:

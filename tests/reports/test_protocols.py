@@ -304,8 +304,8 @@ def test_googlenets_table_3():
     for models in (1, 7):
         for protocol in ("center", "ten_crop", "crops_144"):
             found = find_published_row([one * models], protocol, [one], "center", imagenet=True)
-            assert found.top1 is None and found.source.startswith("GoogLeNet, Table 3")
-            errors.append(found.printed)
+            assert found.errors[0] is None and found.source.startswith("GoogLeNet, Table 3")
+            errors.append(found.error)
     assert errors == ["- / 10.07", "- / 9.15", "- / 7.89", "- / 8.09", "- / 7.62", "- / 6.67"]
     assert find_published_row([one * 3], "center", [one], "center", imagenet=True) is None
 
@@ -338,21 +338,21 @@ def test_googlenets_table_3():
 )  # fmt: skip
 def test_the_papers_row_is_that_of_the_net_the_protocol_and_the_models(configs, protocol, printed):
     found = find_published_row([configs], protocol, [configs[:1]], protocol, imagenet=True)
-    assert (found and found.printed) == printed
-    assert found is None or not found.is_difference
+    assert (found and found.error) == printed
+    assert found is None or found in PUBLISHED  # no difference
 
 
 def test_beside_other_images_a_paper_says_what_its_protocol_is_worth():
     net = [config("LitGoogLeNet", stem="cifar")]
     found = find_published_row([net] * 3, "ten_crop", [net] * 3, "center", imagenet=False)
-    assert (found.printed, found.top5, found.is_difference) == ("- / -0.92", -0.92, True)
-    assert find_published_row([net * 7], "center", [net] * 7, "center", imagenet=False).printed == "- / -1.98"
+    assert (found.error, found.errors) == ("- / -0.92", (None, -0.92)) and found not in PUBLISHED
+    assert find_published_row([net * 7], "center", [net] * 7, "center", imagenet=False).error == "- / -1.98"
     assert find_published_row([net], "center", [net], "center", imagenet=False) is None  # the base itself
     vgg = [config("LitVGG", head="cifar")]
     found = find_published_row([vgg], "dense+multi_crop", [vgg], "dense_multi_scale", imagenet=False)
-    assert found.printed == "-0.40 / -0.30" and found.source == "VGG, Table 5, S = 256-512, its base Table 4"
+    assert found.error == "-0.40 / -0.30" and found.source == "VGG, Table 5, S = 256-512, its base Table 4"
     assert (
-        find_published_row([vgg], "ten_crop", [vgg], "center", imagenet=False).printed == "-0.43 / -0.57"
+        find_published_row([vgg], "ten_crop", [vgg], "center", imagenet=False).error == "-0.43 / -0.57"
     )  # the ResNet paper's
     assert find_published_row([vgg], "multi_crop", [vgg], "center", imagenet=False) is None  # two papers, two trainings
     assert find_published_row([vgg], "dense_multi_scale", [vgg], "dense", imagenet=False) is None
