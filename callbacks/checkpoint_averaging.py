@@ -98,6 +98,8 @@ class CheckpointAveraging(pl.Callback):
                 print(f"Not averaged: {too_few}", flush=True)
             return
         data = self._check_data(trainer)
+        if data.val_set and trainer.is_global_zero:
+            print("On the validation images:                 top-1 error  top-5 error    loss", flush=True)
         with torch.inference_mode(False), torch.no_grad():
             net = copy.deepcopy(module)
             assert isinstance(net, LitClassifier)
@@ -166,14 +168,10 @@ def save_averaged_checkpoint(state: dict[str, Tensor], members: list[Path]) -> N
 
 
 def report(results: list[Result], choice: str, members: list[Path]) -> None:
-    """Print the results as a table with a verdict, and write them to averaging.json of the run."""
+    """Print the verdict of the results, and write them to averaging.json of the run."""
     if not results:
         print("There are no validation images to compare it on.", flush=True)
         return
-    print("On the validation images:                 top-1 error  top-5 error    loss")
-    for row in results:
-        top5 = "" if row.top5_error is None else f"{row.top5_error:.2%}"
-        print(f"{row.label:40}  {row.top1_error:11.2%}  {top5:>11}  {row.loss:6.4f}")
     by_label = {result.label: result for result in results}
     single, mean = by_label.get("last", results[0]), results[-2]
     change = mean.top1_error - single.top1_error

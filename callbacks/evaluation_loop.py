@@ -45,12 +45,13 @@ class Evaluator:
     data: ImageData
 
     def evaluate(self, label: str, *state_dicts: dict[str, Tensor]) -> Result:
-        """Evaluate weights, or the ensemble of several: the mean of their probabilities."""
+        """Evaluate weights, or the ensemble of several: the mean of their probabilities; print a row of a table."""
         predictions = [self._predict(state_dict) for state_dict in state_dicts]
         log_probs = functools.reduce(torch.logaddexp, [each for each, _ in predictions]) - math.log(len(predictions))
         result = self._measure(label, log_probs, predictions[0][1])
         if self.trainer.is_global_zero:
-            print(f"Validated {label}: top-1 error {result.top1_error:.2%}", flush=True)
+            top5 = "" if result.top5_error is None else f"{result.top5_error:.2%}"
+            print(f"{label:40}  {result.top1_error:11.2%}  {top5:>11}  {result.loss:6.4f}", flush=True)
         return result
 
     def _predict(self, state_dict: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,6 @@ from errors import UserError, pluralize
 COMPUTATION_ARGUMENTS = {"compile", "channels_last", "images_per_forward", "strict"}
 # Content of a checkpoint of weights alone, besides them and the record
 KEPT_WITHOUT_TRAINING = ("epoch", "global_step", "pytorch-lightning_version", "hparams_name", "hyper_parameters")
-METRICS_FILE = "metrics.csv"
 
 
 def check_can_resume(config: Namespace, checkpoint: Checkpoint) -> None:
@@ -210,7 +209,7 @@ def enter_unfinished_epoch(fit_loop: dict[str, Any]) -> None:
 
 def set_aside_later_results(run_dir: Path, step: int) -> None:
     """Set aside what a run has logged and saved from a step on, because the resumed run will produce it again."""
-    truncate_metrics(run_dir / METRICS_FILE, step)
+    truncate_metrics(run_dir / "metrics.csv", step)
     archive_later_checkpoints(run_dir / "checkpoints", step)
 
 
