@@ -8,7 +8,6 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -266,9 +265,3 @@ def image_data(trainer: pl.Trainer) -> ImageData | None:
     """The trainer's data module if it is one of this project; None for any other LightningDataModule."""
     data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning's data connector sets it
     return data if isinstance(data, ImageData) else None
-
-
-@rank_zero_only
-def announce(text: str) -> None:
-    """Print a line about the data, in one process."""
-    print(f"Data: {text}", flush=True)

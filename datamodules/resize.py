@@ -25,8 +25,8 @@ def resize_tree(
 
     Args:
         source: folder with images at any depth, also behind links.
-        target: folder of the copy.
-        shorter_side: in pixels.
+        target: folder of the copy; files that it has already are kept.
+        shorter_side: of a copied image, in pixels.
         quality: of the JPEGs, 1 to 100.
         workers: number of processes; unset, one for each core.
 

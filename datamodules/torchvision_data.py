@@ -25,6 +25,10 @@ class TorchvisionData(ImageData):
             def __init__(self, root: Path = Path("data"), **kwargs: Any) -> None:
                 super().__init__(Flowers102(root, "train"), Flowers102(root, "test"), num_classes=102, **kwargs)
 
+    Every process builds the data sets when it starts, since the classes must be known before the model is built.
+    Processes that Lightning starts find what the first one has downloaded. torchrun and SLURM start all processes at
+    once: download the data set beforehand.
+
     Args:
         train: data set to train on, without a transform.
         test: data set to test on, without a transform.

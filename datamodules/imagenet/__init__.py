@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from batch import Batch
 from datamodules.augment import Augmentation, Mixing
-from datamodules.base import ImageData, announce
+from datamodules.base import ImageData
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import Interpolation
 from datamodules.image_files import ImageFiles, find_classes, find_images, list_folder
@@ -169,3 +170,9 @@ class ImageNet(ImageData):
         train = f"{pluralize(len(self.train_set), 'training image')} of {self.num_classes:,} classes"
         val = f"{pluralize(len(self.val_set), 'validation image')} {val_source}" if self.val_set else "no validation"
         announce(f"{train} in {self.train_folder}, {val}")
+
+
+@rank_zero_only
+def announce(text: str) -> None:
+    """Print a line about the data, in one process."""
+    print(f"Data: {text}", flush=True)
