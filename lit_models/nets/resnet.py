@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from errors import UserError
-from lit_models.nets.layers import Stem, check_stem, init_convolutions
+from lit_models.nets.layers import Stem, check_stem, init_convolutions, named_sequential
 
 Shortcut = Literal["A", "B", "C", "none"]
 
@@ -84,16 +84,15 @@ class ResNet(nn.Module):
                 layer = block(channels, width, stride, shortcut_layer(shortcut, channels, outputs, stride))
                 if stride_in_1x1:
                     layer.conv1.stride, layer.conv2.stride = layer.conv2.stride, layer.conv1.stride
-                stage.append(layer)
+                if zero_init_last:
+                    nn.init.zeros_((layer.bn3 if isinstance(layer, Bottleneck) else layer.bn2).weight)
+                stage.append(plain_block(layer) if shortcut == "none" else layer)
                 channels = outputs
             self.add_module(f"layer{i + 1}", stage)
         self.num_stages = len(widths)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         init_convolutions(self)  # over the fan-out as the authors of both papers do in code
-        for module in self.modules():
-            if zero_init_last and isinstance(module, BasicBlock | Bottleneck):
-                nn.init.zeros_((module.bn3 if isinstance(module, Bottleneck) else module.bn2).weight)
 
     def forward(self, x: Tensor) -> Tensor:
         # ImageNet at 224 px | CIFAR at 32 px
@@ -104,21 +103,21 @@ class ResNet(nn.Module):
 
 
 def shortcut_layer(shortcut: Shortcut, channels: int, outputs: int, stride: int) -> nn.Module | None:
-    """Shortcut of a residual block (section 3.3): padding, projection, zero in a plain net; None is the identity."""
-    if shortcut == "none":
-        return NoShortcut()
+    """Shortcut of a residual block (section 3.3): padding or projection; None is the identity."""
     changes = stride != 1 or channels != outputs
     if shortcut == "C" or (shortcut == "B" and changes):
         projection = nn.Conv2d(channels, outputs, 1, stride, bias=False)
         return nn.Sequential(projection, nn.BatchNorm2d(outputs))
-    return PadShortcut(channels, outputs, stride) if changes else None
+    return PadShortcut(channels, outputs, stride) if shortcut == "A" and changes else None
 
 
-class NoShortcut(nn.Module):
-    """Adds 0 to the output of a block: a plain net."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(())
+def plain_block(block: BasicBlock | Bottleneck) -> nn.Sequential:
+    """The layers of a residual block in a row, under the same names: a block of a plain net."""
+    layers: dict[str, nn.Module] = {}
+    for i in range(1, 4 if isinstance(block, Bottleneck) else 3):
+        layers[f"conv{i}"], layers[f"bn{i}"] = block.get_submodule(f"conv{i}"), block.get_submodule(f"bn{i}")
+        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+    return named_sequential(**layers)
 
 
 class PadShortcut(nn.Module):
