@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.base import ImageData
 from lit_models.classifier import LitClassifier
-from lit_models.metrics import MeanLoss, TopKError
+from lit_models.metrics import make_metrics
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,8 @@ class Evaluator:
     def _measure(self, label: str, log_probs: Tensor, labels: Tensor) -> Result:
         """The metrics over the images of all processes."""
         device = self.module.device  # NCCL moves nothing else
-        loss = MeanLoss().to(device)
-        loss.update(F.nll_loss(log_probs, labels).to(device), len(labels))
-        errors = [TopKError(k).to(device) for k in (1, 5) if k < self.module.num_classes]
-        for error in errors:
-            error.update(log_probs.to(device), labels.to(device))
-        top1, *top5 = [float(error.compute()) for error in errors]
-        return Result(label, top1, top5[0] if top5 else None, float(loss.compute()))
+        metrics = make_metrics(self.module.num_classes).to(device)
+        loss = F.nll_loss(log_probs, labels).to(device)
+        metrics.update(loss=loss, images=len(labels), scores=log_probs.to(device), target=labels.to(device))
+        values = {name: float(value) for name, value in metrics.compute().items()}
+        return Result(label, values["top1_error"], values.get("top5_error"), values["loss"])

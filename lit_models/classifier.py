@@ -14,7 +14,7 @@ from torchmetrics import Metric, SumMetric
 
 from batch import Batch, Images
 from checkpointing.record import RECORD_KEY, CheckpointRecord
-from errors import UserError, check_at_least, check_probability
+from errors import check_at_least, check_probability
 from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
 from lit_models.losses import LossName, check_logits, classification_loss, main_logits
@@ -67,8 +67,6 @@ class LitClassifier(pl.LightningModule):
         images_per_forward: how many views go through the net at once in evaluation, which bounds its memory.
     """
 
-    small_form = ""  # how to ask for a family's form for small images, in brackets
-
     def __init__(
         self,
         net: nn.Module,
@@ -93,7 +91,10 @@ class LitClassifier(pl.LightningModule):
         check_probability(label_smoothing=label_smoothing)
         check_at_least(1, images_per_forward=images_per_forward)
         self.save_hyperparameters(logger=False, ignore=["net", "weights"])  # a checkpoint brings its own weights
-        self._keep_plain_hyperparameters()
+        # Callables given from Python are left out, so that checkpoints load with `weights_only`. The command line hands
+        # over its plain config, and `load_from_checkpoint` takes callables as arguments.
+        for name in [name for name, value in self.hparams.items() if callable(value)]:
+            del self.hparams[name]
         apply_surgery(net, norm, activation, dropout, with_weights=weights is not None and strict)
         loaded = None if weights is None else load_weights(net, weights, num_classes, strict)
         # How the images must be normalised for these weights: {"mean": [3], "std": [3]}
@@ -124,15 +125,14 @@ class LitClassifier(pl.LightningModule):
         Raises:
             UserError: for a negative weight.
         """
-        if (least := min(weights.values())) < 0:
-            raise UserError(f"aux_weight is {least}: it must be at least 0, which leaves out auxiliary heads.")
+        check_at_least(0, aux_weight=min(weights.values()))
         if any(weights.values()):
             self.aux_weights = weights
             self.head_losses = nn.ModuleDict({name: MeanLoss() for name in ("main", *weights)})
 
-    def limit_sizes(self, smallest: int, training: tuple[int, int] | None = None) -> None:
+    def limit_sizes(self, smallest: int, training: tuple[int, int] | None = None, small_form: str = "") -> None:
         """Set which square images the net can take: see `InputSize`."""
-        self.input_size = InputSize(type(self).__name__, self.small_form, smallest, training)
+        self.input_size = InputSize(type(self).__name__, smallest, training, small_form)
 
     def forward(self, images: Tensor) -> Any:
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
@@ -259,20 +259,10 @@ class LitClassifier(pl.LightningModule):
 
     on_train_epoch_start = on_validation_epoch_start = on_test_epoch_start = _forget_logged
 
-    def _keep_plain_hyperparameters(self) -> None:
-        """Leave callables given from Python out of the saved arguments, so that checkpoints load with `weights_only`.
-
-        The command line hands over its plain config. `load_from_checkpoint` takes callables as arguments.
-        """
-        for name in [name for name, value in self.hparams.items() if callable(value)]:
-            del self.hparams[name]
-
     def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        for name, metric in getattr(self, f"{stage}_metrics").items():
-            if name == "loss":
-                metric.update(loss, len(labels))
-            else:
-                metric.update(scores, labels)
+        metrics = getattr(self, f"{stage}_metrics")
+        metrics.update(loss=loss, images=len(labels), scores=scores, target=labels)
+        for name, metric in metrics.items():
             self._log_once(f"{stage}/{name}", metric)
 
     def _log_once(self, name: str, metric: Metric) -> None:

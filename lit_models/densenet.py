@@ -39,4 +39,4 @@ class LitDenseNet(LitClassifier):
         net = DenseNet(num_classes, depth, growth_rate, bottleneck, compression, dropout, memory_efficient)
         super().__init__(net, num_classes, **kwargs)
         # Below, a pooling layer would return less than one pixel
-        self.limit_sizes(smallest=29 if depth in IMAGENET_BLOCKS else 4)
+        self.limit_sizes(smallest=29 if depth in IMAGENET_BLOCKS else 4, small_form="--model.depth 40")

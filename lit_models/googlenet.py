@@ -40,8 +40,6 @@ class LitGoogLeNet(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
-    small_form = " (--model.stem cifar)"
-
     def __init__(
         self,
         num_classes: int,
@@ -64,4 +62,4 @@ class LitGoogLeNet(LitClassifier):
         self.weigh_heads(aux1=weights[0], aux2=weights[1])
         smallest = (SMALLEST_TORCHVISION if variant == "torchvision" else SMALLEST)[stem]
         papers_pool = auxiliary and variant != "torchvision" and stem == "imagenet"
-        self.limit_sizes(smallest, training=(223, 270) if papers_pool else None)
+        self.limit_sizes(smallest, (223, 270) if papers_pool else None, small_form="--model.stem cifar")

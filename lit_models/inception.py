@@ -29,8 +29,6 @@ class LitInceptionV3(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
-    small_form = " (--model.stem cifar)"
-
     def __init__(
         self,
         num_classes: int,
@@ -43,8 +41,8 @@ class LitInceptionV3(LitClassifier):
         net = InceptionV3(num_classes, auxiliary, stem, transform_input)
         super().__init__(net, num_classes, **kwargs)
         self.weigh_heads(aux=aux_weight)
-        papers_pool = auxiliary and stem == "imagenet"
-        self.limit_sizes(smallest=SMALLEST[stem], training=(299, MAX_SIZE) if papers_pool else None)
+        training = (299, MAX_SIZE) if auxiliary and stem == "imagenet" else None
+        self.limit_sizes(SMALLEST[stem], training, small_form="--model.stem cifar")
 
 
 class LitInceptionV4(LitClassifier):
@@ -58,11 +56,9 @@ class LitInceptionV4(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
-    small_form = " (--model.stem cifar)"
-
     def __init__(self, num_classes: int, stem: Stem = "imagenet", **kwargs: Any) -> None:
         super().__init__(inception_v4(num_classes, stem), num_classes, **kwargs)
-        self.limit_sizes(smallest=SMALLEST[stem])
+        self.limit_sizes(smallest=SMALLEST[stem], small_form="--model.stem cifar")
 
 
 class LitInceptionResNetV2(LitClassifier):
@@ -79,8 +75,6 @@ class LitInceptionResNetV2(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
-    small_form = " (--model.stem cifar)"
-
     def __init__(self, num_classes: int, stem: Stem = "imagenet", **kwargs: Any) -> None:
         super().__init__(inception_resnet_v2(num_classes, stem), num_classes, **kwargs)
-        self.limit_sizes(smallest=SMALLEST[stem])
+        self.limit_sizes(smallest=SMALLEST[stem], small_form="--model.stem cifar")

@@ -13,15 +13,15 @@ class InputSize:
 
     Args:
         model: name of the model, for the sentence.
-        small_form: the flag of the family's form for small images, in brackets, for the sentence.
         smallest: in evaluation and, unless `training` says otherwise, in training.
         training: the smallest and the largest in training, where auxiliary heads fix them; None for `smallest` or more.
+        small_form: the flag of the family's form for small images, if it has one, for the sentence.
     """
 
     model: str
-    small_form: str
     smallest: int
     training: tuple[int, int] | None = None
+    small_form: str = ""
 
     def check(self, size: int, training: bool) -> None:
         """Raise UserError for images with a side that the net cannot take.
@@ -34,9 +34,9 @@ class InputSize:
         if least <= size <= most:
             return
         allowed = f"at least {least}" if most == MAX_SIZE else f"between {least} and {most}"
-        remedies = (
-            ["smaller images"] if size > most else ["larger images", f"the net's form for small ones{self.small_form}"]
-        )
+        remedies = ["smaller images" if size > most else "larger images"]
+        if size < least and self.small_form:
+            remedies.append(f"the net's form for small ones ({self.small_form})")
         if training and size >= self.smallest:
             remedies.append("no auxiliary heads (--model.aux_weight 0)")
         raise UserError(

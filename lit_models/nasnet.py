@@ -3,7 +3,7 @@
 from typing import Any
 
 from lit_models.classifier import LitClassifier
-from lit_models.nets.nasnet_tables import CellTable, VariantName
+from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, CellTable, VariantName, choose_variant
 
 # Smallest image, and the smallest and largest that the auxiliary head takes, in pixels per side
 SIZES = {"large": (3, 307, 354), "mobile": (3, 211, 258), "cifar": (1, 27, 32)}
@@ -34,8 +34,6 @@ class LitNASNet(LitClassifier):
         **kwargs: see `LitClassifier`.
     """
 
-    small_form = " (--model.variant cifar)"
-
     def __init__(
         self,
         num_classes: int,
@@ -51,13 +49,16 @@ class LitNASNet(LitClassifier):
     ) -> None:
         from lit_models.nets.nasnet import NASNet  # and with it timm, which takes two seconds to import
 
-        net = NASNet(
-            num_classes, variant, repeats, filters, normal_cell, reduction_cell, drop_path, bn_momentum, aux_weight > 0
+        numbers = choose_variant(
+            variant, repeats=repeats, filters=filters, drop_path=drop_path, bn_momentum=bn_momentum
         )
+        normal = NORMAL_CELL if normal_cell is None else normal_cell
+        reduction = REDUCTION_CELL if reduction_cell is None else reduction_cell
+        net = NASNet(num_classes, numbers, normal, reduction, auxiliary=aux_weight > 0)
         super().__init__(net, num_classes, **kwargs)
         smallest, least, most = SIZES[variant]
         self.weigh_heads(aux=aux_weight)
-        self.limit_sizes(smallest, training=(least, most) if aux_weight > 0 else None)
+        self.limit_sizes(smallest, (least, most) if aux_weight > 0 else None, small_form="--model.variant cifar")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the completed share of the training in the net, for ScheduledDropPath."""

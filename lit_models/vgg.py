@@ -7,20 +7,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from errors import UserError
 from lit_models.classifier import LitClassifier
-from lit_models.nets.vgg import VGG, Head, Init, Variant, features, layer_paths
-from lit_models.weights import COUNTER, abbreviate, is_other_head, read_state_dict
+from lit_models.nets.vgg import VGG, Head, Init, Variant, staged_layers
+from lit_models.weights import COUNTER, compare_weights, read_state_dict
 
 log = logging.getLogger(__name__)
 
 DEEPER = ("B", "C", "D", "E")
-# Section 3.1: the layers that deeper nets start with from A. "The first four convolutional layers" are A's first four;
-# the deeper nets' first four have other shapes, since their second convolution has 64 channels.
-STAGED = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
 
 class LitVGG(LitClassifier):
@@ -43,8 +37,6 @@ class LitVGG(LitClassifier):
         UserError: for an unknown variant, head or init, or a file `init_from` that is missing or does not fit.
     """
 
-    small_form = " (--model.head cifar)"
-
     def __init__(
         self,
         num_classes: int,
@@ -66,41 +58,33 @@ class LitVGG(LitClassifier):
                 f"init_from is {init_from}, but weights {kwargs['weights']} would replace it: leave one of them out."
             )
         super().__init__(net, num_classes, **kwargs)
-        self.limit_sizes(smallest=32)  # five poolings
+        self.limit_sizes(smallest=32, small_form="--model.head cifar")  # five poolings
         self.hparams.pop("init_from", None)  # a checkpoint brings its own weights
         if init_from is not None:
-            load_staged_layers(net, batch_norm, num_classes, Path(init_from).expanduser())
+            load_staged_layers(net, variant, batch_norm, num_classes, Path(init_from).expanduser())
 
 
-def load_staged_layers(net: VGG, batch_norm: bool, num_classes: int, path: Path) -> None:
-    """Copy the layers `STAGED` of a trained A, and the norms of its convolutions, to the same layers of a deeper net.
+def load_staged_layers(net: VGG, variant: Variant, batch_norm: bool, num_classes: int, path: Path) -> None:
+    """Copy layers of a trained A, and the norms of its convolutions, to a deeper net: see `staged_layers`.
 
     A last layer for another number of classes keeps its random weights, with a warning.
 
     Raises:
         UserError: if there is no such file, or it does not hold a matching A.
     """
-    saved = read_state_dict(path)
-    with torch.device("meta"):
-        saved = select_staged(saved, layer_paths(features("A", batch_norm)))
-    own = select_staged(net.state_dict(), layer_paths(net.features))
-    fitting = [name for name in own if name in saved and own[name].shape == saved[name].shape]
-    wrong = [name for name in {**saved, **own} if name not in fitting]
-    other_head = set(wrong) == {"fc8.weight", "fc8.bias"} <= saved.keys()
-    if other_head and is_other_head(net, "classifier.6.weight", saved["fc8.weight"], num_classes):
-        log.warning("%s has another number of classes than %s: fc8 keeps its random weights.", path, num_classes)
-        wrong = []
-    if wrong:
+    deeper = dict(zip(staged_layers("A", batch_norm), staged_layers(variant, batch_norm), strict=True))
+    saved = {}
+    for name, value in read_state_dict(path).items():
+        layer, _, part = name.rpartition(".")
+        if layer in deeper and part != COUNTER:
+            saved[f"{deeper[layer]}.{part}"] = value
+    own = {name: value for name, value in net.state_dict().items() if name.rpartition(".")[0] in deeper.values()}
+    fitting, heads, report = compare_weights(net, own, saved, num_classes)
+    if report:
         raise UserError(
-            f"{path} does not hold a VGG A for this net ({abbreviate(wrong)}): give weights of an A that was trained "
-            "with the same batch_norm, head and surgery."
+            f"{path} does not hold a VGG A for this net ({report}): give weights of an A that was trained with the "
+            "same batch_norm, head and surgery."
         )
-    for name in fitting:
-        own[name].copy_(saved[name])
-
-
-def select_staged(state: dict[str, Tensor], paths: dict[str, str]) -> dict[str, Tensor]:
-    """Tensors of the layers `STAGED` and their norms in a state dict, by names of Table 1's layers: conv1_1.weight."""
-    layers = {path: layer for layer, path in paths.items() if layer.replace("norm", "conv") in STAGED}
-    split = {name: name.rpartition(".") for name in state if not name.endswith(COUNTER)}
-    return {f"{layers[path]}.{part}": state[name] for name, (path, _, part) in split.items() if path in layers}
+    if heads:
+        log.warning("%s has another number of classes than %s: fc8 keeps its random weights.", path, num_classes)
+    net.load_state_dict(fitting, strict=False)

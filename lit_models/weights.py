@@ -5,7 +5,6 @@ import pickle
 import re
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from safetensors.torch import load_file
@@ -47,17 +46,7 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
     saved, normalisation = read_weights(weights)
     own = net.state_dict()
     saved = rename_keys(saved, own)
-    reshaped = [name for name in own if name in saved and own[name].shape != saved[name].shape]
-    heads = [name for name in reshaped if is_other_head(net, name, saved[name], num_classes)]
-    broken = [name for name, value in saved.items() if value.is_floating_point() and not value.isfinite().all()]
-    differences = {
-        "missing": [name for name in own if name not in saved and not name.endswith(COUNTER)],
-        "unexpected": [name for name in saved if name not in own],
-        "of another shape": [name for name in reshaped if name not in heads],
-        "not finite": broken,
-    }
-    report = "; ".join(f"{len(names)} {kind} ({abbreviate(names)})" for kind, names in differences.items() if names)
-    fitting = {name: saved[name] for name in own if name in saved and name not in reshaped + broken}
+    fitting, heads, report = compare_weights(net, own, saved, num_classes)
     learned = any(not name.endswith(COUNTER) for name in fitting)
     if not learned or (report and strict):
         raise UserError(
@@ -75,9 +64,36 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
     return normalisation
 
 
-def abbreviate(names: list[str]) -> str:
-    """The first three names, with dots for more."""
-    return ", ".join(names[:3] + ["..."] * (len(names) > 3))
+def compare_weights(
+    net: nn.Module, own: dict[str, Tensor], saved: dict[str, Tensor], num_classes: int
+) -> tuple[dict[str, Tensor], list[str], str]:
+    """Compare saved weights with those of a net, by name, shape and value.
+
+    Args:
+        net: for `num_classes` classes.
+        own: its weights that are to be loaded.
+        saved: with the names that they have in the net.
+
+    Returns:
+        The saved weights that fit; the names of those of a classifier for another number of classes; and a report of
+        all other differences, empty where there are none.
+    """
+    reshaped = [name for name in own if name in saved and own[name].shape != saved[name].shape]
+    heads = [name for name in reshaped if is_other_head(net, name, saved[name], num_classes)]
+    broken = [name for name, value in saved.items() if value.is_floating_point() and not value.isfinite().all()]
+    differences = {
+        "missing": [name for name in own if name not in saved and not name.endswith(COUNTER)],
+        "unexpected": [name for name in saved if name not in own],
+        "of another shape": [name for name in reshaped if name not in heads],
+        "not finite": broken,
+    }
+    report = "; ".join(
+        f"{len(names)} {kind} ({', '.join(names[:3] + ['...'] * (len(names) > 3))})"
+        for kind, names in differences.items()
+        if names
+    )
+    fitting = {name: saved[name] for name in own if name in saved and name not in reshaped + broken}
+    return fitting, heads, report
 
 
 def rename_keys(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -103,8 +119,8 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]
         return read_state_dict(Path(weights).expanduser()), None
     try:
         return torchvision_weights(weights) if "_Weights." in weights else timm_weights(weights)
-    except (URLError, OSError, RuntimeError) as error:
-        # huggingface_hub's errors of a machine without network are OSErrors with a page of advice
+    except (OSError, RuntimeError) as error:
+        # urllib's errors are OSErrors, and so are huggingface_hub's, with a page of advice
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The weights {weights} could not be downloaded ({reason}): fetch them where there is a network, and give "

@@ -5,15 +5,14 @@ Table 3 (mobile: 4 @ 1056). Where the paper is silent, the nets follow the autho
 slim/nets/nasnet). timm has only the large net; the state-dict keys here are timm's, so that its weights load.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from errors import UserError, check_at_least, check_probability
-from lit_models.nets.layers import AuxiliaryOutputs, check_choice, named_sequential
+from lit_models.nets.layers import AuxiliaryOutputs, named_sequential
 from lit_models.nets.nasnet_cell import Cell, CellShape, StridedAvgPool2d, complete_table
-from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, VARIANTS, CellTable, Variant, VariantName
+from lit_models.nets.nasnet_tables import CellTable, Variant
 
 
 class NASNet(nn.Module):
@@ -24,62 +23,43 @@ class NASNet(nn.Module):
 
     Args:
         num_classes: K, the number of logits.
-        variant: large (6 @ 4032), mobile (4 @ 1056) or cifar (6 @ 768).
-        repeats: N, normal cells in a stack; by default the variant's.
-        filters: F, filters of the first stack, which each reduction doubles; by default the variant's. "N @ x" in the
-            paper has x = 24 F.
-        normal_cell, reduction_cell: cells in place of NASNet-A's.
-        drop_path: probability that the last cell drops a path at the end of the training; by default the variant's.
-        bn_momentum: share of each batch in the running statistics; by default the variant's.
+        variant: one of the paper's nets, as from `choose_variant`.
+        normal_cell, reduction_cell: tables of the two cells.
         auxiliary: build the auxiliary head; in training mode the net then returns `AuxiliaryOutputs`.
 
     Raises:
-        UserError: for an unknown variant, numbers out of range, or invalid cell tables.
+        UserError: for invalid cell tables.
     """
 
     progress: Tensor
 
     def __init__(
-        self,
-        num_classes: int,
-        variant: VariantName = "large",
-        repeats: int | None = None,
-        filters: int | None = None,
-        normal_cell: CellTable | None = None,
-        reduction_cell: CellTable | None = None,
-        drop_path: float | None = None,
-        bn_momentum: float | None = None,
-        auxiliary: bool = True,
+        self, num_classes: int, variant: Variant, normal_cell: CellTable, reduction_cell: CellTable, auxiliary: bool
     ) -> None:
         super().__init__()
-        check_choice("variant", variant, VARIANTS, "no NASNet-A of the paper")
-        given = dict[str, Any](repeats=repeats, filters=filters, drop_path=drop_path, bn_momentum=bn_momentum)
-        v = VARIANTS[variant]._replace(**{name: value for name, value in given.items() if value is not None})
-        check_variant(v)
-        normal = complete_table("normal", NORMAL_CELL if normal_cell is None else normal_cell)
-        reduction = complete_table("reduction", REDUCTION_CELL if reduction_cell is None else reduction_cell)
-
-        prev_shape, shape = None, CellShape(v.stem_multiplier * (32 if v.imagenet else v.filters), downsamplings=0)
-        stride, padding = (2, 0) if v.imagenet else (1, 1)
-        conv = nn.Conv2d(3, shape.channels, 3, stride, padding, bias=False)
-        self.conv0 = named_sequential(conv=conv, bn=nn.BatchNorm2d(shape.channels))
-        self.cell_specs = list_cells(v)
-        self.aux_after, self.aux = f"cell_{2 * v.repeats - 1}", None
+        normal, reduction = complete_table("normal", normal_cell), complete_table("reduction", reduction_cell)
+        channels = variant.stem_multiplier * (32 if variant.imagenet else variant.filters)
+        prev_shape, shape = None, CellShape(channels, downsamplings=0)
+        stride, padding = (2, 0) if variant.imagenet else (1, 1)
+        conv = nn.Conv2d(3, channels, 3, stride, padding, bias=False)
+        self.conv0 = named_sequential(conv=conv, bn=nn.BatchNorm2d(channels))
+        self.cell_specs = list_cells(variant)
+        self.aux_after, self.aux = f"cell_{2 * variant.repeats - 1}", None
         for i, spec in enumerate(self.cell_specs):
             # ScheduledDropPath counts every cell, those of the stem and the reductions too
-            table, drop = reduction if spec.reduces else normal, v.drop_path * (i + 1) / len(self.cell_specs)
+            table, drop = reduction if spec.reduces else normal, variant.drop_path * (i + 1) / len(self.cell_specs)
             cell = Cell(table, shape, prev_shape, spec.filters, spec.reduces, drop)
             self.add_module(spec.name, cell)
             prev_shape = prev_shape if spec.skips_input else shape
             shape = CellShape(cell.channels, shape.downsamplings + spec.reduces)
             if auxiliary and spec.name == self.aux_after:
-                self.aux = auxiliary_head(shape.channels, num_classes, v.aux_size)
+                self.aux = auxiliary_head(shape.channels, num_classes, variant.aux_size)
         self.act = nn.ReLU(inplace=True)
         self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.head_drop = nn.Dropout(v.dropout)
+        self.head_drop = nn.Dropout(variant.dropout)
         self.last_linear = nn.Linear(shape.channels, num_classes)
         self.register_buffer("progress", torch.zeros(()), persistent=False)
-        self._initialise(v)
+        self._initialise(variant)
 
     def _initialise(self, v: Variant) -> None:
         """Draw the weights, and set the options of norms and poolings.
@@ -147,12 +127,3 @@ def auxiliary_head(channels: int, num_classes: int, size: int) -> nn.Module:
         flatten=nn.Flatten(),
         linear=nn.Linear(768, num_classes),
     )
-
-
-def check_variant(v: Variant) -> None:
-    """Raise UserError for numbers out of range."""
-    check_at_least(1, repeats=v.repeats)
-    check_at_least(8, filters=v.filters)  # ImageNet's stem begins with a quarter
-    check_probability(drop_path=v.drop_path)
-    if not 0 < v.bn_momentum <= 1:
-        raise UserError(f"bn_momentum is {v.bn_momentum}: it must be in (0, 1].")

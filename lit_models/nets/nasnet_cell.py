@@ -198,11 +198,10 @@ def complete_table(kind: str, table: CellTable) -> CellTable:
                 f"The output of the {kind} cell has hidden state {state}, which does not exist: choose from 0 to "
                 f"{states[-1]}."
             )
-    for state in states:
-        if state not in used and state not in output:
-            raise UserError(
-                f"Hidden state {state} of the {kind} cell goes nowhere: use it in a row, or name it in the output."
-            )
+    if unused := set(states) - used - set(output):
+        raise UserError(
+            f"Hidden state {min(unused)} of the {kind} cell goes nowhere: use it in a row, or name it in the output."
+        )
     return {"rows": rows, "output": output}
 
 

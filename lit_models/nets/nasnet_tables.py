@@ -1,6 +1,9 @@
 """NASNet-A's cells and variants as tables: arXiv 1707.07012, Figure 4 and Tables 1 to 3; see `nasnet`."""
 
-from typing import Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+
+from errors import UserError, check_at_least, check_probability
+from lit_models.nets.layers import check_choice
 
 VariantName = Literal["large", "mobile", "cifar"]
 Row = tuple[str, int, str, int]
@@ -66,3 +69,20 @@ VARIANTS: dict[str, Variant] = {
     "mobile": Variant(4, 44, True, 1, False, 0.0, 0.5, 0.0003, 1e-3, 4, count_include_pad_at_stride_2=False),
     "cifar": Variant(6, 32, False, 3, False, 0.4, 0.0, 0.1, 1e-5, 4, count_include_pad_at_stride_2=False),
 }
+
+
+def choose_variant(name: str, **numbers: float | None) -> Variant:
+    """A variant of the paper, with other numbers in place of its own where they are not None.
+
+    Raises:
+        UserError: for an unknown variant, or numbers out of range.
+    """
+    check_choice("variant", name, VARIANTS, "no NASNet-A of the paper")
+    given: dict[str, Any] = {field: number for field, number in numbers.items() if number is not None}
+    variant = VARIANTS[name]._replace(**given)
+    check_at_least(1, repeats=variant.repeats)
+    check_at_least(8, filters=variant.filters)  # ImageNet's stem begins with a quarter
+    check_probability(drop_path=variant.drop_path)
+    if not 0 < variant.bn_momentum <= 1:
+        raise UserError(f"bn_momentum is {variant.bn_momentum}: it must be in (0, 1].")
+    return variant

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from lit_models.nets.layers import check_choice
-from lit_models.nets.surgery import NORMS
 
 Variant = Literal["A", "A-LRN", "B", "C", "D", "E"]
 Head = Literal["imagenet", "cifar"]
@@ -48,14 +47,7 @@ class VGG(nn.Module):
         UserError: for an unknown variant, head or init.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        variant: Variant = "D",
-        batch_norm: bool = False,
-        head: Head = "imagenet",
-        init: Init = "glorot",
-    ) -> None:
+    def __init__(self, num_classes: int, variant: Variant, batch_norm: bool, head: Head, init: Init) -> None:
         super().__init__()
         check_choice("variant", variant, BLOCKS, "no column of the VGG paper's Table 1")
         check_choice("head", head, HEADS, "no head of VGG")
@@ -126,21 +118,15 @@ def initialise(net: VGG, init: Init) -> None:
         nn.init.zeros_(module.bias)
 
 
-def layer_paths(convolutions: nn.Sequential) -> dict[str, str]:
-    """Path in the net of each layer of Table 1: conv3_1, the first convolution of the third block, is features.6 in A.
+def staged_layers(variant: Variant, batch_norm: bool) -> list[str]:
+    """Paths in a net of the layers that deeper nets start with from A, norms included, in the same order for all nets.
 
-    norm3_1 is the norm after conv3_1, if there is one.
-
-    Args:
-        convolutions: the net's `features`.
+    Section 3.1 has "the first four convolutional layers" of A, which are conv1_1, conv2_1, conv3_1 and conv3_2. The
+    deeper nets' first four have other shapes, since their second convolution has 64 channels.
     """
-    paths, block, position = {}, 1, 0
-    for index, layer in enumerate(convolutions):
-        if isinstance(layer, nn.MaxPool2d):
-            block, position = block + 1, 0
-        elif isinstance(layer, nn.Conv2d):
-            position += 1
-            paths[f"conv{block}_{position}"] = f"features.{index}"
-        elif isinstance(layer, NORMS):
-            paths[f"norm{block}_{position}"] = f"features.{index}"
-    return {**paths, "fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
+    paths = []
+    for block, position in ((0, 0), (1, 0), (2, 0), (2, 1)):
+        convolutions = sum(map(len, BLOCKS[variant][:block])) + position  # before this one; and `block` poolings
+        index = block + convolutions * (3 if batch_norm else 2)
+        paths += [f"features.{index + i}" for i in range(2 if batch_norm else 1)]
+    return [*paths, "classifier.0", "classifier.3", "classifier.6"]

@@ -57,7 +57,7 @@ def test_dense_is_the_same_at_the_usual_size_and_the_mean_over_windows_at_larger
 def test_fully_connected_layers_of_7x7_are_convolutions():
     """The paper's own head: as the ordinary pass at 224 px, and at 288 px as the classifier on every 7x7 window."""
     torch.manual_seed(0)
-    net = VGG(1000, "A").eval()
+    net = VGG(1000, "A", False, "imagenet", "glorot").eval()
     usual, larger = torch.randn(1, 3, 224, 224), torch.randn(1, 3, 256, 320)
     expected, last = net(usual), net.features(larger)
     assert last.shape[2:] == (8, 10)
@@ -73,4 +73,4 @@ def test_nets_that_cannot():
     with pytest.raises(ValueError, match="Sequential cannot be run densely: it has 0 global average poolings"):
         make_dense(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), 32)
     with pytest.raises(ValueError, match="VGG cannot be run densely with images of 32 px: .* 1 px a side"):
-        make_dense(VGG(10, "A").eval(), 32)
+        make_dense(VGG(10, "A", False, "imagenet", "glorot").eval(), 32)

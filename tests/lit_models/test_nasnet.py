@@ -24,7 +24,7 @@ from lit_models.nets.nasnet_cell import (
     drop_path,
     max_pool,
 )
-from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, VARIANTS, VariantName
+from lit_models.nets.nasnet_tables import NORMAL_CELL, REDUCTION_CELL, VARIANTS, VariantName, choose_variant
 from lit_models.nets.surgery import swap_activation, swap_dropout, swap_norm
 from tests.conftest import HOME, TINY
 
@@ -34,8 +34,14 @@ SMALLEST = {"large": (3, 307, 354), "mobile": (3, 211, 258), "cifar": (1, 27, 32
 SMALL_CELL = {"rows": [["sep_3x3", 0, "conv_3x3", 1], ["max_5x5", 2, "identity", 1]]}
 
 
+def build(
+    num_classes, variant="large", normal_cell=NORMAL_CELL, reduction_cell=REDUCTION_CELL, auxiliary=True, **numbers
+):
+    return NASNet(num_classes, choose_variant(variant, **numbers), normal_cell, reduction_cell, auxiliary)
+
+
 def small(variant="cifar", **arguments):
-    return NASNet(10, variant, **{"repeats": 1, "filters": 8, **arguments})
+    return build(10, variant, **{"repeats": 1, "filters": 8, **arguments})
 
 
 def parameters(net: nn.Module) -> int:
@@ -56,7 +62,7 @@ def test_the_variants_of_the_signature_are_those_there_are():
 )
 def test_parameters_are_those_of_the_paper(variant, classes, count, aux):
     with torch.device("meta"):
-        net, plain = NASNet(classes, variant), NASNet(classes, variant, auxiliary=False)
+        net, plain = build(classes, variant), build(classes, variant, auxiliary=False)
     assert parameters(plain) == count
     assert parameters(net) == count + aux and parameters(net.aux) == aux
 
@@ -66,7 +72,7 @@ def test_parameters_are_those_of_the_paper(variant, classes, count, aux):
 )
 def test_multiply_adds_are_those_of_the_paper(variant, classes, giga):
     with torch.device("meta"):
-        net, image = NASNet(classes, variant).eval(), torch.empty(1, 3, NATIVE[variant], NATIVE[variant])
+        net, image = build(classes, variant).eval(), torch.empty(1, 3, NATIVE[variant], NATIVE[variant])
     with FlopCounterMode(display=False) as counter:
         net(image)
     assert counter.get_total_flops() / 2e9 == pytest.approx(giga, rel=1e-3)
@@ -74,7 +80,7 @@ def test_multiply_adds_are_those_of_the_paper(variant, classes, giga):
 
 def test_n_and_f_are_free():
     with torch.device("meta"):
-        net = NASNet(10, "cifar", repeats=7, filters=96, auxiliary=False)  # 7 @ 2304 of Table 1
+        net = build(10, "cifar", repeats=7, filters=96, auxiliary=False)  # 7 @ 2304 of Table 1
     assert net.last_linear.in_features == 2304
     assert sum(name.startswith("cell_") for name, _ in net.named_children()) == 21
     assert parameters(net) == 32_590_954
@@ -92,7 +98,7 @@ def shuffle_norms(net: nn.Module) -> None:
 
 def test_timms_keys_and_shapes():
     with torch.device("meta"):
-        theirs, ours = timm.create_model("nasnetalarge").state_dict(), NASNet(1000, auxiliary=False).state_dict()
+        theirs, ours = timm.create_model("nasnetalarge").state_dict(), build(1000, auxiliary=False).state_dict()
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
 
@@ -100,7 +106,7 @@ def test_timms_weights_give_timms_logits():
     torch.manual_seed(0)
     theirs = NASNetALarge(num_classes=10, num_features=24 * 8).eval()  # narrow, so that it is fast
     shuffle_norms(theirs)
-    ours = NASNet(10, "large", filters=8, auxiliary=False).eval()
+    ours = build(10, "large", filters=8, auxiliary=False).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     with torch.no_grad():
         for size in (96, 97, 131, 166):  # even and odd at every reduction
@@ -113,7 +119,7 @@ def test_timms_weights_give_timms_logits():
 @pytest.mark.slow
 def test_timms_weights_give_timms_logits_at_full_width():
     torch.manual_seed(0)
-    theirs, ours = timm.create_model("nasnetalarge").eval(), NASNet(1000, auxiliary=False).eval()
+    theirs, ours = timm.create_model("nasnetalarge").eval(), build(1000, auxiliary=False).eval()
     shuffle_norms(theirs)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     with torch.no_grad():
@@ -274,7 +280,7 @@ def test_only_the_large_net_counts_padding_as_timm_does():
 
 def test_initialisation_over_the_fan_out():
     torch.manual_seed(0)
-    net = NASNet(10, "cifar", repeats=1)
+    net = build(10, "cifar", repeats=1)
     deep = net.cell_2.comb_iter_0_left.separable_1
     assert deep.depthwise_conv2d.weight.std().item() == pytest.approx((2 / 25) ** 0.5, rel=0.05)
     assert deep.pointwise_conv2d.weight.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.05)
@@ -288,7 +294,7 @@ def test_initialisation_over_the_fan_out():
 @pytest.mark.parametrize(("variant", "cells", "most"), [("cifar", 20, 0.4), ("large", 22, 0.3), ("mobile", 16, 0.0)])
 def test_drop_path_grows_with_depth(variant, cells, most):
     with torch.device("meta"):
-        net = NASNet(10, variant)
+        net = build(10, variant)
     drops = [cell.drop for cell in net.modules() if isinstance(cell, Cell)]
     assert drops == pytest.approx([most * (c + 1) / cells for c in range(cells)])
 

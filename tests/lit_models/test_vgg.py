@@ -42,9 +42,14 @@ CONFIGS = {
 }
 
 
-def small(variant="A", **kwargs):
+def small(variant="A", batch_norm=False, init="glorot"):
     """A net for 32 px images of ten classes."""
-    return VGG(10, variant, head="cifar", **kwargs)
+    return VGG(10, variant, batch_norm, "cifar", init)
+
+
+def large(variant, batch_norm=False):
+    """A net for images of ImageNet."""
+    return VGG(1000, variant, batch_norm, "imagenet", "glorot")
 
 
 def lit(variant="A", **kwargs):
@@ -59,8 +64,8 @@ def count(net):
 def test_parameters_and_multiply_adds_are_those_of_the_paper(variant):
     plain, with_norm, operations, cifar = COUNTS[variant]
     with torch.device("meta"):
-        net = VGG(1000, variant).eval()
-        assert (count(net), count(VGG(1000, variant, batch_norm=True)), count(small(variant))) == (
+        net = large(variant).eval()
+        assert (count(net), count(large(variant, batch_norm=True)), count(small(variant))) == (
             plain,
             with_norm,
             cifar,
@@ -79,7 +84,7 @@ def test_torchvisions_weights_give_torchvisions_logits(variant, batch_norm):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     with torch.device("meta"):
-        ours = VGG(1000, variant, batch_norm)
+        ours = large(variant, batch_norm)
     ours.load_state_dict(theirs.state_dict(), strict=True, assign=True)
     images = torch.randn(2, 3, 64, 64)
     expected = theirs.eval()(images)
@@ -229,7 +234,7 @@ def test_the_papers_deviation_of_001_vanishes_in_e():
 @pytest.mark.slow
 def test_e_starts_at_ln_1000():
     torch.manual_seed(0)
-    spread, loss, ratios = first_step(VGG(1000, "E"), size=224)
+    spread, loss, ratios = first_step(large("E"), size=224)
     assert 0.01 < spread < 1 and loss == pytest.approx(math.log(1000), abs=0.2) and min(ratios) > 0.01
 
 
