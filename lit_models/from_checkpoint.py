@@ -24,12 +24,11 @@ def load_model(family: type[pl.LightningModule] | None, path: Path, **kwargs: An
     """
     checkpoint = read_plain_file(path)
     saved = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
-    class_path = str(saved.get("_class_path", "")) or (
-        f"{family.__module__}.{family.__name__}" if family else "unnamed"
-    )
-    if family is not None and class_path.rpartition(".")[2] != family.__name__:
+    class_path = str(saved.get("_class_path", family.__name__ if family else "unnamed"))
+    if family is None:
+        family = find_family(class_path)
+    elif class_path.rpartition(".")[2] != family.__name__:
         raise UserError(f"{path} holds a {class_path} and no {family.__name__}: load it with that class.")
-    family = find_family(class_path) if family is None else family
     arguments = {name: value for name, value in saved.items() if not name.startswith("_")}
     model = family(**arguments | {"optimizer": refuse_to_train, "lr_scheduler": None} | kwargs)
     model.load_state_dict(checkpoint["state_dict"])

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from lit_models.classifier import LitClassifier
-from lit_models.nets.shake_shake import Backward, Forward, Level, ShakeShake
+from lit_models.nets.shake_shake import Backward, Forward, Level, Shake, ShakeShake
 
 
 class LitShakeShake(LitClassifier):
@@ -30,4 +30,5 @@ class LitShakeShake(LitClassifier):
         level: Level = "image",
         **kwargs: Any,
     ) -> None:
-        super().__init__(ShakeShake(num_classes, width, forward, backward, level), num_classes, **kwargs)
+        net = ShakeShake(num_classes, width, Shake(forward, backward, level))
+        super().__init__(net, num_classes, **kwargs)

@@ -28,14 +28,14 @@ def make_dense(net: nn.Module, size: int) -> None:
         return
     if isinstance(net, VGG):
         return make_vgg_dense(net, size)
-    pools = [found for found in find_layers(net, nn.AdaptiveAvgPool2d) if found[2].output_size in (1, (1, 1))]
+    pools = [found for found in find_layers(net, nn.AdaptiveAvgPool2d) if found[1].output_size in (1, (1, 1))]
     if len(pools) != 1:
         raise UserError(
             f"{type(net).__name__} cannot be run densely: it has {len(pools)} global average poolings, and needs one "
             "before its classifier. Choose a protocol of crops, such as multi_crop."
         )
-    parent, name, pool = pools[0]
-    setattr(parent, name, WindowMean(measure_feature_map(net, pool, size)))
+    path, pool = pools[0]
+    net.set_submodule(path, WindowMean(measure_feature_map(net, pool, size)))
 
 
 def make_vgg_dense(net: VGG, size: int) -> None:

@@ -73,9 +73,11 @@ class DenseNet(nn.Module):
         else:
             self.features = named_sequential(conv0=nn.Conv2d(3, channels, 3, padding=1, bias=False))
         for i, layers in enumerate(blocks, 1):
-            block = DenseBlock(layers, channels, growth_rate, bottleneck, dropout, memory_efficient)
+            block = DenseBlock(memory_efficient)
+            for j in range(1, layers + 1):
+                block.add_module(f"denselayer{j}", dense_layer(channels, growth_rate, bottleneck, dropout))
+                channels += growth_rate
             self.features.add_module(f"denseblock{i}", block)
-            channels += layers * growth_rate
             if i < len(blocks):
                 outputs = int(channels * compression)
                 self.features.add_module(f"transition{i}", transition(channels, outputs, dropout))
@@ -125,16 +127,11 @@ def check_ranges(growth_rate: int | None, compression: float, dropout: float) ->
 
 
 class DenseBlock(nn.Module):
-    """Layers that each see the feature maps of all layers before them, and add k of their own (equation 2)."""
+    """Its children each see the feature maps of all those before them, and add k of their own (equation 2)."""
 
-    def __init__(
-        self, layers: int, channels: int, growth_rate: int, bottleneck: bool, dropout: float, memory_efficient: bool
-    ) -> None:
+    def __init__(self, memory_efficient: bool) -> None:
         super().__init__()
         self.memory_efficient = memory_efficient
-        for i in range(layers):
-            layer = dense_layer(channels + i * growth_rate, growth_rate, bottleneck, dropout)
-            self.add_module(f"denselayer{i + 1}", layer)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.memory_efficient and torch.is_grad_enabled():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_models.nets.layers import Stem, check_stem
+from lit_models.nets.layers import Stem, check_stem, named_sequential
 
 Widths = tuple[int, int, int, int, int, int]
 # Table 1, channels: 1x1 | 3x3 reduce, 3x3 | 5x5 reduce, 5x5 | pool proj
@@ -60,11 +60,11 @@ class GoogLeNet(nn.Module):
         super().__init__()
         check_stem(stem)
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = ConvLayer(3, 64, kernel, batch_norm, stride)
+        self.conv1 = conv_layer(3, 64, kernel, batch_norm, stride)
         self.maxpool1 = max_pool()
         self.maxpool2 = max_pool() if stem == "imagenet" else nn.Identity()
-        self.conv2 = ConvLayer(64, 64, 1, batch_norm)
-        self.conv3 = ConvLayer(64, 192, 3, batch_norm)
+        self.conv2 = conv_layer(64, 64, 1, batch_norm)
+        self.conv3 = conv_layer(64, 192, 3, batch_norm)
         # The paper gives no constants: these are Caffe's, whose alpha is divided by n as in PyTorch. They are made for
         # pixels of 0 to 255: on images normalised to a deviation of 1 they change activations by 0.03 %.
         self.lrn1, self.lrn2 = (
@@ -124,7 +124,7 @@ class Inception(nn.Module):
     def __init__(self, inputs: int, widths: Widths, batch_norm: bool) -> None:
         super().__init__()
         conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, projection = widths
-        conv = partial(ConvLayer, batch_norm=batch_norm)
+        conv = partial(conv_layer, batch_norm=batch_norm)
         self.branch1 = conv(inputs, conv1x1, 1)
         self.branch2 = nn.Sequential(conv(inputs, reduce3x3, 1), conv(reduce3x3, conv3x3, 3))
         self.branch3 = nn.Sequential(conv(inputs, reduce5x5, 1), conv(reduce5x5, conv5x5, 5))
@@ -142,7 +142,7 @@ class AuxiliaryClassifier(nn.Module):
         super().__init__()
         # The paper's pool gives 4x4 only for 14 to 16 pixels; the CIFAR form adapts to other sizes
         self.avgpool = nn.AvgPool2d(5, stride=3) if stem == "imagenet" else nn.AdaptiveAvgPool2d(4)
-        self.conv = ConvLayer(channels, 128, 1, batch_norm)
+        self.conv = conv_layer(channels, 128, 1, batch_norm)
         self.fc1 = nn.Linear(4 * 4 * 128, 1024)
         self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(0.7)
@@ -154,18 +154,13 @@ class AuxiliaryClassifier(nn.Module):
         return self.fc2(x)  # [B, K]
 
 
-class ConvLayer(nn.Module):
+def conv_layer(inputs: int, outputs: int, kernel: int, batch_norm: bool, stride: int = 1) -> nn.Sequential:
     """Convolution and ReLU, with a bias or with batch normalisation between them."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, batch_norm: bool, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=not batch_norm)
-        # Epsilon as in torchvision
-        self.bn = nn.BatchNorm2d(outputs, eps=0.001) if batch_norm else nn.Identity()
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.bn(self.conv(x)))
+    return named_sequential(
+        conv=nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=not batch_norm),
+        bn=nn.BatchNorm2d(outputs, eps=0.001) if batch_norm else nn.Identity(),  # epsilon as in torchvision
+        relu=nn.ReLU(inplace=True),
+    )
 
 
 def max_pool() -> nn.MaxPool2d:

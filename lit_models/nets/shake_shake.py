@@ -29,28 +29,17 @@ class ShakeShake(nn.Module):
     Args:
         num_classes: K, the number of logits.
         width: channels of the branches in the first stage: 32, 64, 96 or 112; doubled in each further stage.
-        forward: the first branch's weight alpha in training: shake draws it from U(0, 1), even is 0.5.
-        backward: the first branch's weight beta for the gradient: shake draws another number, keep is alpha, even is
-            0.5.
-        level: draw one number per image, or one per batch; in each block other ones.
+        shake: how every block mixes its two branches.
 
     Raises:
-        UserError: for an unknown width, forward, backward or level.
+        UserError: for an unknown width.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        width: int = 32,
-        forward: Forward = "shake",
-        backward: Backward = "shake",
-        level: Level = "image",
-    ) -> None:
+    def __init__(self, num_classes: int, width: int, shake: "Shake") -> None:
         super().__init__()
         check_choice("width", width, WIDTHS, "no Shake-Shake net")
         self.conv1 = nn.Conv2d(3, STEM, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM)
-        shake = Shake(forward, backward, level)
         self.layer1 = stage(STEM, width, 1, shake)
         self.layer2 = stage(width, 2 * width, 2, shake)
         self.layer3 = stage(2 * width, 4 * width, 2, shake)
@@ -125,7 +114,16 @@ class Shortcut(nn.Module):
 
 
 class Shake(nn.Module):
-    """Mix two branches: alpha * first + (1 - alpha) * second in training, with beta for the gradient; else evenly."""
+    """Mix two branches: alpha * first + (1 - alpha) * second in training, with beta for the gradient; else evenly.
+
+    Args:
+        forward: alpha: shake draws it from U(0, 1), even is 0.5.
+        backward: beta: shake draws another number, keep is alpha, even is 0.5.
+        level: draw one number per image, or one per batch; in each block other ones.
+
+    Raises:
+        UserError: for an unknown forward, backward or level.
+    """
 
     def __init__(self, forward: Forward, backward: Backward, level: Level) -> None:
         super().__init__()

@@ -67,14 +67,14 @@ def swap_norm(net: nn.Module, norm: Norm) -> None:
     norms = find_layers(net, *NORMS)
     if not norms:
         raise UserError(f"norm is {norm}, but {type(net).__name__} has no norm to swap: leave it out.")
-    for _, _, layer in norms:
+    for _, layer in norms:
         if type(layer) not in (nn.BatchNorm2d, nn.GroupNorm):
             raise UserError(
                 f"norm is {norm}, but {type(net).__name__} has {type(layer).__name__}, which is more than a norm and "
                 "cannot be swapped: leave it out."
             )
-    for parent, name, layer in norms:
-        setattr(parent, name, convert_norm(layer, norm))
+    for path, layer in norms:
+        net.set_submodule(path, convert_norm(layer, norm))
     if norm == "none":
         for module in net.modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:
@@ -89,9 +89,11 @@ def convert_norm(layer: nn.Module, norm: Norm) -> nn.Module:
     if isinstance(layer, nn.GroupNorm) == (norm == "group"):
         return layer
     channels = len(layer.weight)
-    other: nn.BatchNorm2d | nn.GroupNorm = nn.BatchNorm2d(channels, eps=layer.eps)
-    if norm == "group":
-        other = nn.GroupNorm(num_groups(channels), channels, eps=layer.eps)
+    other: nn.BatchNorm2d | nn.GroupNorm = (
+        nn.GroupNorm(num_groups(channels), channels, eps=layer.eps)
+        if norm == "group"
+        else nn.BatchNorm2d(channels, eps=layer.eps)
+    )
     other.weight, other.bias = layer.weight, layer.bias
     return other
 
@@ -118,9 +120,9 @@ def swap_activation(net: nn.Module, activation: Activation) -> None:
     found = find_layers(net, nn.ReLU, nn.LeakyReLU, nn.SELU)
     if not found:
         raise UserError(f"activation is {activation}, but {type(net).__name__} has none to swap: leave it out.")
-    for parent, name, layer in found:
+    for path, layer in found:
         # In place only where the old one was: branches may share the tensor that they activate
-        setattr(parent, name, ACTIVATIONS[activation](inplace=layer.inplace))
+        net.set_submodule(path, ACTIVATIONS[activation](inplace=layer.inplace))
     if activation == "selu":
         prepare_for_selu(net)
 
@@ -132,8 +134,8 @@ def prepare_for_selu(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for parent, name, layer in find_layers(net, nn.Dropout):
-        setattr(parent, name, nn.AlphaDropout(layer.p))
+    for path, layer in find_layers(net, nn.Dropout):
+        net.set_submodule(path, nn.AlphaDropout(layer.p))
 
 
 def swap_dropout(net: nn.Module, dropout: float) -> None:
@@ -148,23 +150,18 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
     """
     check_probability(dropout=dropout)
     found = find_layers(net, nn.Dropout, nn.AlphaDropout)
-    for _, _, layer in found:
+    for _, layer in found:
         layer.p = dropout
     if not found:
         drop = F.alpha_dropout if find_layers(net, nn.SELU) else F.dropout
         # A hook, so that the keys of the net's state dict stay the same
-        find_layers(net, nn.Linear)[-1][2].register_forward_pre_hook(partial(drop_input, drop=drop, p=dropout))
+        find_layers(net, nn.Linear)[-1][1].register_forward_pre_hook(partial(drop_input, drop=drop, p=dropout))
 
 
 def drop_input(layer: nn.Module, inputs: tuple[Tensor], drop: Callable[..., Tensor], p: float) -> Tensor:
     return drop(inputs[0], p, layer.training)
 
 
-def find_layers(net: nn.Module, *kinds: type[Layer]) -> list[tuple[nn.Module, str, Layer]]:
-    """All layers of a net that are of some kinds, each as its parent, its name in the parent, and the layer."""
-    return [
-        (parent, name, layer)
-        for parent in net.modules()
-        for name, layer in parent.named_children()
-        if isinstance(layer, kinds)
-    ]
+def find_layers(net: nn.Module, *kinds: type[Layer]) -> list[tuple[str, Layer]]:
+    """All layers of a net that are of some kinds, with their paths; a layer at several paths with each of them."""
+    return [item for item in net.named_modules(remove_duplicate=False) if isinstance(item[1], kinds)]

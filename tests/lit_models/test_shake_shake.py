@@ -23,13 +23,13 @@ ROWS = [
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return ShakeShake(10)
+    return ShakeShake(10, 32, Shake("shake", "shake", "image"))
 
 
 @pytest.mark.parametrize("width", PARAMETERS)
 def test_counts_are_those_of_the_paper(width):
     with torch.device("meta"):
-        net, images = ShakeShake(10, width).eval(), torch.empty(1, 3, 32, 32)
+        net, images = ShakeShake(10, width, Shake("shake", "shake", "image")).eval(), torch.empty(1, 3, 32, 32)
     assert sum(p.numel() for p in net.parameters()) == PARAMETERS[width]
     with FlopCounterMode(display=False) as counter:
         net(images)
@@ -161,7 +161,7 @@ def test_the_first_stage_has_a_shortcut_of_stride_one(net):
 @pytest.mark.parametrize("size", [1, 32])
 @pytest.mark.parametrize(("forward", "backward", "level"), [ROWS[0], ROWS[2], ROWS[-1]])
 def test_every_parameter_gets_a_gradient(forward, backward, level, size):
-    net = ShakeShake(7, 32, forward, backward, level)
+    net = ShakeShake(7, 32, Shake(forward, backward, level))
     logits = net(torch.randn(3, 3, size, size))
     assert logits.shape == (3, 7)
     logits.square().sum().backward()
@@ -202,7 +202,7 @@ def test_compiled_it_mixes_as_before():
 
 
 def test_state_dict_round_trip(net):
-    other = ShakeShake(10)
+    other = ShakeShake(10, 32, Shake("shake", "shake", "image"))
     images = torch.rand(2, 3, 16, 16)
     assert not torch.equal(other.eval()(images), net.eval()(images))
     other.load_state_dict(net.state_dict())
@@ -226,7 +226,7 @@ def test_he_initialisation_over_the_fan_out(net):
 )
 def test_impossible_nets_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        ShakeShake(10, **arguments)
+        LitShakeShake(10, optimizer=torch.optim.SGD, **arguments)
 
 
 def test_sizes():
