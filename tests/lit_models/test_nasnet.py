@@ -34,10 +34,9 @@ SMALLEST = {"large": (3, 307, 354), "mobile": (3, 211, 258), "cifar": (1, 27, 32
 SMALL_CELL = {"rows": [["sep_3x3", 0, "conv_3x3", 1], ["max_5x5", 2, "identity", 1]]}
 
 
-def build(
-    num_classes, variant="large", normal_cell=NORMAL_CELL, reduction_cell=REDUCTION_CELL, auxiliary=True, **numbers
-):
-    return NASNet(num_classes, choose_variant(variant, **numbers), normal_cell, reduction_cell, auxiliary)
+def build(num_classes, variant="large", normal_cell=None, reduction_cell=None, auxiliary=True, **numbers):
+    cells = normal_cell or NORMAL_CELL, reduction_cell or REDUCTION_CELL
+    return NASNet(num_classes, choose_variant(variant, **numbers), *cells, auxiliary)
 
 
 def small(variant="cifar", **arguments):
