@@ -93,6 +93,7 @@ def test_files_are_named_and_broken_ones_left_out(run, here, photos, protocol):
     assert not kept.complete and json.loads((folder / f"test-best-{protocol}.json").read_text())["partial"]
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_same_file(run, tiny_run):
     run("test", "--ckpt_path", tiny_run, "--data.protocol", "ten_crop")
     path = tiny_run / "predictions-best-ten_crop.npz"
