@@ -1,7 +1,9 @@
 """Image files in folders: the one rule by which they are listed, and the data set that reads them."""
 
 import hashlib
+import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -70,10 +72,20 @@ class ImageFiles(ImageSet):
         return None
 
     def fingerprint(self) -> str:
-        """SHA-256 of names and labels."""
-        content = hashlib.sha256(b"\n".join(self.names.tolist()))
-        content.update(self.labels.tobytes())
+        """SHA-256 of names, labels and sizes of the files: a photo that is edited in place is another one."""
+        content = hashlib.sha256(self.identity().encode())
+        content.update(np.array(self.sizes(), dtype="<i8").tobytes())
         return content.hexdigest()
+
+    def identity(self) -> str:
+        """SHA-256 of names and labels."""
+        content = hashlib.sha256(json.dumps([portable_path(name) for name in self.file_names]).encode())
+        content.update(self.labels.astype("<i8").tobytes())
+        return content.hexdigest()
+
+    def sizes(self) -> list[int]:
+        """[N] sizes of the files in bytes."""
+        return [file_size(self.path(index)) for index in range(len(self))]
 
     def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
@@ -97,6 +109,22 @@ def stack_images(images: list[Any]) -> Tensor | list[Tensor]:
     # Channels last, as decoders write them and nets compute
     pixels = [image.permute(1, 2, 0) for image in images] or [torch.empty(1, 1, 3, dtype=torch.uint8)]
     return torch.stack(pixels)[: len(images)].permute(0, 3, 1, 2)
+
+
+def file_size(path: bytes) -> int:
+    """Size of a file in bytes; -1 if it is gone."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def portable_path(name: str) -> str:
+    """A relative path as every system writes it: with slashes, and accented letters as one character (NFC).
+
+    macOS stores é as two characters, e and an accent (NFD); a copy elsewhere is the same file.
+    """
+    return unicodedata.normalize("NFC", name.replace(os.sep, "/"))
 
 
 def is_image_file(name: str) -> bool:

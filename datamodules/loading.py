@@ -69,7 +69,11 @@ class ImageSet(Dataset):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 of the labels and of the pixels or file names."""
+        """SHA-256 of the labels and of the pixels, or of the names and sizes of the files."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """SHA-256 of the labels, and of the names where images are files: which images they are, at little cost."""
 
     @abstractmethod
     def subset(self, indices: np.ndarray) -> Self:
