@@ -11,7 +11,7 @@ from callbacks.prediction_writer import sort_by_index
 from callbacks.result_writer import gather
 from checkpointing.run_dir import unused_name
 from datamodules.photos import Photos
-from errors import UserError, pluralize
+from errors import UserError, pluralize, printable
 
 FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
@@ -44,8 +44,15 @@ class PredictionTable(pl.Callback):
         if not rows:
             given = pluralize(len(data.files), "file")
             raise UserError(f"There is nothing to predict on: of {given} none could be read as an image.")
-        write_table(rows, FILE)
-        print_table(rows)
+        try:
+            write_table(rows, FILE)
+        except OSError as error:
+            print_table(rows, len(rows))
+            raise UserError(
+                f"{FILE} could not be written into {Path.cwd()} ({error.strerror}): the table above is complete; or "
+                "type the command in a folder that can be written to."
+            ) from error
+        print_table(rows, ROWS_SHOWN)
         unreadable = len(data.files) - len(rows)
         missing = f", {pluralize(unreadable, 'unreadable file')} skipped" if unreadable else ""
         print(f"Wrote {FILE}: {pluralize(len(rows), 'image')}{missing}.")
@@ -55,29 +62,35 @@ Row = tuple[str, list[tuple[str, float]]]
 
 
 def write_table(rows: list[Row], path: Path) -> None:
-    """Write the table; an older file of that name is renamed."""
-    if path.exists():
-        old = unused_name(path)
-        path.rename(old)
-        print(f"The older {path} is now {old}.")
+    """Write the table; an older file of that name is renamed.
+
+    Names are UTF-8; bytes of a file name that are not stay unchanged.
+    """
     topk = len(rows[0][1])
-    with path.open("w", newline="") as file:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["file", *(f"{column}_{k + 1}" for k in range(topk) for column in ("class", "probability"))])
         for name, top in rows:
             writer.writerow([name, *(cell for c, p in top for cell in (c, f"{p:.6f}"))])
+    if path.exists():
+        old = unused_name(path)
+        path.rename(old)
+        print(f"The older {path} is now {old}.")
+    part.rename(path)
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the first rows to the terminal."""
+def print_table(rows: list[Row], count: int) -> None:
+    """Print the first `count` rows to the terminal, names in full."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("image", "class", "probability", "next", box=None)
+    table.columns[0].overflow = table.columns[1].overflow = "fold"
     table.columns[2].justify = "right"
-    for name, top in rows[:ROWS_SHOWN]:
+    for name, top in rows[:count]:
         second = f"{top[1][0]} {top[1][1]:.1%}" if len(top) > 1 else ""
-        table.add_row(name, top[0][0], f"{top[0][1]:.1%}", second)
-    Console().print(table)
-    if len(rows) > ROWS_SHOWN:
-        print(f"... and {len(rows) - ROWS_SHOWN} more")
+        table.add_row(printable(name), printable(top[0][0]), f"{top[0][1]:.1%}", printable(second))
+    Console(markup=False, emoji=False).print(table)
+    if len(rows) > count:
+        print(f"... and {len(rows) - count} more")

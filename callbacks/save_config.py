@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from callbacks.run_logger import run_dir
 from checkpointing.record import CheckpointRecord, code_version
 from datamodules.base import image_data
+from errors import printable
 from lit_models.classifier import LitClassifier
 
 
@@ -32,7 +33,8 @@ class SaveConfig(SaveConfigCallback):
         path = folder / self.config_filename
         if not path.exists():
             command = shlex.join(["python", *sys.argv])
-            path.write_text(f"# {command}\n" + self.parser.dump(self.config, skip_none=False))
+            text = f"# {printable(command)}\n" + self.parser.dump(self.config, skip_none=False)
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")
         config = copy.deepcopy(record.config)
         config["model"]["init_args"]["num_classes"] = pl_module.num_classes  # which a link has filled in
         for logger in trainer.loggers:

@@ -42,7 +42,7 @@ from cli.parser import VERBS, Parser, parser_settings
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps
 from datamodules.base import ImageData
-from errors import UserError
+from errors import UserError, escape_unencodable_output
 from lit_models import LitClassifier
 
 
@@ -57,6 +57,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
         callbacks: for the Trainer, beside those of the config.
     """
     silence_known_warnings()
+    escape_unencodable_output()
     try:
         CommandLine(
             LitClassifier,

@@ -122,7 +122,7 @@ class ImageData(pl.LightningDataModule):
     def fingerprint(self, verb: Verb) -> str:
         """SHA-256 of the images (or file names), labels and class names that `test` or `validate` evaluates."""
         content = [self.evaluated_set(verb).fingerprint(), *self.class_names]
-        return hashlib.sha256("\n".join(content).encode()).hexdigest()
+        return hashlib.sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()
 
     def prepare_data(self) -> None:
         # Before any logger opens a file: data that are refused leave no run directory behind

@@ -13,7 +13,7 @@ import rich.table
 from rich.console import Console
 
 from checkpointing.run_dir import version_folder
-from errors import UserError
+from errors import UserError, escape_unencodable_output, printable
 from reports.html_page import Section, Table
 
 # Flags of main.py, for the tests that a report runs
@@ -38,6 +38,7 @@ class Parser(argparse.ArgumentParser):
 
     def run(self, report: Callable[[argparse.Namespace], None], args: Sequence[str] | None = None) -> None:
         """Parse and make the report; `flags` holds main.py's flags and their values, as FLAG=VALUE."""
+        escape_unencodable_output()
         words = sys.argv[1:] if args is None else list(args)
         known = [f"--{name}" for name in vars(self.parse_args([]))]
         self.set_defaults(flags=[])
@@ -65,7 +66,7 @@ def run_label(checkpoint: str) -> str:
 
 def print_sections(sections: Sequence[Section]) -> None:
     """Print tables and paragraphs, without figures."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
             console.print(part.title, style="bold")
@@ -80,5 +81,18 @@ def terminal_table(table: Table) -> rich.table.Table:
     for name, alignment in zip(table.names, table.alignments, strict=True):
         shown.add_column(name, justify=alignment, no_wrap=alignment == "right")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(printable, row))
     return shown
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file and say so.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
+    print(f"Wrote {path}")

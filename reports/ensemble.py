@@ -25,7 +25,7 @@ from checkpointing.predictions import Predictions
 from checkpointing.run_dir import claim_version, version_folder
 from errors import UserError, pluralize
 from reports import html_page, plots
-from reports.command import Parser, print_sections, run_label
+from reports.command import Parser, print_sections, run_label, write_file
 from reports.evaluation import load_predictions
 from reports.html_page import Figure, Part, Section, format_table, with_interval
 from reports.metrics import LogProbs, Mean, ensemble_mean, negative_log_likelihood, summary, topk_errors
@@ -126,12 +126,17 @@ def report(given: argparse.Namespace) -> None:
     sections = [Section("Errors", overview(content))]
     run = version_folder(Path(members[0].checkpoint))
     dataset = run.parent.parent.name if run else "mixed"  # a checkpoint outside of any run
-    folder = claim_version(given.runs / dataset / "ensemble")
-    ensemble.write(folder / PREDICTIONS)
-    (folder / "ensemble.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "ensemble.html").write_text(html_page.html("Ensemble", sections))
     print_sections(sections)
-    print(f"Wrote {folder}: ensemble.html, ensemble.json and {PREDICTIONS}", flush=True)
+    folder = claim_version(given.runs / dataset / "ensemble")
+    try:
+        ensemble.write(folder / PREDICTIONS)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written into ({error.strerror}): choose another place with --runs."
+        ) from error
+    write_file(folder / "ensemble.json", json.dumps(content, indent=2) + "\n")
+    write_file(folder / "ensemble.html", html_page.html("Ensemble", sections))
+    print(f"Wrote {folder / PREDICTIONS}", flush=True)
 
 
 def merge(

@@ -22,7 +22,7 @@ from checkpointing.run_dir import find_checkpoint
 from datamodules.views import PROTOCOLS
 from errors import UserError
 from reports import html_page, metrics, plots
-from reports.command import Parser, print_sections, run_label
+from reports.command import Parser, print_sections, run_label, write_file
 from reports.draw_crops import draw
 from reports.error_analysis import ErrorAnalysis
 from reports.evaluation import check_same_classes, load_predictions
@@ -164,13 +164,13 @@ def report(given: argparse.Namespace) -> None:
     sections = [overview(rows, analysis.test), analysis.calibration(rows), analysis.errors()]
     print_sections(sections)
     if given.html:
-        write(given.html, html_page.html(TITLE, sections))
+        write_file(given.html, html_page.html(TITLE, sections))
     if given.markdown:
-        write(given.markdown, html_page.markdown(TITLE, sections))
+        write_file(given.markdown, html_page.markdown(TITLE, sections))
     if given.json:
         facts = {"images": len(analysis.test.labels), "data_hash": analysis.test.data_hash}
         facts |= {"rows": rows, "error_analysis": analysis.facts()}
-        write(given.json, json.dumps(facts, indent=2) + "\n")
+        write_file(given.json, json.dumps(facts, indent=2) + "\n")
 
 
 def load_test_predictions(given: argparse.Namespace) -> tuple[PredictionsByProtocol, list[dict[str, Any]]]:
@@ -193,15 +193,6 @@ def analyse_best(rows: list[Row], tests: PredictionsByProtocol, calibrate: bool,
         wanted = [(Path(member.checkpoint), member.protocol) for member in members]
         validation = load_predictions(wanted, "validate", flags)
     return ErrorAnalysis(best, members, validation)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file and say so."""
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
-    print(f"Wrote {path}")
 
 
 def main(args: list[str] | None = None) -> None:

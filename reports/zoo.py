@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
-from reports.command import print_sections
+from reports.command import print_sections, write_file
 from reports.html_page import Section, Table
 from reports.papers.architectures import ARCHITECTURES, Architecture
 
@@ -148,8 +148,7 @@ def main(args: list[str] | None = None) -> None:
     ]
     print_sections([Section("Architectures", [table(measured), *notes])])
     if arguments.json:
-        arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
-        print(f"Wrote {arguments.json}")
+        write_file(arguments.json, json.dumps(measured, indent=2) + "\n")
 
 
 if __name__ == "__main__":

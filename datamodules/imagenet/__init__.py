@@ -7,15 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from batch import Batch
 from datamodules.augment import Augmentation, Mixing
 from datamodules.base import ImageData
+from datamodules.class_folders import find_classes, find_images, find_splits
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import Interpolation
-from datamodules.image_files import ImageFiles, find_classes, find_images, list_folder
+from datamodules.folder_walk import announce, list_folder
+from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
 from datamodules.samplers import ExactSampler
@@ -86,7 +87,8 @@ class ImageNet(ImageData):
         check_at_least(eval_size, resize=resize)
         augmentation.check(size)
         self.root = Path(root).expanduser()
-        self.train_folder = self.root / "train" if (self.root / "train").is_dir() else self.root
+        self.splits = find_splits(self.root)
+        self.train_folder = self.splits.train
         self.classes = find_classes(self.train_folder)
         self.num_classes, self.class_names = len(self.classes), describe_classes(self.classes)
         self.preprocessing = {
@@ -102,7 +104,7 @@ class ImageNet(ImageData):
         self.skipped = SkippedFiles(on_bad_image)
 
     def load(self, stage: str) -> None:
-        val, test = self._find_folder("val"), self._find_folder("test")
+        val, test = self.splits.val, self._find_test_folder()
         val_size = 0.1 if self.val_size is None and val is None else self.val_size or 0
         self.has_test_images = bool(test or val or val_size)
         if stage == "test" and not self.has_test_images:
@@ -144,12 +146,13 @@ class ImageNet(ImageData):
             return super().to_inputs(batch, training)
         return self.mixing.mix(super().to_inputs(self.mixing.shuffle(batch), training))
 
-    def _find_folder(self, name: str) -> Path | None:
-        """The folder beside train/ if it holds labelled images: those of ImageNet's test/ have no labels."""
-        folder = self.root / name
-        if self.train_folder == self.root or not folder.is_dir():
+    def _find_test_folder(self) -> Path | None:
+        """The folder of the test images, if they lie in class folders: those of ImageNet have no labels."""
+        test = self.splits.test
+        if test and not list_folder(test)[0]:
+            announce(f"{test} is not read: it holds no class folders")
             return None
-        return folder if name == "val" or list_folder(folder)[0] else None
+        return test
 
     def _list_images(self, folder: Path) -> ImageFiles:
         """The images of a folder and their labels, to be evaluated."""
@@ -170,9 +173,3 @@ class ImageNet(ImageData):
         train = f"{pluralize(len(self.train_set), 'training image')} of {self.num_classes:,} classes"
         val = f"{pluralize(len(self.val_set), 'validation image')} {val_source}" if self.val_set else "no validation"
         announce(f"{train} in {self.train_folder}, {val}")
-
-
-@rank_zero_only
-def announce(text: str) -> None:
-    """Print a line about the data, in one process."""
-    print(f"Data: {text}", flush=True)

@@ -24,9 +24,9 @@ from torchvision.transforms.v2 import functional as F
 from batch import Batch
 from datamodules import ImageNet
 from datamodules.augment import Augmentation, random_colour_jitter, random_erasing, random_flip, random_lighting
+from datamodules.class_folders import find_images
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import EncodedImage
-from datamodules.image_files import find_images
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
 from datamodules.samplers import ExactSampler
@@ -745,7 +745,7 @@ def test_folders_that_are_not_there_or_hold_no_classes_are_refused(fails, here, 
     write(here / "one" / "train" / "lonely", 3)
     assert "has a single class folder, lonely" in fails(*fit("one"))
     write(here / "two" / "val" / "a", 1)
-    assert "has a single class folder, val (its training images belong in" in fails(*fit("two"))
+    assert "two has val/ and no training images: they belong in" in fails(*fit("two"))
     assert not list(Path("runs").rglob("version_*"))
 
 
