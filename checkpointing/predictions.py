@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 
@@ -57,11 +58,32 @@ class Predictions:
         try:
             with np.load(path) as file:
                 content = {name: file[name] for name in cls.__dataclass_fields__}
+            predictions = cls(**{name: value.item() if value.ndim == 0 else value for name, value in content.items()})
+            predictions.check()
+            return predictions
         except Exception as error:  # numpy and zipfile raise a different exception for each way of being corrupt
             raise UserError(
                 f"{path} cannot be read as a file of predictions ({error}): remove it and rerun `main.py test`."
             ) from error
-        return cls(**{name: value.item() if value.ndim == 0 else value for name, value in content.items()})
+
+    def check(self) -> None:
+        """Raise UserError for a field of another type, and for arrays that do not fit together."""
+        for name, kind in get_type_hints(type(self)).items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise UserError(f"{name} is {value!r}")
+        images, classes = len(self.indices), len(self.class_names)
+        for name, kind, shape in (
+            ("indices", "i", (images,)),
+            ("files", "U", (images if self.files.size else 0,)),
+            ("labels", "i", (images,)),
+            ("log_probabilities", "f", (images, classes)),
+            ("class_names", "U", (classes,)),
+        ):
+            array = getattr(self, name)
+            if array.dtype.kind != kind or array.shape != shape:
+                raise UserError(f"{name} is an array {list(array.shape)} of {array.dtype}")
+        if self.views < 1 or (images and not 0 <= self.labels.min() <= self.labels.max() < classes):
+            raise UserError(f"{self.views} views, labels {self.labels.min()} to {self.labels.max()}")
 
 
 def predictions_path(checkpoint: Path, protocol: str, verb: str = "test") -> Path:

@@ -110,7 +110,7 @@ def read_batch(path: Path) -> TensorImages:
         labels = np.asarray(batch["labels"], dtype=np.int64)
         if len(images) != len(labels) or labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
             raise UserError(f"{len(images)} images and {len(labels)} labels")
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # pickle and numpy raise a different exception for each way of being corrupt
         raise UserError(
             f"{path} is truncated or no CIFAR-10 batch file ({error}): unpack cifar-10-python.tar.gz there again."
         ) from error
