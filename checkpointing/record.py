@@ -140,7 +140,7 @@ def read_plain_file(path: Path) -> dict[str, Any]:
             f"{path} is not loaded: it asks for {asked[1] if asked else 'more than tensors and plain values'}, and a "
             "checkpoint that runs code is not to be trusted."
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # torch and zipfile raise another one for each way of being corrupt
         raise UserError(
             f"{path} is no checkpoint that can be read: it is truncated or corrupt, or another kind of file. Give a "
             ".ckpt file that `main.py fit` wrote, such as best.ckpt beside last.ckpt."

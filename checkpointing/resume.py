@@ -22,6 +22,7 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import nn
 
+from checkpointing.confinement import rebase
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
@@ -91,7 +92,11 @@ def refuse_other_optimizer(config: Namespace, checkpoint: Checkpoint) -> None:
 
 def class_and_arguments(part: dict[str, Any] | None) -> dict[str, Any]:
     """Class path and arguments of a part of the config in one dict; empty for None."""
-    return {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
+    content = {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
+    return {
+        name: f"{value.__module__}.{value.__qualname__}" if callable(value) else value  # as a checkpoint holds it
+        for name, value in content.items()
+    }
 
 
 def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
@@ -173,21 +178,18 @@ def adapt_state(content: dict[str, Any], run_dir: Path) -> None:
         content: of the checkpoint, as Lightning loads it.
         run_dir: where the run is now.
     """
-    for name, state in content["callbacks"].items():
-        if name.startswith("ModelCheckpoint") and state["dirpath"]:
-            rebase_paths(state, Path(state["dirpath"]), run_dir / "checkpoints")
+    for state in content["callbacks"].values():
+        if "best_k_models" in state:
+            rebase_paths(state, Path(state["dirpath"] or "."), run_dir / "checkpoints")
     enter_unfinished_epoch(content["loops"]["fit_loop"])
 
 
 def rebase_paths(state: dict[str, Any], old: Path, new: Path) -> None:
-    """Move every path of a ModelCheckpoint's state from one folder to another."""
-
-    def rebase(path: str) -> str:
-        return str(new / Path(path).relative_to(old)) if path and Path(path).is_relative_to(old) else path
-
+    """Move every path of a ModelCheckpoint's state from one folder to another; those outside of it are removed."""
     for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[name] = rebase(state[name])
-    state["best_k_models"] = {rebase(path): score for path, score in state["best_k_models"].items()}
+        state[name] = rebase(state[name], old, new)
+    kept = {rebase(path, old, new): score for path, score in state["best_k_models"].items()}
+    state["best_k_models"] = {path: score for path, score in kept.items() if path}
     state["dirpath"] = str(new)
 
 

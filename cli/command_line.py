@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -26,6 +27,8 @@ from callbacks.result_writer import ResultWriter
 from callbacks.resume_run import ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
+from checkpointing.class_paths import restored_import_policy
+from checkpointing.confinement import refuse_links
 from checkpointing.record import Checkpoint, read_checkpoint
 from checkpointing.resume import (
     check_can_resume,
@@ -34,7 +37,7 @@ from checkpointing.resume import (
     refuse_other_weights,
     schedule_progress,
 )
-from checkpointing.run_dir import find_checkpoint
+from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
 from cli.loggers import close_run, is_first_process, open_run
 from cli.messages import find_user_error
@@ -46,6 +49,7 @@ from errors import UserError, escape_unencodable_output
 from lit_models import LitClassifier
 
 
+@restored_import_policy()
 def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     """Run one verb.
 
@@ -103,10 +107,12 @@ class CommandLine(LightningCLI):
         argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
         verb = next((arg for arg in argv if arg in VERBS), None)
         paths, argv = take_flag(argv, "--ckpt_path")
+        allowed, argv = take_flag(argv, "--allow")
         self.checkpoint: Checkpoint | None = None
         if verb and paths and paths[-1]:
             self.checkpoint = read_checkpoint(find_checkpoint(Path(paths[-1]).expanduser(), verb))
-            argv = insert_checkpoint_layer(argv, verb, self.checkpoint.record)
+            refuse_links(results_folder(self.checkpoint.path))
+            argv = insert_checkpoint_layer(argv, verb, self.checkpoint, allowed)
         elif verb in VERBS[1:] and not asks_for_help(argv):
             raise UserError(f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
         self.config = parser.parse_args(argv)
@@ -127,8 +133,9 @@ class CommandLine(LightningCLI):
                 refuse_other_model(config, self.checkpoint)
         if self.subcommand == "fit" and self.checkpoint:
             check_can_resume(config, self.checkpoint)
-        if self.subcommand == "fit" and config.trainer.logger:
-            open_run(config, self.checkpoint)
+        if self.subcommand == "fit":
+            refuse_root_dir(config.trainer)
+            self.run_folder = open_run(config, self.checkpoint) if config.trainer.logger else None
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -138,6 +145,9 @@ class CommandLine(LightningCLI):
         # A test that did not count every image is refused before its predictions replace others
         added += [] if config.fast_dev_run else [ResumeRun(), RunMessages(), ResultWriter()]
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
+        if self.subcommand == "fit":
+            # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
+            kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
         return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -167,6 +177,15 @@ class CommandLine(LightningCLI):
 def asks_for_help(argv: list[str]) -> bool:
     """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
     return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
+
+
+def refuse_root_dir(trainer: Namespace) -> None:
+    """Refuse --trainer.default_root_dir, in which Lightning would also look for the checkpoint of another job."""
+    if trainer.default_root_dir is not None:
+        raise UserError(
+            f"default_root_dir is {trainer.default_root_dir}: leave it out, a run writes below --runs DIR and nowhere "
+            "else."
+        )
 
 
 def count_classes(data: pl.LightningDataModule) -> int:

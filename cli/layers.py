@@ -13,14 +13,20 @@ lists, absolute paths, and what one key means for another.
 import argparse
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
-from checkpointing.record import INITIAL_WEIGHTS, CheckpointRecord
+from checkpointing.class_paths import check_config, names_given, restrict_imports
+from checkpointing.confinement import check_run_id, confine_config
+from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord
+from checkpointing.run_dir import version_folder
 from cli.trainer import resolve_precision
 from errors import UserError
+
+NO_OPTIMIZER = "lit_models.optimization.refuse_to_train"
 
 
 def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:
@@ -31,10 +37,21 @@ def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:
     return found.values, rest
 
 
-def insert_checkpoint_layer(argv: list[str], verb: str, record: CheckpointRecord) -> list[str]:
-    """The command line with the checkpoint's config right behind the verb, below all that the user gives."""
+def insert_checkpoint_layer(
+    argv: list[str], verb: str, checkpoint: Checkpoint, allowed: Sequence[str] = ()
+) -> list[str]:
+    """The command line with the checkpoint's config right behind the verb, below all that the user gives.
+
+    From here on, only what that config may name can be imported, what `allowed` names, and what the user names.
+    """
     start = argv.index(verb) + 1
-    layer = checkpoint_layer(verb, record, keep_trainer=not experiment_files(argv))
+    layer = checkpoint_layer(verb, checkpoint.record, keep_trainer=not experiment_files(argv))
+    restrict_imports(check_config(layer, trusted=[*allowed, *names_given(argv)]))
+    if verb == "fit":
+        check_run_id(checkpoint.record.wandb_run_id)
+        confine_config(layer, version_folder(checkpoint.path))
+    else:  # nothing that would train is built
+        layer["model"]["init_args"] |= {"optimizer": NO_OPTIMIZER, "lr_scheduler": None}
     return [*argv[:start], "--config", json.dumps(layer), *argv[start:]]
 
 
@@ -42,8 +59,8 @@ def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) ->
     """The part of a checkpoint's config that a verb starts from.
 
     Args:
-        verb: fit takes everything; validate and test take seed, model and data; predict takes seed, model, and the
-            preprocessing and class names of the data.
+        verb: fit takes everything; validate and test take seed, model and data, without optimizer and schedule; predict
+            takes seed, model, and the preprocessing and class names of the data.
         record: of the checkpoint.
         keep_trainer: whether fit takes the trainer's section too: yes, unless the user names an experiment file again,
             which then says how to train.
@@ -55,6 +72,8 @@ def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) ->
         left_out = {"runs"} if keep_trainer else {"runs", "trainer"}
         return {key: value for key, value in config.items() if key not in left_out}
     layer = {key: config[key] for key in ("seed_everything", "model", "data")}
+    for name in ("optimizer", "lr_scheduler"):
+        layer["model"]["init_args"].pop(name, None)
     if verb == "predict":
         if not record.preprocessing:
             raise UserError(

@@ -15,8 +15,8 @@ from errors import UserError
 CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
 
 
-def open_run(config: Namespace, checkpoint: Checkpoint | None) -> None:
-    """Tell the loggers where the run lies.
+def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
+    """Tell the loggers where the run lies, and return its folder.
 
     Args:
         config: of fit; its loggers are given their folders.
@@ -35,6 +35,7 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> None:
             logger.init_args.offline = mode == "offline"
             if is_first_process():
                 set_up_wandb(mode)
+    return folder
 
 
 def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path | None:

@@ -114,6 +114,12 @@ def unknown_class(problem: Problem, class_path: str) -> str:
     return f"{problem.flag}: there is no class {class_path} for it.{guess(class_path, classes)}"
 
 
+def denied_import(problem: Problem, class_path: str) -> str:
+    """A class or function that neither a checkpoint may name nor the user has named."""
+    module = class_path.rpartition(".")[0]
+    return f"{problem.flag} names {class_path}, which a checkpoint may not: if you trust it, give --allow {module}."
+
+
 def raise_if_broken(class_path: str) -> None:
     """Show the traceback of a fault inside a module, of which jsonargparse only says that there is no class."""
     module = class_path.rpartition(".")[0]
@@ -168,6 +174,7 @@ def wrong_type(problem: Problem) -> str:
 # Pattern, and the sentence with {groups of the pattern}, or the function that builds it from the problem and the groups
 SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
     (f"{START}(.*?){END}", add_flag),
+    (r"Importing '([^']+)' is not allowed", denied_import),
     (r"[Uu]nrecognized arguments: ([^-\s]\S*)", unknown_word),
     (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),
     (r"(?:Option|Key) '([^']+)' is not", unknown_flag),

@@ -17,7 +17,7 @@ from errors import UserError, escape_unencodable_output, printable
 from reports.html_page import Section, Table
 
 # Flags of main.py, for the tests that a report runs
-PASSED_ON = re.compile(r"--(config|data|model|seed_everything|trainer)([.=].*)?")
+PASSED_ON = re.compile(r"--(allow|config|data|model|seed_everything|trainer)([.=].*)?")
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning
 import pytest
 import torch
 import yaml
@@ -27,7 +26,7 @@ from cli.loggers import choose_wandb_mode
 from cli.parser import VERBS
 from cli.trainer import resolve_precision
 from errors import UserError
-from lit_models import LitResNet
+from lit_models import LitClassifier, LitResNet
 from tests.conftest import DIGITS, HOME, TINY, write_synthetic_cifar
 from tests.datamodules.test_datamodules import Evil
 
@@ -69,7 +68,7 @@ def test_a_checkpoint_carries_its_record_in_plain_types(tiny_run):
 
 
 def test_a_checkpoint_loads_in_python_by_its_base_class(tiny_run):
-    model = lightning.LightningModule.load_from_checkpoint(tiny_run / "checkpoints/best.ckpt", weights_only=True)
+    model = LitClassifier.load_from_checkpoint(tiny_run / "checkpoints/best.ckpt")
     assert isinstance(model, LitResNet) and model.num_classes == 6
 
 
@@ -124,7 +123,7 @@ def test_the_error_on_the_test_set_is_the_share_of_wrong_images(run, here):
     run(*FIT, "--trainer.max_epochs", 1)
     folder = Path("runs/digits/resnet20/version_0")
     run("test", "--ckpt_path", folder)
-    model = lightning.LightningModule.load_from_checkpoint(folder / "checkpoints/best.ckpt", weights_only=True).eval()
+    model = LitClassifier.load_from_checkpoint(folder / "checkpoints/best.ckpt").eval()
     data = datamodules.Digits()
     data.setup("test")
     images, labels, *_ = data.to_inputs(Batch(data.test_set.images, data.test_set.labels), training=False)
@@ -171,7 +170,7 @@ def test_predict_sees_what_validation_sees(run, here):
     run("predict", "--ckpt_path", "runs/digits/resnet20", "--data.paths", "[digit.png]")
     row = next(csv.DictReader((here / "predictions.csv").open()))
     path = "runs/digits/resnet20/version_0/checkpoints/best.ckpt"
-    model = lightning.LightningModule.load_from_checkpoint(path, weights_only=True).eval()
+    model = LitClassifier.load_from_checkpoint(path).eval()
     with torch.no_grad():
         images = data.to_inputs(Batch(data.test_set.images[:1], data.test_set.labels[:1]), training=False).images
         expected = model.log_probabilities(images).exp()[0]
