@@ -3,6 +3,8 @@
 import copy
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import yaml
@@ -11,6 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.run_logger import run_dir
 from checkpointing.record import CheckpointRecord, code_version
+from checkpointing.requeue import note_job
 from datamodules.base import image_data
 from errors import printable
 from lit_models.classifier import LitClassifier
@@ -20,7 +23,15 @@ class SaveConfig(SaveConfigCallback):
     """Writes the config of a training to config.yaml and W&B, and hands the model the record for its checkpoints.
 
     The config.yaml of a resumed run keeps the first command. LightningCLI adds this callback, but for `fast_dev_run`.
+
+    Args:
+        *args, **kwargs: see Lightning.
+        arguments: of the command, by which it finds its run again when its job is requeued.
     """
+
+    def __init__(self, *args: Any, arguments: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.arguments = arguments
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
@@ -35,6 +46,7 @@ class SaveConfig(SaveConfigCallback):
             command = shlex.join(["python", *sys.argv])
             text = f"# {printable(command)}\n" + self.parser.dump(self.config, skip_none=False)
             path.write_text(text, encoding="utf-8", errors="surrogateescape")
+            note_job(folder, self.arguments)
         config = copy.deepcopy(record.config)
         config["model"]["init_args"]["num_classes"] = pl_module.num_classes  # which a link has filled in
         for logger in trainer.loggers:

@@ -178,6 +178,7 @@ def adapt_state(content: dict[str, Any], run_dir: Path) -> None:
         content: of the checkpoint, as Lightning loads it.
         run_dir: where the run is now.
     """
+    content["callbacks"].pop("Timer", None)  # max_time counts anew, or a resumed run would end at once
     for state in content["callbacks"].values():
         if "best_k_models" in state:
             rebase_paths(state, Path(state["dirpath"] or "."), run_dir / "checkpoints")

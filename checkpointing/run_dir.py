@@ -1,10 +1,14 @@
 """Where a run lives: runs/<dataset>/<experiment>/version_N/ with checkpoints/{best,last}.ckpt inside."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 from checkpointing.record import resumable_step
 from errors import UserError
+
+CLAIMED = "LIT_CLASSICS_RUN"  # names the claimed folder to the processes that Lightning launches, until training begins
 
 
 def claim_version(experiment: Path) -> Path:
@@ -28,9 +32,15 @@ def claim_version(experiment: Path) -> Path:
             number += 1  # another run has just made it
 
 
+def keep_version() -> None:
+    """Keep the claimed version folder: training has begun."""
+    os.environ.pop(CLAIMED, None)
+
+
 def release_version(folder: Path) -> None:
-    """Remove a claimed version folder if it is empty, and then the folders above it that are."""
-    for empty in (folder, folder.parent, folder.parent.parent):
+    """Remove a claimed version folder in which no training has begun, and then the folders above it that are empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for empty in (folder.parent, folder.parent.parent):
         if empty.is_dir() and not any(empty.iterdir()):
             empty.rmdir()
 

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from callbacks import InputChecks, Progress
+from callbacks.finite_loss import FiniteLoss, Policy
 from callbacks.input_checks import check_inputs
 from callbacks.prediction_table import PredictionTable
 from callbacks.prediction_writer import PredictionWriter
@@ -27,9 +28,11 @@ from callbacks.result_writer import ResultWriter
 from callbacks.resume_run import ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
+from callbacks.stop_signals import StopSignals
 from checkpointing.class_paths import restored_import_policy
 from checkpointing.confinement import refuse_links
 from checkpointing.record import Checkpoint, read_checkpoint
+from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (
     check_can_resume,
     refuse_longer_schedule,
@@ -38,6 +41,7 @@ from checkpointing.resume import (
     schedule_progress,
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
+from cli.failures import explain_failure
 from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
 from cli.loggers import close_run, is_first_process, open_run
 from cli.messages import find_user_error
@@ -54,7 +58,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     """Run one verb.
 
     A mistake of the user's ends in one sentence on stderr, with exit status 2 if it is one of usage and 1 otherwise;
-    any other exception keeps its traceback.
+    any other exception keeps its traceback. A signal ends it with 130 (Ctrl-C) or 143: see `StopSignals`.
 
     Args:
         args: a list of arguments; by default, those of the process.
@@ -62,24 +66,31 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     """
     silence_known_warnings()
     escape_unencodable_output()
+    arguments = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
     try:
-        CommandLine(
-            LitClassifier,
-            pl.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            trainer_class=Trainer,
-            # Samplers here shard by themselves, exactly; evaluation writes its results beside the run, not to a logger
-            trainer_defaults={"logger": False, "use_distributed_sampler": False, "callbacks": list(callbacks)},
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            parser_kwargs={"description": __doc__, **parser_settings()},
-            args=args,
-        )
-    except (ValueError, MisconfigurationException) as error:
-        if (mistake := find_user_error(error)) is None:
+        with StopSignals() as signals:
+            CommandLine(
+                LitClassifier,
+                pl.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                trainer_class=Trainer,
+                # Samplers here shard by themselves; evaluation writes its results beside the run, not to a logger
+                trainer_defaults={
+                    "logger": False,
+                    "use_distributed_sampler": False,
+                    "callbacks": [*callbacks, signals],
+                },
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"arguments": arguments},
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_class=Parser,
+                parser_kwargs={"description": __doc__, **parser_settings()},
+                args=arguments,
+            )
+    except (ValueError, RuntimeError, OSError, MisconfigurationException) as error:
+        if (mistake := find_user_error(error) or explain_failure(error)) is None:
             raise
         sys.exit(f"error: {mistake}")
     finally:
@@ -98,13 +109,20 @@ class CommandLine(LightningCLI):
                 type=str | None,
                 help="<dataset>/<experiment> of the run; by default, folder and name of the first --config",
             )
+            parser.add_argument(
+                "--on_nonfinite",
+                type=Policy,
+                default="stop",
+                help="what a loss that is NaN or infinite does: stop the run, or continue (no checkpoint is written of "
+                "weights that are not finite)",
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the layers of the config; the checkpoint's path is set aside until the classes are instantiated.
 
         Lightning would put the model's arguments from the checkpoint above the user's.
         """
-        argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
+        arguments = argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
         verb = next((arg for arg in argv if arg in VERBS), None)
         paths, argv = take_flag(argv, "--ckpt_path")
         allowed, argv = take_flag(argv, "--allow")
@@ -118,6 +136,10 @@ class CommandLine(LightningCLI):
         self.config = parser.parse_args(argv)
         if verb == "fit":
             self.config.fit.run_name = self.config.fit.run_name or name_run(argv)
+            requeued = find_requeued_run(self.config.fit.runs / self.config.fit.run_name, arguments)
+            if requeued and not self.checkpoint:
+                print(f"This job was requeued: it goes on with its run {requeued}.", flush=True)
+                self.parse_arguments(parser, [*arguments, "--ckpt_path", str(requeued)])
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -141,6 +163,7 @@ class CommandLine(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         added: list[Callback] = [InputChecks()]
         added += [] if config.enable_progress_bar is False else [Progress()]
+        added += [FiniteLoss(self.config_init.fit.on_nonfinite)] if self.subcommand == "fit" else []
         added += [PredictionTable()] if self.subcommand == "predict" else []
         # A test that did not count every image is refused before its predictions replace others
         added += [] if config.fast_dev_run else [ResumeRun(), RunMessages(), ResultWriter()]

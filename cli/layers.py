@@ -121,6 +121,9 @@ def complete_trainer(trainer: Namespace, verb: str) -> None:
     for name in ("logger", "callbacks"):
         trainer[name] = normalize_to_list(trainer[name])
     trainer.precision = resolve_precision(trainer.precision)
+    if verb == "fit" and not any(logger.class_path.endswith("RunLogger") for logger in trainer.logger):
+        # Without it a training would leave nothing; `logger: false` switches off all others
+        trainer.logger.insert(0, Namespace(class_path="callbacks.RunLogger", init_args=Namespace(save_dir="runs")))
     if trainer.fast_dev_run:
         trainer.logger = []  # Lightning swaps them too late: EMA copies the model with its loggers, which starts W&B
     if verb != "fit" or not trainer.logger:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -9,10 +10,10 @@ from typing import Literal
 from jsonargparse import Namespace
 
 from checkpointing.record import Checkpoint
-from checkpointing.run_dir import claim_version, release_version, version_folder
+from checkpointing.run_dir import CLAIMED, claim_version, release_version, version_folder
 from errors import UserError
 
-CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
+SECONDS_FOR_LOGIN = 8
 
 
 def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
@@ -54,7 +55,7 @@ def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path
 
 
 def close_run() -> None:
-    """Finish the W&B run, and remove a claimed folder in which nothing was written."""
+    """Finish the W&B run, and remove a claimed folder in which no training has begun: a refused run leaves nothing."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()
     if is_first_process() and CLAIMED in os.environ:
@@ -67,7 +68,7 @@ def is_first_process() -> bool:
 
 
 def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
-    """offline, unless WANDB_MODE asks for disabled, or for online and the user is logged in."""
+    """offline, unless WANDB_MODE asks for disabled, or for online and the server knows the user."""
     wanted = os.environ.get("WANDB_MODE")
     if wanted == "disabled":
         return "disabled"
@@ -75,10 +76,37 @@ def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
         return "offline"
     import wandb
 
-    if wandb.api.api_key:
+    if not wandb.api.api_key:
+        problem = "nobody is logged in on this machine (wandb login)"
+    elif is_first_process():
+        problem = login_problem()
+    else:
         return "online"
-    warnings.warn("W&B stays offline: nobody is logged in on this machine (wandb login).", stacklevel=2)
-    return "offline"
+    if problem:
+        warnings.warn(f"W&B stays offline: {problem}. Upload the run later with wandb sync.", stacklevel=2)
+    return "offline" if problem else "online"
+
+
+def login_problem() -> str:
+    """Why W&B's server cannot be used, found within `SECONDS_FOR_LOGIN`; empty where it can.
+
+    W&B itself waits a minute and a half for a server that does not answer, and then ends with an error.
+    """
+    import wandb
+
+    problems = ["its server does not answer"]
+
+    def log_in() -> None:
+        try:
+            wandb.login(verify=True)
+            problems[:] = [""]
+        except (wandb.Error, ValueError) as error:
+            problems[:] = [str(error).partition("\n")[0].rstrip(".")]
+
+    thread = threading.Thread(target=log_in, daemon=True)
+    thread.start()
+    thread.join(SECONDS_FOR_LOGIN)
+    return problems[0]
 
 
 def set_up_wandb(mode: Literal["offline", "online", "disabled"]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 
+from callbacks.finite_loss import FiniteLoss
 from datamodules.base import ImageData, image_data
 from errors import UserError
 
@@ -23,6 +24,12 @@ class Trainer(pl.Trainer):
             super().__init__(precision=resolve_precision(precision), **kwargs)
         except (ValueError, TypeError) as error:  # Lightning's checks of its flags; elsewhere they would be bugs
             raise UserError(str(error)) from error
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint, see Lightning; never of a net that has diverged: see `FiniteLoss`."""
+        callbacks: list[pl.Callback] = self.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        if all(callback.may_save(self) for callback in callbacks if isinstance(callback, FiniteLoss)):
+            super().save_checkpoint(*args, **kwargs)
 
     @property
     def estimated_stepping_batches(self) -> int | float:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from batch import Batch
 from datamodules.augment import normalise
 from datamodules.image_files import ImageFiles
-from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, keep_batch
+from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, ignore_signals, keep_batch
 from datamodules.samplers import ExactSampler, mix_seed, run_seed
 from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
@@ -225,7 +225,8 @@ class ImageData(pl.LightningDataModule):
     def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
         """The sampler of this process's share of a set; `options` are those of `ExactSampler`."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return ExactSampler(len(images), shuffle, run_seed(), rank, world_size, **options)
+        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return ExactSampler(len(images), shuffle, run_seed(), rank, world_size, same_every_epoch=overfits, **options)
 
     def _loader(self, images: ImageSet, shuffle: bool) -> ResumableLoader:
         trainer = self.trainer
@@ -246,6 +247,7 @@ class ImageData(pl.LightningDataModule):
             drop_last=shuffle and self.drop_last,
             pin_memory=on_cuda,
             persistent_workers=workers > 0,
+            worker_init_fn=ignore_signals,
         )
 
     def _receive(self, raw: RawBatch, training: bool) -> Batch:

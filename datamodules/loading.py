@@ -1,9 +1,12 @@
 """Data sets that give whole batches, and their loader, which can resume inside an epoch."""
 
+import copy
 import os
+import signal
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import lightning.pytorch as pl
@@ -87,6 +90,7 @@ class ResumableLoader(DataLoader):
     """
 
     trainer: pl.Trainer | None = None
+    dataset: ImageSet
     sampler: ExactSampler
     batch_size: int
 
@@ -98,6 +102,12 @@ class ResumableLoader(DataLoader):
 
     def state_dict(self) -> dict[str, int]:
         return {"batch_size": self.batch_size * self.sampler.num_replicas, "number of batches": len(self)}
+
+    def batch_indices(self, number: int) -> list[int]:
+        """The indices of the images in a batch of the current epoch, of this process's share."""
+        sampler = copy.copy(self.sampler)
+        sampler.start = number * self.batch_size
+        return [getattr(item, "index", item) for item in islice(sampler, self.batch_size)]
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Refuse other batches inside an epoch; Lightning does not call this for a checkpoint from an epoch's end."""
@@ -115,3 +125,10 @@ def choose_num_workers(trainer: pl.Trainer | None) -> int:
     devices = trainer.num_devices if trainer else 1
     on_cpu = trainer is None or trainer.strategy.root_device.type == "cpu"
     return max(1, min(16, cores // devices // (8 if on_cpu else 1)))
+
+
+def ignore_signals(worker: int) -> None:
+    """The worker_init_fn of loaders: Ctrl-C and a scheduler's SIGTERM reach all processes; the main one decides."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -139,7 +139,7 @@ class LitClassifier(pl.LightningModule):
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
         for side in set(images.shape[-2:]):
             self.input_size.check(side, self.training)
-        output = self.net(images.contiguous(memory_format=self.memory_format))
+        output = self.net(images.to(self.dtype, memory_format=self.memory_format))
         check_logits(main_logits(output), len(images), self.num_classes, type(self.net).__name__)
         return output
 

@@ -1,5 +1,6 @@
 """Optimizer and learning-rate schedule of a model, from the callables that its config gives."""
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
@@ -53,7 +54,13 @@ def make_schedule(
         interval: when the schedule steps.
     """
     if isinstance(make, partial) and make.keywords.get("total_steps", 0) is None:
-        make = partial(make, total_steps=int(model.trainer.estimated_stepping_batches))
+        steps = model.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise UserError(
+                f"{make.func.__name__} must know the length of the run, and max_epochs -1 sets none: give "
+                "--trainer.max_epochs or --trainer.max_steps, or the schedule's own total_steps."
+            )
+        make = partial(make, total_steps=int(steps))
     scheduler = make(optimizer)
     monitor = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss"
     return {"scheduler": scheduler, "interval": interval, "monitor": monitor}

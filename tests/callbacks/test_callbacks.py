@@ -168,9 +168,11 @@ def test_truncated_metrics_keep_the_whole_file(tmp_path):
 def test_each_run_claims_a_version_of_its_own(tmp_path):
     first, second = claim_version(tmp_path / "d" / "e"), claim_version(tmp_path / "d" / "e")
     assert [first.name, second.name] == ["version_0", "version_1"]
-    (first / "kept").touch()
-    release_version(first), release_version(second)
-    assert first.exists() and not second.exists()
+    (first / "config.yaml").touch()  # written before the run was refused
+    release_version(first)
+    assert not first.exists() and second.exists()
+    release_version(second)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_directory_that_cannot_be_made(tmp_path):

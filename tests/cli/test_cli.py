@@ -8,10 +8,12 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import wandb
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.loggers import WandbLogger
@@ -198,8 +200,6 @@ def test_the_resolved_config_reaches_wandb_offline(run, here, monkeypatch):
 
 
 def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch):
-    import wandb
-
     monkeypatch.delenv("WANDB_MODE", raising=False)
     assert choose_wandb_mode() == "offline"
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -207,7 +207,24 @@ def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch)
     with pytest.warns(UserWarning, match="nobody is logged in"):
         assert choose_wandb_mode() == "offline"
     monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": "key"}))
+    monkeypatch.setattr(wandb, "login", lambda verify: True)
     assert choose_wandb_mode() == "online"
+
+
+def refuse_login(verify):
+    raise wandb.Error("the key is not known\nand more")
+
+
+@pytest.mark.parametrize(
+    ("login", "reason"), [(refuse_login, "the key is not known"), (lambda verify: time.sleep(1), "does not answer")]
+)
+def test_wandb_stays_offline_where_its_server_cannot_be_used(monkeypatch, login, reason):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr("cli.loggers.SECONDS_FOR_LOGIN", 0.1)
+    monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": "key"}))
+    monkeypatch.setattr(wandb, "login", login)
+    with pytest.warns(UserWarning, match=f"W&B stays offline: .*{reason}. Upload the run later with wandb sync"):
+        assert choose_wandb_mode() == "offline"
 
 
 def test_fast_dev_run_leaves_no_run_directory(run, here):
@@ -240,11 +257,21 @@ def test_base_yaml_is_found_from_any_directory(run, here, capsys):
     assert loggers == ["RunLogger", "WandbLogger"]
 
 
-@pytest.mark.parametrize(("flag", "off"), [("logger", "false"), ("enable_checkpointing", "false")])
-def test_loggers_and_checkpoints_can_be_switched_off(run, here, flag, off):
-    run(*FIT, *TINY, f"--trainer.{flag}", off, "--trainer.max_epochs", 1)
-    assert not list(here.rglob("*.ckpt"))
-    assert (flag == "logger") == (not list(here.rglob("metrics.csv")))
+def test_checkpoints_can_be_switched_off(run, here):
+    run(*FIT, *TINY, "--trainer.enable_checkpointing", "false", "--trainer.max_epochs", 1)
+    assert not list(here.rglob("*.ckpt")) and list(here.rglob("metrics.csv"))
+
+
+@pytest.mark.parametrize("logger", ["false", "true", "null", "[]", "lightning.pytorch.loggers.CSVLogger"])
+def test_whatever_loggers_are_off_a_training_leaves_its_run(run, here, monkeypatch, logger):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    extra = ["--trainer.logger.save_dir", "elsewhere"] if "." in logger else []
+    run(*FIT, *TINY, "--trainer.max_epochs", 1, "--trainer.logger", logger, *extra)
+    folder = Path("runs/digits/resnet20/version_0")
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    run("test", "--ckpt_path", folder)
+    assert bool(extra) == Path("elsewhere").is_dir()
 
 
 def test_precision_auto_comes_to_something_that_the_record_names(run, here):
