@@ -3,20 +3,18 @@
 A checkpoint is data, wherever it comes from. Its config is checked before it is parsed: the name of each class decides
 before anything is imported, then its kind before anything is called. What the rule refuses, the user can allow: with
 `--allow MODULE`, or by naming the class in a config file or a flag of their own. While a checkpoint's config is in
-play, jsonargparse's own policy denies every other import as well (`restrict_imports`).
+play, jsonargparse's own policy denies every other import as well (`checkpointing.import_policy`).
 """
 
 import importlib
+import inspect
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import set_parsing_settings
-from jsonargparse._common import parsing_settings  # jsonargparse has no other way to take a policy back
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment, Precision
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.accelerators import Accelerator
@@ -53,7 +51,7 @@ class Slot:
 
 
 NET = Slot(nn.Module, ("lit_models", "torch.nn", "torchvision.models", "timm.models"))
-DATA_SET = Slot(Dataset, ("datamodules", "torchvision.datasets"))
+DATA_SET = Slot(Dataset, ("datamodules", "torchvision.datasets", "torch.utils.data"))
 TRANSFORM = Slot(object, ("torchvision.transforms",))
 TRAINER_PART = Slot(
     (Accelerator, Strategy, Precision, ClusterEnvironment, CheckpointIO, LayerSync, Profiler),
@@ -132,11 +130,11 @@ class ConfigNames:
             )
 
     def _check_dict(self, value: dict[Any, Any], where: str, slot: Slot | None, slots: dict[str, Slot]) -> None:
-        inner = slots
+        inner, found = slots, None
         if value.keys() & CLASS_KEYS or slot:
             if not isinstance(value.get("class_path"), str) or not value.keys() <= CLASS_KEYS:
                 raise UserError(f"{where} should be a class with its init_args in the config of this checkpoint.")
-            self._check_class(value["class_path"], where, slot or slots.get("*"))
+            found = self._check_class(value["class_path"], where, slot or slots.get("*"))
             inner = slots | SLOTS_OF_CLASS.get(value["class_path"], {})
         for key, item in value.items():
             if not isinstance(key, str):
@@ -144,16 +142,32 @@ class ConfigNames:
             if key == "class_path":
                 continue
             if key in CLASS_KEYS:
-                self._check_arguments(item, where, inner, slots)
+                self._check_arguments(item, where, found, inner, slots)
             else:
                 self._check(item, f"{where}.{key}", inner.get(key) if where == "trainer" else None, slots)
 
-    def _check_arguments(self, arguments: Any, where: str, own: dict[str, Slot], slots: dict[str, Slot]) -> None:
-        """Check the arguments of a class; a key with a dot or a plus would reach into another one."""
+    def _check_arguments(
+        self, arguments: Any, where: str, found: type | None, own: dict[str, Slot], slots: dict[str, Slot]
+    ) -> None:
+        """Check the arguments of a class; a key with a dot or a plus would reach into another one.
+
+        Args:
+            arguments: of the config.
+            where: the dotted key of the class.
+            found: the class; None for one that the user trusts.
+            own: slots of the class.
+            slots: of the section.
+        """
         if not isinstance(arguments, dict) or not all(str(key).isidentifier() for key in arguments):
             raise UserError(f"The arguments of {where} have no plain names in the config of this checkpoint.")
+        functions = default_functions(found) if found else {}
         for key, item in arguments.items():
-            self._check(item, f"{where}.{key}", own.get(key), slots)
+            if key in functions and isinstance(item, str):
+                if item != functions[key] and not is_under(item, self.trusted):
+                    raise refusal(item, f"{where}.{key}", f"which is {functions[key]} where nobody sets it")
+                self.classes.add(item)
+            else:
+                self._check(item, f"{where}.{key}", own.get(key), slots)
 
     def _check_text(self, text: str, where: str, slot: Slot | None, slots: dict[str, Slot]) -> None:
         if slot and not (slot.registered and REGISTERED_NAME.fullmatch(text)):
@@ -172,11 +186,11 @@ class ConfigNames:
         if nested := parse_nested(text):  # jsonargparse reads text as YAML where a class is wanted
             self._check(nested, where, slot, slots)
 
-    def _check_class(self, name: str, where: str, slot: Slot | None) -> None:
-        """Check the name of a class, and then whether the class is of the kind that its slot takes."""
+    def _check_class(self, name: str, where: str, slot: Slot | None) -> type | None:
+        """Check the name of a class, and then its kind. Returns the class; None for one that the user trusts."""
         if is_under(name, self.trusted):
             self.classes.add(name)
-            return
+            return None
         hidden = any(part.startswith("_") for part in name.split("."))
         listed = slot is not None and is_under(name, slot.modules) and not is_under(name, UNPICKLING)
         if slot is None or hidden or not listed or not is_dotted_name(name):
@@ -190,6 +204,7 @@ class ConfigNames:
         ):
             raise refusal(name, where, f"{defined}, none of the classes that a checkpoint may name there")
         self.classes |= {name, defined}
+        return found
 
 
 def check_config(config: dict[str, Any], trusted: Sequence[str] = ()) -> ConfigNames:
@@ -239,6 +254,16 @@ def import_class(name: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
+def default_functions(found: type) -> dict[str, str]:
+    """The arguments of a class whose default is a function, such as a loader of files, with that function's name."""
+    functions = {name: each.default for name, each in inspect.signature(found).parameters.items()}
+    return {
+        name: f"{function.__module__}.{function.__qualname__}"
+        for name, function in functions.items()
+        if inspect.isfunction(function)
+    }
+
+
 def is_file(text: str) -> bool:
     """Whether a text is the path of a file that exists."""
     try:
@@ -256,51 +281,3 @@ def parse_nested(text: str) -> dict[Any, Any] | list[Any] | None:
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict | list) else None
-
-
-def names_given(words: Sequence[str]) -> list[str]:
-    """The dotted names in the values of a command line and in the YAML files that it names.
-
-    Args:
-        words: of the command line, without the checkpoint's path.
-    """
-    return sorted({name for word in words for name in names_in(word.partition("=")[2] or word, depth=3)})
-
-
-def names_in(value: Any, depth: int) -> Iterator[str]:
-    """The dotted names in a value of the user's, and in the file that it names."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from names_in(item, depth)
-    elif isinstance(value, str):
-        if is_dotted_name(value):
-            yield value
-        text = Path(value).read_text(errors="replace") if depth and is_config(value) else value
-        if nested := parse_nested(text):
-            yield from names_in(nested, depth - 1)
-
-
-def is_config(text: str) -> bool:
-    """Whether a text is the path of a YAML or JSON file."""
-    return text.endswith((".yaml", ".yml", ".json")) and is_file(text)
-
-
-def restrict_imports(names: ConfigNames) -> None:
-    """Let jsonargparse import what the checkpoint's config may name and what the user names, and nothing else."""
-    packages = {name.partition(".")[0] for name in names.trusted if not is_under(name, LISTED_MODULES)}
-    allowed = {*LISTED_MODULES, *names.classes, *names.trusted, *packages}
-    set_parsing_settings(
-        import_path_denylist=["*", *sorted(names.texts)],
-        import_path_allowlist=sorted(name for name in allowed if not is_under(name, ["jsonargparse"])),
-    )
-
-
-@contextmanager
-def restored_import_policy() -> Iterator[None]:
-    """Take back, at the end, what `restrict_imports` has set: it is global, and a report runs several commands."""
-    before = dict(parsing_settings)
-    try:
-        yield
-    finally:
-        parsing_settings.clear()
-        parsing_settings.update(before)

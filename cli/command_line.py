@@ -29,8 +29,8 @@ from callbacks.resume_run import ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
-from checkpointing.class_paths import restored_import_policy
 from checkpointing.confinement import refuse_links
+from checkpointing.import_policy import restored_import_policy
 from checkpointing.record import Checkpoint, read_checkpoint
 from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (

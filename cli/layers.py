@@ -19,8 +19,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from checkpointing.class_paths import check_config, names_given, restrict_imports
+from checkpointing.class_paths import check_config
 from checkpointing.confinement import check_run_id, confine_config
+from checkpointing.import_policy import names_given, restrict_imports
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord
 from checkpointing.run_dir import version_folder
 from cli.trainer import resolve_precision

@@ -62,7 +62,8 @@ class Parser(LightningArgumentParser):
         self.add_argument(
             "--ckpt_path",
             type=str | None,
-            help="a .ckpt file, a version folder, or an experiment folder, which stands for its newest version",
+            help="a .ckpt file, a version folder, or an experiment folder, which stands for its newest version; "
+            "--allow MODULE, once or several times, lets it name classes of other modules than those of SECURITY.md",
         )
         return [*added, "ckpt_path"]
 
