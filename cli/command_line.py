@@ -43,6 +43,7 @@ from checkpointing.resume import (
 from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.failures import explain_failure
 from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
+from cli.literal_values import read_names_literally
 from cli.loggers import close_run, is_first_process, open_run
 from cli.messages import find_user_error
 from cli.parser import VERBS, Parser, parser_settings
@@ -66,6 +67,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     """
     silence_known_warnings()
     escape_unencodable_output()
+    read_names_literally()
     arguments = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
     try:
         with StopSignals() as signals:
