@@ -1,6 +1,7 @@
 """The predictions for a user's images, as a table in the terminal and a file."""
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from errors import UserError, pluralize, printable
 
 FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
+LONGEST_LINE = 10_000
 
 
 class PredictionTable(pl.Callback):
@@ -91,6 +93,7 @@ def print_table(rows: list[Row], count: int) -> None:
     for name, top in rows[:count]:
         second = f"{top[1][0]} {top[1][1]:.1%}" if len(top) > 1 else ""
         table.add_row(printable(name), printable(top[0][0]), f"{top[0][1]:.1%}", printable(second))
-    Console(markup=False, emoji=False).print(table)
+    width = None if sys.stdout.isatty() else LONGEST_LINE  # in a file or a pipe lines are as long as they need to be
+    Console(width=width, markup=False, emoji=False).print(table)
     if len(rows) > count:
         print(f"... and {len(rows) - count} more")

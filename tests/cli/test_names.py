@@ -53,7 +53,7 @@ def expected(root: Path) -> list[str]:
 
 def test_any_name_is_trained_on_tested_predicted_and_reported(run, images, monkeypatch):
     terminal = ascii_terminal(monkeypatch)
-    run(*fit(images, "--data.val_size", 8))
+    run(*fit(images, "--data.val_size", 8, "--model", "lit_models.LitResNet", "--model.depth", 20))
     run("test", "--ckpt_path", "runs/photos/net")
     folder = Path("runs/photos/net/version_0")
     predictions = Predictions.read(folder / "predictions-best-center.npz")
