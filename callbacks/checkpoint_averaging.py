@@ -113,7 +113,7 @@ class CheckpointAveraging(pl.Callback):
             *_, averaged = candidates.values()
             results = compare(evaluator, candidates, members) if data.val_set else []
         if trainer.is_global_zero:
-            save_averaged_checkpoint(averaged, members)
+            save_averaged_checkpoint(averaged, members, self.choice == "best")
             print(f"Wrote {folder / FILE}: the mean of {', '.join(path.stem for path in members)}", flush=True)
             report(results, self.choice, members)
         trainer.strategy.barrier("averaged")
@@ -153,10 +153,16 @@ def mean_state_dict(paths: list[Path]) -> dict[str, Tensor]:
     }
 
 
-def save_averaged_checkpoint(state: dict[str, Tensor], members: list[Path]) -> None:
-    """Write averaged.ckpt beside its members; an older one is kept as averaged-1.ckpt, averaged-2.ckpt and so on."""
-    newest = read_checkpoint(members[-1])
-    record = replace(newest.record, averaged_from=[path.name for path in members])
+def save_averaged_checkpoint(state: dict[str, Tensor], members: list[Path], selected: bool = False) -> None:
+    """Write averaged.ckpt beside its members; an older one is kept as averaged-1.ckpt, averaged-2.ckpt and so on.
+
+    Args:
+        state: the averaged weights.
+        members: files that they are the mean of.
+        selected: whether these were chosen by their validation errors.
+    """
+    newest, names = read_checkpoint(members[-1]), [path.name for path in members]
+    record = replace(newest.record, averaged_from=names, selected_on_validation=selected)
     content = drop_training_state(newest.content) | {RECORD_KEY: record.to_plain()}
     content["state_dict"] = {name: value.cpu() for name, value in state.items()}
     path = members[0].with_name(FILE)

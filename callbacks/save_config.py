@@ -1,4 +1,4 @@
-"""The config of a training, kept where it can be found again."""
+"""The config of a training and the lists of its images, kept where they can be found again."""
 
 import copy
 import shlex
@@ -14,7 +14,9 @@ from lightning.pytorch.loggers import WandbLogger
 from callbacks.run_logger import run_dir
 from checkpointing.record import CheckpointRecord, code_version
 from checkpointing.requeue import note_job
+from checkpointing.split import Split
 from datamodules.base import image_data
+from datamodules.identity import identify, make_split
 from errors import printable
 from lit_models.classifier import LitClassifier
 
@@ -22,7 +24,8 @@ from lit_models.classifier import LitClassifier
 class SaveConfig(SaveConfigCallback):
     """Writes the config of a training to config.yaml and W&B, and hands the model the record for its checkpoints.
 
-    The config.yaml of a resumed run keeps the first command. LightningCLI adds this callback, but for `fast_dev_run`.
+    Of image files, split-<hash>.json lists those that are trained on and those that are held back. The config.yaml of
+    a resumed run keeps the first command. LightningCLI adds this callback, but for `fast_dev_run`.
 
     Args:
         *args, **kwargs: see Lightning.
@@ -37,10 +40,14 @@ class SaveConfig(SaveConfigCallback):
         if stage != "fit":
             return
         assert isinstance(pl_module, LitClassifier)
-        pl_module.record = record = self.make_record(trainer)
+        data = image_data(trainer)
+        split = None if data is None else make_split(data)
+        pl_module.record = record = self.make_record(trainer, split)
         folder = run_dir(trainer)
         if folder is None or not trainer.is_global_zero:
             return
+        if split:
+            split.write(folder)
         path = folder / self.config_filename
         if not path.exists():
             command = shlex.join(["python", *sys.argv])
@@ -53,7 +60,7 @@ class SaveConfig(SaveConfigCallback):
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(config)
 
-    def make_record(self, trainer: pl.Trainer) -> CheckpointRecord:
+    def make_record(self, trainer: pl.Trainer, split: Split | None) -> CheckpointRecord:
         """The record of this run."""
         data = image_data(trainer)
         wandb_ids = [str(logger.version) for logger in trainer.loggers if isinstance(logger, WandbLogger)]
@@ -63,4 +70,5 @@ class SaveConfig(SaveConfigCallback):
             preprocessing={} if data is None else dict(data.preprocessing),
             code_version=code_version(),
             wandb_run_id=wandb_ids[0] if wandb_ids else None,
+            **({} if data is None else identify(data, split)),
         )

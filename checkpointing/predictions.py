@@ -27,6 +27,7 @@ class Predictions:
         checkpoint_hash: SHA-256 of the checkpoint file.
         data_hash: SHA-256 of the set: classes, labels, and pixels or file names.
         complete: whether every image of the set is here.
+        selected_on_test: whether the checkpoint was chosen by its error on these images.
     """
 
     indices: np.ndarray
@@ -40,6 +41,7 @@ class Predictions:
     checkpoint_hash: str
     data_hash: str
     complete: bool
+    selected_on_test: bool = False
 
     def write(self, path: Path) -> None:
         """Write an .npz file that numpy reads without pickle; an existing file is replaced by a complete one."""
@@ -57,7 +59,7 @@ class Predictions:
         """
         try:
             with np.load(path) as file:
-                content = {name: file[name] for name in cls.__dataclass_fields__}
+                content = {name: file[name] for name in cls.__dataclass_fields__ if name in file}
             predictions = cls(**{name: value.item() if value.ndim == 0 else value for name, value in content.items()})
             predictions.check()
             return predictions
@@ -86,10 +88,27 @@ class Predictions:
             raise UserError(f"{self.views} views, labels {self.labels.min()} to {self.labels.max()}")
 
 
-def predictions_path(checkpoint: Path, protocol: str, verb: str = "test") -> Path:
-    """The prediction file of a checkpoint, in its run directory; for validation images its name has a prefix."""
+def predictions_path(checkpoint: Path, protocol: str, verb: str = "test", tag: str = "") -> Path:
+    """The prediction file of a checkpoint, in its run directory.
+
+    Args:
+        checkpoint: file.
+        protocol: see `Predictions`.
+        verb: for validation images the name has a prefix.
+        tag: of other data than the run's, see `data_tag`.
+    """
     prefix = {"test": "", "validate": "val_"}[verb]
-    return results_folder(checkpoint) / f"{prefix}predictions-{checkpoint.stem}-{protocol}.npz"
+    return results_folder(checkpoint) / f"{prefix}predictions-{checkpoint.stem}-{protocol}{tag}.npz"
+
+
+def result_path(checkpoint: Path, protocol: str, tag: str = "") -> Path:
+    """The result of a test, beside its predictions."""
+    return results_folder(checkpoint) / f"test-{checkpoint.stem}-{protocol}{tag}.json"
+
+
+def data_tag(data_hash: str) -> str:
+    """The end of the names of results on other data than the run's, such as "-3fa9c1"."""
+    return f"-{data_hash[:6]}"
 
 
 def file_hash(path: Path) -> str:

@@ -29,6 +29,10 @@ class CheckpointRecord:
         code_version: the git commit of the code.
         wandb_run_id: None for a run without W&B.
         averaged_from: file names of the checkpoints whose mean the weights are; empty for the weights of one step.
+        selected_on_validation: whether the checkpoints of a mean were chosen by their errors on the validation images.
+        data_hash: SHA-256 that identifies the training and validation images: see `datamodules.identity`.
+        val_hash, test_hash: fingerprints of the images that `validate` and `test` evaluate; None if unknown.
+        split_hash: of the lists of files trained on and held back: see `checkpointing.split`; None without files.
     """
 
     config: dict[str, Any]
@@ -37,6 +41,11 @@ class CheckpointRecord:
     code_version: str = "unknown"
     wandb_run_id: str | None = None
     averaged_from: list[str] = field(default_factory=list)
+    selected_on_validation: bool = False
+    data_hash: str | None = None
+    val_hash: str | None = None
+    test_hash: str | None = None
+    split_hash: str | None = None
 
     @property
     def model_args(self) -> dict[str, Any]:
@@ -101,6 +110,29 @@ class Checkpoint:
     def step(self) -> int:
         """Optimizer steps taken."""
         return self.content["global_step"]
+
+
+def selected_on_validation(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint was chosen among others by a metric on the validation images, as best.ckpt is.
+
+    ModelCheckpoints that monitor one name the files that they keep. A file of another name, a copy, was chosen if it
+    holds the best step so far.
+    """
+    if checkpoint.record.selected_on_validation:
+        return True
+    states = checkpoint.content.get("callbacks", {}).items()
+    savers = [state for name, state in states if name.startswith("ModelCheckpoint")]
+    monitors = [state for state in savers if str(state["monitor"]).startswith("val/")]
+    if any(checkpoint.path.name in saved_files(state) for state in monitors):
+        return True
+    if any(checkpoint.path.name in saved_files(state) for state in savers):
+        return False
+    return any(state["current_score"] == state["best_model_score"] is not None for state in monitors)
+
+
+def saved_files(state: dict[str, Any]) -> set[str]:
+    """The names of the files that a ModelCheckpoint keeps."""
+    return {Path(path).name for path in (state["best_model_path"], state["last_model_path"], *state["best_k_models"])}
 
 
 def rename_classes(config: Any) -> Any:

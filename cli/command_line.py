@@ -31,7 +31,7 @@ from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
 from checkpointing.confinement import refuse_links
 from checkpointing.import_policy import restored_import_policy
-from checkpointing.record import Checkpoint, read_checkpoint
+from checkpointing.record import Checkpoint, read_checkpoint, selected_on_validation
 from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (
     check_can_resume,
@@ -41,6 +41,7 @@ from checkpointing.resume import (
     schedule_progress,
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
+from checkpointing.split import read_split
 from cli.failures import explain_failure
 from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
 from cli.literal_values import read_names_literally
@@ -50,6 +51,9 @@ from cli.parser import VERBS, Parser, parser_settings
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps
 from datamodules.base import ImageData
+from datamodules.identity import compare_with_run
+from datamodules.photos import Photos
+from datamodules.run_data import RunData, names_same_data
 from errors import UserError, escape_unencodable_output
 from lit_models import LitClassifier
 
@@ -177,6 +181,7 @@ class CommandLine(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint:
+            follow_run(self.datamodule, self.config[self.subcommand].data, self.checkpoint)
             refuse_other_weights(self.model, self.checkpoint)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint.path)
             self.config_init[self.subcommand].weights_only = True
@@ -195,8 +200,27 @@ class CommandLine(LightningCLI):
         """Check model against data before any logger opens a file; in one process, for the data may be downloaded."""
         if is_first_process():
             check_inputs(self.trainer, self.model, self.datamodule, str(self.subcommand))
+            if isinstance(self.datamodule, ImageData):
+                for note in compare_with_run(self.datamodule, str(self.subcommand)):
+                    print(f"Data: {note}", flush=True)
 
     before_validate = before_test = _check_inputs
+
+
+def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Checkpoint) -> None:
+    """Tell the data which run they continue: its classes, and the files that it has trained on and held back.
+
+    Args:
+        data: of this command.
+        config: of the data.
+        checkpoint: which names the run.
+    """
+    record = checkpoint.record
+    if not isinstance(data, ImageData) or isinstance(data, Photos) or not record.class_names:
+        return
+    split = read_split(results_folder(checkpoint.path), record.split_hash) if record.split_hash else None
+    same_source = names_same_data(record, config.as_dict())
+    data.follow(RunData(record, split, same_source, selected_on_validation(checkpoint)))
 
 
 def asks_for_help(argv: list[str]) -> bool:

@@ -67,6 +67,12 @@ class CIFAR10(ImageData):
         official = TensorImages(images, torch.cat([part.labels for part in parts]))
         self.train_set, self.val_set = split_validation(official, self.val_size, self.split_seed)
 
+    def test_fingerprint(self) -> str | None:
+        try:
+            return self.fingerprint(read_batch(self._find_or_download() / TEST_FILE))
+        except UserError:  # a training does not need the file
+            return None
+
     def augment(self, images: Tensor) -> Tensor:
         images = random_crop(images, self.padding) if self.padding else images
         return random_flip(images) if self.flip else images

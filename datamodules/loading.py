@@ -53,6 +53,7 @@ class ImageSet(Dataset):
     """Labelled images that are read a whole batch at a time."""
 
     labels: Any  # [N] int64, a tensor or an array
+    numbered_as_run = False  # whether the labels follow the order of the classes of a checkpoint's run
 
     def __len__(self) -> int:
         return len(self.labels)

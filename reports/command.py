@@ -4,9 +4,9 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import rich.box
 import rich.table
@@ -16,6 +16,7 @@ from checkpointing.run_dir import version_folder
 from errors import UserError, escape_unencodable_output, printable
 from reports.html_page import Section, Table
 
+SELECTION_NOTE = "* Selected on test: the checkpoint was chosen by its error on these images, so it is optimistic."
 # Flags of main.py, for the tests that a report runs
 PASSED_ON = re.compile(r"--(allow|config|data|model|seed_everything|trainer)([.=].*)?")
 
@@ -53,6 +54,11 @@ class Parser(argparse.ArgumentParser):
             report(given)
         except UserError as error:
             self.error(str(error))
+
+
+def selection_mark(row: Mapping[str, Any]) -> str:
+    """The mark of a table's row whose checkpoints were chosen by their error on the very images of the test."""
+    return " *" if row["selected_on_test"] else ""
 
 
 def run_label(checkpoint: str) -> str:
