@@ -10,7 +10,7 @@ from callbacks.result_writer import gather
 from callbacks.run_logger import run_dir
 from checkpointing.run_dir import has_checkpoint, keep_version
 from datamodules.base import image_data
-from errors import pluralize
+from errors import UserError, pluralize
 
 
 class RunMessages(pl.Callback):
@@ -37,6 +37,11 @@ class RunMessages(pl.Callback):
         keep_version()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.training_begun:
+            raise UserError(
+                f"Nothing was trained: max_epochs is {trainer.max_epochs}, max_steps is {trainer.max_steps}, and these "
+                "or max_time leave no batch: give more (--trainer.max_epochs, --trainer.max_steps, --trainer.max_time)."
+            )
         folder = run_dir(trainer)
         if not trainer.is_global_zero or folder is None or not has_checkpoint(folder):
             return

@@ -45,9 +45,10 @@ from checkpointing.split import read_split
 from cli.failures import explain_failure
 from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
 from cli.literal_values import read_names_literally
-from cli.loggers import close_run, is_first_process, open_run
+from cli.loggers import close_run, open_run
 from cli.messages import find_user_error
 from cli.parser import VERBS, Parser, parser_settings
+from cli.processes import is_first_process, refuse_ranks_of_another_job
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps
 from datamodules.base import ImageData
@@ -177,7 +178,9 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit":
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
-        return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
+        trainer = super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
+        refuse_ranks_of_another_job(trainer)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint:

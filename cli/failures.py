@@ -26,6 +26,7 @@ SENTENCES = [
     (r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?:is )?(killed by signal: \w+|exited unexpectedly[^.]*)", LOADER),
     (r"Connection (?:closed by|reset by) peer|gloo.*(?:[Tt]imed? ?out|Socket)|NCCL.*remote process", OTHER_PROCESS),
     (r"CUDA out of memory|MPS backend out of memory|DefaultCPUAllocator: can't allocate memory", DEVICE_MEMORY),
+    (r"(?s)(Early stopping conditioned on metric `[^`]*` which is not available.*)", "%s"),
     (r"(Function '\w+' returned nan values in its \d+th output)", ANOMALY),
 ]
 

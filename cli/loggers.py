@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 
 from checkpointing.record import Checkpoint
 from checkpointing.run_dir import CLAIMED, claim_version, release_version, version_folder
+from cli.processes import is_first_process
 from errors import UserError
 
 SECONDS_FOR_LOGIN = 8
@@ -60,11 +61,6 @@ def close_run() -> None:
         sys.modules["wandb"].finish()
     if is_first_process() and CLAIMED in os.environ:
         release_version(Path(os.environ.pop(CLAIMED)))
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that makes run directories, before Lightning has said so."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
 
 
 def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
