@@ -9,7 +9,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
 from checkpointing.confinement import refuse_links
-from checkpointing.import_policy import restored_import_policy
+from checkpointing.import_policy import names_given, restored_import_policy
 from checkpointing.record import Checkpoint, read_checkpoint, selected_on_validation
 from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (
@@ -42,12 +42,22 @@ from checkpointing.resume import (
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
 from checkpointing.split import read_split
+from cli.config_files import Layer, read_config
 from cli.failures import explain_failure
-from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
+from cli.layer_notes import describe_changed_run, describe_losses
+from cli.layers import (
+    add_up_paths,
+    complete_trainer,
+    make_paths_absolute,
+    name_run,
+    order_layers,
+    read_layers,
+    take_flag,
+)
 from cli.literal_values import read_names_literally
 from cli.loggers import close_run, open_run
 from cli.messages import find_user_error
-from cli.parser import VERBS, Parser, parser_settings
+from cli.parser import BASE, VERBS, Parser, parser_settings
 from cli.processes import is_first_process, refuse_ranks_of_another_job
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps
@@ -134,15 +144,27 @@ class CommandLine(LightningCLI):
         paths, argv = take_flag(argv, "--ckpt_path")
         allowed, argv = take_flag(argv, "--allow")
         self.checkpoint: Checkpoint | None = None
-        if verb and paths and paths[-1]:
-            self.checkpoint = read_checkpoint(find_checkpoint(Path(paths[-1]).expanduser(), verb))
-            refuse_links(results_folder(self.checkpoint.path))
-            argv = insert_checkpoint_layer(argv, verb, self.checkpoint, allowed)
-        elif verb in VERBS[1:] and not asks_for_help(argv):
-            raise UserError(f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
+        self.layers: list[Layer] = []
+        self.flags: list[str] = []
+        if verb and not asks_for_help(argv):
+            if paths and paths[-1]:
+                self.checkpoint = read_checkpoint(find_checkpoint(Path(paths[-1]).expanduser(), verb))
+                refuse_links(results_folder(self.checkpoint.path))
+            elif verb != "fit":
+                raise UserError(
+                    f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file."
+                )
+            configs, flags = take_flag(argv, "--config", "-c")
+            flags.remove(verb)
+            flags = [*add_up_paths(flags)]
+            self.layers = read_layers(verb, self.checkpoint, configs, [*allowed, *names_given(flags)])
+            self.flags = [*flags, *(f"--ckpt_path={path}" for path in paths)]
+            assert isinstance(parser, Parser)
+            parser.set_layers(self.layers, self.flags)
+            argv = [verb, *order_layers(self.layers, flags)]
         self.config = parser.parse_args(argv)
         if verb == "fit":
-            self.config.fit.run_name = self.config.fit.run_name or name_run(argv)
+            self.config.fit.run_name = self.config.fit.run_name or name_run(self.layers)
             requeued = find_requeued_run(self.config.fit.runs / self.config.fit.run_name, arguments)
             if requeued and not self.checkpoint:
                 print(f"This job was requeued: it goes on with its run {requeued}.", flush=True)
@@ -150,16 +172,22 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        base = [read_config(str(BASE))] if self.subcommand == "fit" else []
+        print_notes(describe_losses([*base, *self.layers], self.flags, config))
         if (by_hand := config.model.init_args.get("num_classes")) is not None:
             raise UserError(
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
             )
         make_paths_absolute(config.data)
-        complete_trainer(config.trainer, str(self.subcommand))
+        if self.subcommand == "fit" and self.checkpoint:
+            complete_trainer(config.trainer, "fit", self.layers[0].content["trainer"]["callbacks"])
+            print_notes(describe_changed_run(self.checkpoint.record.config, self.layers, self.flags, config))
+        else:
+            complete_trainer(config.trainer, str(self.subcommand))
         if self.subcommand in ("validate", "test"):
             config.verbose = False  # one sentence instead of Lightning's table
-            if self.checkpoint:
-                refuse_other_model(config, self.checkpoint)
+        if self.subcommand != "fit" and self.checkpoint:
+            refuse_other_model(config, self.checkpoint)
         if self.subcommand == "fit" and self.checkpoint:
             check_can_resume(config, self.checkpoint)
         if self.subcommand == "fit":
@@ -224,6 +252,12 @@ def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Chec
     split = read_split(results_folder(checkpoint.path), record.split_hash) if record.split_hash else None
     same_source = names_same_data(record, config.as_dict())
     data.follow(RunData(record, split, same_source, selected_on_validation(checkpoint)))
+
+
+def print_notes(sentences: Iterable[str]) -> None:
+    """Print what the user may not have meant on stderr, once for all processes."""
+    for sentence in sentences if is_first_process() else ():
+        print(f"note: {sentence}", file=sys.stderr, flush=True)
 
 
 def asks_for_help(argv: list[str]) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from cli.yaml_files import check_value
+
 yaml_load = get_loader("yaml")
 
 
@@ -23,7 +25,9 @@ def load_value(text: str) -> Any:
 
     Raises:
         yaml.YAMLError, UnicodeEncodeError: if it is no YAML; jsonargparse then takes it for text.
+        UserError: see `check_value`.
     """
+    check_value(text)
     # libyaml refuses the escapes of bytes that are no UTF-8, and those of JSON for an emoji, in two halves
     value = yaml.load(text, JoiningLoader) if "\\ud" in text.lower() else yaml_load(text)
     is_comment = value is None and text.startswith("#")

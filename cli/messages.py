@@ -130,12 +130,12 @@ def raise_if_broken(class_path: str) -> None:
             raise
 
 
-def missing_config(problem: Problem, typed: str) -> str:
+def missing_config(typed: str) -> str:
     """A --config file that does not exist, and the nearest one below configs/."""
     path = Path(typed)
     relative = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     existing = [str(file.relative_to(HOME).with_suffix("")) for file in sorted(HOME.glob("configs/*/**/*.yaml"))]
-    return f"There is no config file {path}.{guess(str(relative.with_suffix('')), existing)}"
+    return f"There is no config file {path}.{guess(str(relative).removesuffix('.yaml'), existing)}"
 
 
 def unknown_verb(problem: Problem, typed: str, choices: str) -> str:
@@ -180,7 +180,6 @@ SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
     (r"(?:Option|Key) '([^']+)' is not", unknown_flag),
     (r"not accept option '([^']+)'", unknown_flag),
     (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class),
-    (r"\"config\":\s+File does not exist: '?([^']+)'?", missing_config),
     (r'expected "subcommand"', "Give a command: fit, validate, test or predict. See --help."),
     (r"(?=.*Expected a dot import path string).*<class 'float'>", "{flag} is {value}: it must be a number."),
     (r"(?:Expected a dot import path string|has no attribute '\w+'. Got value): (\S+)", unknown_class),

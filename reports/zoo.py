@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
+from cli.yaml_files import read_yaml
 from reports.command import print_sections, write_file
 from reports.html_page import Section, Table
 from reports.papers.architectures import ARCHITECTURES, Architecture
@@ -28,7 +28,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 def read_experiments() -> dict[str, Architecture]:
     """The architecture of each YAML under configs/ that names the class of its model, by path; overlays do not."""
-    contents = {path.relative_to(CONFIGS): yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
+    contents = {path.relative_to(CONFIGS): read_yaml(path) for path in sorted(CONFIGS.rglob("*.yaml"))}
     return {
         f"configs/{path.as_posix()}": experiment_architecture(path, content["model"], content.get("data", {}))
         for path, content in contents.items()

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from cli.parser import VERBS
 from tests.conftest import DIGITS, TINY, Run
 
 EXPERIMENT = """
@@ -295,7 +296,8 @@ def test_a_cycle_may_end_early_and_then_go_on_to_its_end(run, cycle_run, capsys,
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
-@pytest.mark.parametrize("verb", ["fit", "test"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_another_net_that_would_fit_is_refused(tiny_run, fails, verb):
-    said = fails(verb, "--ckpt_path", tiny_run, "--model.activation", "selu")
+    images = ["--data.paths", "photo.jpg"] if verb == "predict" else []
+    said = fails(verb, "--ckpt_path", tiny_run, "--model.activation", "selu", *images)
     assert "activation is selu here, but the model of this checkpoint was trained with None" in said

@@ -419,7 +419,7 @@ def test_wrong_flags_get_one_sentence_and_leave_nothing(fails, here, command, me
 )
 def test_what_is_wrong_in_a_file_is_named_as_a_flag_would_be(fails, here, text, said):
     (here / "x.yaml").write_text(text)
-    assert f"error: {said}" == fails(*FIT, "--config", "x.yaml")
+    assert f"error: x.yaml: {said}" == fails(*FIT, "--config", "x.yaml")
 
 
 def test_a_bug_keeps_its_traceback(here):
