@@ -124,19 +124,35 @@ def without_suffix(path: str) -> str:
     return without_suffix(stem) if suffix.lower() in SUFFIXES else path
 
 
-def find_moved(images: ImageFiles, listed: Sequence[str], others: Sequence[str], folder: Path) -> np.ndarray:
-    """[N] bool: whether an image was moved here from another folder of the run.
+def find_trained_on(images: ImageFiles, split: Split, own_paths: Sequence[str], train_folder: Path) -> np.ndarray:
+    """[N] bool: whether an image of val/ or test/ was moved there after the run had trained on it.
 
     Args:
-        images: of a folder.
-        listed: paths that the run had in the other folder.
-        others: paths that it had in this one.
-        folder: the other folder; files that are still there have not been moved.
+        images: of the folder.
+        split: of the run.
+        own_paths: paths that the run had in this folder.
+        train_folder: files that are still there have not been moved.
     """
-    suspects = set(listed) - set(others)
+    suspects = set(split.trained_on) - set(own_paths)
     names = enumerate(images.file_names)
-    moved = [k for k, name in names if portable_path(name) in suspects and not os.path.exists(folder / name)]
+    moved = [k for k, name in names if portable_path(name) in suspects and not os.path.exists(train_folder / name)]
     return np.isin(np.arange(len(images)), moved)
+
+
+def find_validated(images: ImageFiles, split: Split, val_folder: Path) -> np.ndarray:
+    """[N] bool: whether a training image was moved there from val/, judged by path or size in bytes."""
+    gone = {path: size for path, size in split.held_back.items() if not os.path.exists(val_folder / path)}
+    trained_on, sizes = set(split.trained_on), Counter(gone.values())
+    moved = np.zeros(len(images), dtype=bool)
+    for index, name in enumerate(images.file_names) if gone else ():
+        path = portable_path(name)
+        if path in trained_on and path not in gone:
+            continue
+        size = file_size(images.path(index))
+        if sizes[size] > 0 or (path in gone and path not in trained_on):
+            sizes[size] -= 1
+            moved[index] = True
+    return moved
 
 
 def number_classes(sets: Sequence[ImageSet], label_map: np.ndarray) -> None:
@@ -180,7 +196,7 @@ def divide_as_run(images: ImageFiles, split: Split, val_folder: Path | None, ver
     """
     if split.own_folder:
         assert val_folder is not None
-        moved = find_moved(images, list(split.held_back), split.trained_on, val_folder)
+        moved = find_validated(images, split, val_folder)
         count = pluralize(int(moved.sum()), "image")
         notes = [f"{count} not trained on: the run validated on them, in {val_folder}"] if moved.any() else []
         return Division(images.subset(np.flatnonzero(~moved)), None, notes)

@@ -21,7 +21,7 @@ from datamodules.folder_walk import announce, list_folder
 from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
-from datamodules.run_data import compare_arguments, divide_as_run, find_moved
+from datamodules.run_data import compare_arguments, divide_as_run, find_trained_on
 from datamodules.samplers import ExactSampler
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
@@ -188,7 +188,7 @@ class ImageNet(ImageData):
         if not split:
             return images
         validated = split.held_back if split.own_folder and folder == self.splits.val else ()
-        moved = find_moved(images, split.trained_on, list(validated), self.train_folder)
+        moved = find_trained_on(images, split, list(validated), self.train_folder)
         if moved.any():
             count = pluralize(int(moved.sum()), "image")
             announce(f"{count} of {folder} left out: the run trained on them, in {self.train_folder}")
