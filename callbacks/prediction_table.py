@@ -10,6 +10,7 @@ from torch import Tensor
 
 from callbacks.prediction_writer import sort_by_index
 from callbacks.result_writer import gather
+from checkpointing.atomic import atomic_write
 from checkpointing.run_dir import unused_name
 from datamodules.photos import Photos
 from errors import UserError, pluralize, printable
@@ -69,17 +70,15 @@ def write_table(rows: list[Row], path: Path) -> None:
     Names are UTF-8; bytes of a file name that are not stay unchanged.
     """
     topk = len(rows[0][1])
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with atomic_write(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", *(f"{column}_{k + 1}" for k in range(topk) for column in ("class", "probability"))])
         for name, top in rows:
             writer.writerow([name, *(cell for c, p in top for cell in (c, f"{p:.6f}"))])
-    if path.exists():
-        old = unused_name(path)
-        path.rename(old)
-        print(f"The older {path} is now {old}.")
-    part.rename(path)
+        if path.exists():
+            old = unused_name(path)
+            path.rename(old)
+            print(f"The older {path} is now {old}.")
 
 
 def print_table(rows: list[Row], count: int) -> None:

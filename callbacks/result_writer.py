@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from checkpointing.atomic import atomic_write
 from checkpointing.predictions import result_path
 from datamodules.base import image_data
 from datamodules.identity import identify_evaluated
@@ -53,7 +54,8 @@ class ResultWriter(pl.Callback):
             print("These are other images than the run's own, so the result goes to a file of its own.")
         path = result_path(checkpoint, str(result["protocol"]), tested.tag if tested else "")
         try:
-            path.write_text(json.dumps(result, indent=2) + "\n")
+            with atomic_write(path) as file:
+                file.write(json.dumps(result, indent=2) + "\n")
             print(f"Wrote {path}", flush=True)
         except OSError as error:
             print(f"{path} could not be written ({error.strerror}); it would hold:\n{json.dumps(result)}", flush=True)

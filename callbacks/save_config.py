@@ -12,6 +12,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.run_logger import run_dir
+from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.record import CheckpointRecord, code_version
 from checkpointing.requeue import note_job
 from checkpointing.split import Split
@@ -51,8 +52,8 @@ class SaveConfig(SaveConfigCallback):
         path = folder / self.config_filename
         if not path.exists():
             command = shlex.join(["python", *sys.argv])
-            text = f"# {printable(command)}\n" + self.parser.dump(self.config, skip_none=False)
-            path.write_text(text, encoding="utf-8", errors="surrogateescape")
+            with end_run_if_unwritable(path), atomic_write(path) as file:
+                file.write(f"# {printable(command)}\n" + self.parser.dump(self.config, skip_none=False))
             note_job(folder, self.arguments)
         config = copy.deepcopy(record.config)
         config["model"]["init_args"]["num_classes"] = pl_module.num_classes  # which a link has filled in

@@ -17,7 +17,7 @@ FILE_NAME = re.compile(r"([^{}]|\{[^{}:!]*(:\d*\.?\d*[a-z]?)?\})*", re.DOTALL)
 FILLED_IN_LOGGERS = ("RunLogger", "WandbLogger")
 FILLED_IN = {"save_dir", "name", "version", "dir", "id"}
 # What a command reads, appends to or replaces in a folder of results
-RESULTS = ("*.csv", "*.json", "*.npz", "*.part", "config.yaml", "checkpoints", "wandb")
+RESULTS = ("*.csv", "*.json", "*.npz", "*.part", "config.yaml", ".lock", "checkpoints", "wandb")
 
 
 def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:

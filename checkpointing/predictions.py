@@ -7,6 +7,7 @@ from typing import get_type_hints
 
 import numpy as np
 
+from checkpointing.atomic import atomic_write
 from checkpointing.run_dir import results_folder
 from errors import UserError
 
@@ -45,10 +46,8 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write an .npz file that numpy reads without pickle; an existing file is replaced by a complete one."""
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with atomic_write(path, "wb") as file:
             np.savez_compressed(file, **asdict(self))
-        part.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":

@@ -3,6 +3,7 @@
 import pickle
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from checkpointing.content import CONFIG, RECORD, WEIGHTS, check_content, check_state_dict
+from checkpointing.integrity import find_damage
 from errors import UserError
 
 RECORD_KEY = "lit_classics"  # of the record in a checkpoint file
@@ -65,8 +68,9 @@ class CheckpointRecord:
             path: of the file, for the error.
 
         Raises:
-            UserError: if fields are missing, or unknown because the file was written by newer code.
+            UserError: if fields are missing or malformed, or unknown because the file was written by newer code.
         """
+        check_content(content, {}, path)
         required = {"config", "class_names", "preprocessing"}
         if missing := required - content.keys():
             raise UserError(
@@ -79,6 +83,7 @@ class CheckpointRecord:
                 f"The record of {path} has unknown fields ({', '.join(sorted(unknown))}): it was written by newer code "
                 f"(commit {version}); check that version out to use this checkpoint."
             )
+        check_content(content, {name: RECORD[name] for name in RECORD.keys() & content.keys()}, path)
         return cls(**content | {"config": rename_classes(content["config"])})
 
 
@@ -157,12 +162,23 @@ def code_version() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def read_plain_file(path: Path) -> dict[str, Any]:
+def read_plain_file(path: Path, verify: bool = True) -> Any:
     """Load a file of tensors and plain types; no code in it is run.
 
+    Args:
+        path: of the file.
+        verify: whether all of it is read and compared with its checksums.
+
     Raises:
-        UserError: if the file is truncated, of another kind, or asks to run code.
+        UserError: if the file is truncated, corrupt, of another kind, or asks to run code.
     """
+    if verify and (damage := find_damage(path)):
+        whole = newest_whole([other for other in path.parent.glob("*.ckpt") if other != path])
+        other = f"{whole} beside it is whole" if whole else "give a .ckpt file that `main.py fit` wrote"
+        raise UserError(
+            f"{path} is no checkpoint that can be read: it is truncated or corrupt ({damage}), or another kind of "
+            f"file; {other}."
+        )
     try:
         # Mapped, not read: the weights stay on the disk until they are used
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -179,25 +195,44 @@ def read_plain_file(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, verify: bool = True) -> Checkpoint:
     """Load a checkpoint that `main.py fit` wrote.
 
+    Args:
+        path: of the file.
+        verify: whether all of it is read and compared with its checksums.
+
     Raises:
-        UserError: as `read_plain_file` and `CheckpointRecord.from_plain`, and if the file has no record of its run.
+        UserError: as `read_plain_file` and `CheckpointRecord.from_plain`, and if the file has no record of its run, or
+            values of another kind than it should.
     """
-    content = read_plain_file(path)
+    content = read_plain_file(path, verify)
     if not isinstance(content, dict) or not content.get(RECORD_KEY):
         raise UserError(
             f"{path} holds no record of its run (bare weights?): only checkpoints that `main.py fit` wrote say which "
             "model and data they belong to."
         )
-    return Checkpoint(path, content, CheckpointRecord.from_plain(content[RECORD_KEY], path))
+    record = CheckpointRecord.from_plain(content[RECORD_KEY], path)
+    check_content(record.config, CONFIG, path)
+    check_content(content, WEIGHTS, path)
+    check_state_dict(content["state_dict"], path)
+    return Checkpoint(path, content, record)
 
 
 def resumable_step(path: Path) -> int:
-    """The optimizer steps of a checkpoint; -1 for a file that cannot be read, and for averaged weights."""
+    """The optimizer steps of a checkpoint; -1 for a file that cannot be read, and for averaged weights.
+
+    Only the beginning of the file is read: whether all of it is whole, `find_damage` tells.
+    """
     try:
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(path, verify=False)
     except UserError:
         return -1
     return -1 if checkpoint.record.averaged_from else checkpoint.step
+
+
+def newest_whole(paths: Iterable[Path]) -> Path | None:
+    """The checkpoint of the latest step that is whole, last.ckpt before others of the same step."""
+    steps = {path: resumable_step(path) for path in paths}
+    newest_first = sorted(steps, key=lambda path: (steps[path], path.stem == "last"), reverse=True)
+    return next((path for path in newest_first if steps[path] >= 0 and not find_damage(path)), None)

@@ -25,7 +25,7 @@ from callbacks.input_checks import check_inputs
 from callbacks.prediction_table import PredictionTable
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.result_writer import ResultWriter
-from callbacks.resume_run import ResumeRun
+from callbacks.resume_run import CheckOptimizerState, ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
@@ -201,12 +201,14 @@ class CommandLine(LightningCLI):
         added += [FiniteLoss(self.config_init.fit.on_nonfinite)] if self.subcommand == "fit" else []
         added += [PredictionTable()] if self.subcommand == "predict" else []
         # A test that did not count every image is refused before its predictions replace others
-        added += [] if config.fast_dev_run else [ResumeRun(), RunMessages(), ResultWriter()]
+        added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
+        first: list[Callback] = [] if config.fast_dev_run else [ResumeRun()]
+        added += [CheckOptimizerState()] if self.subcommand == "fit" else []
         if self.subcommand == "fit":
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
-        trainer = super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
+        trainer = super().instantiate_trainer(callbacks=[*first, *(config.callbacks or []), *added], **kwargs)
         refuse_ranks_of_another_job(trainer)
         return trainer
 

@@ -7,13 +7,16 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
 from jsonargparse import Namespace
 
+from checkpointing.atomic import remove_leftovers
 from checkpointing.record import Checkpoint
-from checkpointing.run_dir import CLAIMED, claim_version, release_version, version_folder
+from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_version, version_folder
 from cli.processes import is_first_process
 from errors import UserError
 
+held_locks: list[FileLock] = []  # on the run directory, for as long as the run goes on
 SECONDS_FOR_LOGIN = 8
 
 
@@ -25,6 +28,9 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
         checkpoint: from which a run is resumed, whose version folder and W&B run are continued.
     """
     folder = find_or_claim_run_folder(config, checkpoint.path if checkpoint else None)
+    if folder and is_first_process():
+        held_locks.append(lock_run(folder))
+        remove_leftovers(folder)
     for logger in config.trainer.logger:
         if logger.class_path.endswith("RunLogger") and folder:
             logger.init_args.save_dir = str(folder.parent.parent)
@@ -61,6 +67,8 @@ def close_run() -> None:
         sys.modules["wandb"].finish()
     if is_first_process() and CLAIMED in os.environ:
         release_version(Path(os.environ.pop(CLAIMED)))
+    while held_locks:
+        held_locks.pop().release()
 
 
 def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:

@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.io import CheckpointIO
 
 from callbacks.finite_loss import FiniteLoss
+from checkpointing.checkpoint_io import AtomicCheckpointIO
 from cli.processes import alone_in_allocation
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
@@ -31,6 +33,8 @@ class Trainer(pl.Trainer):
         )
         plugins = kwargs.pop("plugins", None) or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), *alone_in_allocation()]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one
+            plugins.append(AtomicCheckpointIO())
         try:
             super().__init__(precision=resolve_precision(precision), plugins=plugins, **kwargs)
         except (

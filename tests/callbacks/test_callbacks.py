@@ -10,7 +10,8 @@ from torch import nn
 
 from callbacks import PreciseBN, RunLogger, StepLRDecay, Throughput
 from callbacks.precise_bn import update_bn_stats
-from checkpointing.resume import rebase_paths, truncate_metrics
+from checkpointing.metrics_file import truncate_metrics
+from checkpointing.resume import rebase_paths
 from checkpointing.run_dir import claim_version, find_checkpoint, release_version, version_folder
 from datamodules import Synthetic
 from datamodules.augment import normalise
