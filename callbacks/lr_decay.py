@@ -83,7 +83,7 @@ class StepLRDecay(pl.Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])  # a resumed optimizer brings its own
-        epochs = trainer.fit_loop.epoch_progress.current
+        epochs: Any = trainer.fit_loop.epoch_progress.current
         # A run resumed at an epoch's end still counts that epoch's batches here
         self._set(trainer, trainer.fit_loop.batch_idx + 1 if epochs.processed < epochs.started else 0)
 

@@ -16,6 +16,7 @@ from checkpointing.progress import (
 )
 from checkpointing.resume import adapt_state, set_aside_later_results
 from lit_models.classifier import LitClassifier
+from lit_models.metrics import MeanLoss
 
 RESUME_KEY = "resume"  # in a checkpoint: what this callback remembers
 
@@ -58,7 +59,8 @@ class ResumeRun(pl.Callback):
             for name, parameter in pl_module.named_parameters():
                 parameter.requires_grad_(name not in frozen)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def _set_aside(self, trainer: pl.Trainer) -> None:
+        """Set aside what the run produces again: before anything is logged, once nothing can refuse any more."""
         if self.resumed_step is None:
             return
         folder = run_dir(trainer)
@@ -67,18 +69,21 @@ class ResumeRun(pl.Callback):
             set_aside_later_results(folder, self.resumed_step, unlogged, self.validates)
         self.resumed_step = None
 
-    on_train_batch_start = on_train_epoch_start
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._set_aside(trainer)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._set_aside(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking and self.resumed_step is not None:
-            self.on_train_epoch_start(trainer, pl_module)
+            self._set_aside(trainer)
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # see `enter_validation`
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning steps no ReduceLROnPlateau in the epoch that it has restarted
         trainer.fit_loop.restarting = False
-        if self.resumed_step is not None:  # resumed after the last batch of an epoch without validation
-            self.on_train_epoch_start(trainer, pl_module)
+        self._set_aside(trainer)  # where it was resumed after the last batch of an epoch without validation
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -154,7 +159,8 @@ def unlogged_rows(
     if inside_epoch(fit_loop) and ended_on_epoch_boundary(fit_loop) and isinstance(module, LitClassifier):
         # A run that is resumed here sees none of the epoch's batches, whose metrics its end would log
         means = {f"train/{name}": value for name, value in module.train_metrics.compute().items()}
-        rows.append(means | {f"train/{name}_loss": loss.compute() for name, loss in module.head_losses.items()})
+        heads = {name: loss for name, loss in module.head_losses.items() if isinstance(loss, MeanLoss)}
+        rows.append(means | {f"train/{name}_loss": loss.compute() for name, loss in heads.items()})
     place = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
     rows = [{name: float(value) for name, value in row.items() if name.startswith("train/")} for row in rows]
     return [row | place for row in rows if row]
