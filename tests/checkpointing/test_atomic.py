@@ -1,10 +1,10 @@
 """Files of a run are whole: written beside their place, read only with right checksums, one process in a run."""
 
 import errno
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import zipfile
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from checkpointing.integrity import find_damage
 from checkpointing.metrics_file import append_metrics, read_metrics, truncate_metrics
 from checkpointing.run_dir import find_checkpoint, lock_run, release_version
 from errors import UserError
-from tests.conftest import DIGITS, HOME, TINY
+from tests.conftest import DIGITS, TINY
 
 
 def no_space(*_args, **_options):
@@ -139,17 +139,22 @@ def test_the_newest_whole_checkpoint_of_a_folder_is_taken_and_a_broken_file_is_r
     assert "no checkpoint that can be read" in fails("fit", "--ckpt_path", tiny_run)
 
 
+def hold(folder, holds):
+    _held = lock_run(folder)
+    holds.set()
+    signal.pause()
+
+
 def test_a_run_is_held_by_one_process_and_freed_by_its_death(tmp_path):
-    code = (
-        f"from checkpointing.run_dir import lock_run; from pathlib import Path; h = lock_run(Path({str(tmp_path)!r}))"
-    )
-    code += "; print('held', flush=True); input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], cwd=HOME, stdin=-1, stdout=-1, text=True)
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    fork = multiprocessing.get_context("fork")
+    holds = fork.Event()
+    holder = fork.Process(target=hold, args=(tmp_path, holds))
+    holder.start()
+    assert holds.wait(60)
     with pytest.raises(UserError, match="Another process is training in"):
         lock_run(tmp_path)
     holder.kill()
-    holder.communicate()
+    holder.join()
     lock = lock_run(tmp_path)
     lock.release()
     release_version(tmp_path)
