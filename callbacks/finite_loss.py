@@ -10,7 +10,7 @@ from torch import Tensor
 
 from callbacks.result_writer import gather
 from callbacks.run_logger import run_dir
-from checkpointing.run_dir import latest_checkpoint
+from checkpointing.record import newest_whole
 from datamodules.loading import ResumableLoader
 from errors import UserError
 
@@ -147,7 +147,7 @@ def name_images(trainer: pl.Trainer, found: BatchLoss) -> str:
 def advise(trainer: pl.Trainer) -> str:
     """What to do about a training that has diverged, and the last good checkpoint."""
     folder = run_dir(trainer)
-    path = latest_checkpoint(folder / "checkpoints") if folder else None
+    path = newest_whole((folder / "checkpoints").glob("*.ckpt")) if folder else None
     last = f"its last good checkpoint is {path}" if path else "it has no checkpoint yet"
     return (
         "this training has diverged. Start again with a lower --model.optimizer.lr, a warm-up or "

@@ -41,10 +41,14 @@ def enter_unfinished_epoch(fit_loop: FitLoop) -> None:
 
 
 def batch_was_cut_off(fit_loop: FitLoop) -> bool:
-    """Whether a checkpoint was written between a batch and what follows it: a validation or the end of the epoch."""
+    """Whether a checkpoint was written between a batch and the end of what follows it: validation, or the epoch's end.
+
+    As those of every N steps are, and those of a run that is stopped by a signal.
+    """
     batches = fit_loop["epoch_loop.batch_progress"]["total"]
-    at_batch_end = batches["completed"] < batches["processed"]
-    return inside_epoch(fit_loop) and (at_batch_end or ended_on_epoch_boundary(fit_loop))
+    validation = fit_loop["epoch_loop.val_loop.batch_progress"]["total"]
+    unfinished = batches["completed"] < batches["processed"] or validation["completed"] < validation["ready"]
+    return inside_epoch(fit_loop) and (unfinished or ended_on_epoch_boundary(fit_loop))
 
 
 def enter_validation(fit_loop: FitLoop) -> None:

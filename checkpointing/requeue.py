@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.run_dir import has_checkpoint, version_number
 
 FILE = "job.json"
@@ -31,7 +32,8 @@ def describe_job(arguments: Sequence[str]) -> dict[str, Any] | None:
 def note_job(run_dir: Path, arguments: Sequence[str]) -> None:
     """Write the job and the arguments of its command into a run directory; nothing outside of any job."""
     if job := describe_job(arguments):
-        (run_dir / FILE).write_text(json.dumps(job, indent=2) + "\n")
+        with end_run_if_unwritable(run_dir / FILE), atomic_write(run_dir / FILE) as file:
+            file.write(json.dumps(job, indent=2) + "\n")
 
 
 def find_requeued_run(experiment: Path, arguments: Sequence[str]) -> Path | None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from errors import UserError
 
 
@@ -39,9 +40,8 @@ class Split:
     def write(self, run_dir: Path) -> None:
         """Write the file; one of this name that is there already has the same content."""
         path = split_path(run_dir, self.hash)
-        part = path.with_suffix(".part")
-        part.write_text(self.text)
-        part.replace(path)
+        with end_run_if_unwritable(path), atomic_write(path) as file:
+            file.write(self.text)
 
 
 def split_path(run_dir: Path, split_hash: str) -> Path:
