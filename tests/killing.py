@@ -18,7 +18,7 @@ from checkpointing.integrity import find_damage
 from checkpointing.record import resumable_step
 
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["tests.killing", "tests.dropout_net", "cli.command_line", "lit_models.nasnet", "timm"])
+FORK.set_forkserver_preload(["tests.killing", "cli.command_line", "lit_models.nasnet", "timm", "sklearn.datasets"])
 WAYS = ("anywhere", "in validation", "in writing")  # where a run is killed
 
 

@@ -16,13 +16,13 @@ STEPS += ["--trainer.callbacks.save_top_k=-1", "--trainer.callbacks.auto_insert_
 EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay=0.9"]
 EMA += ["--trainer.callbacks.use_buffers=false", "--trainer.callbacks+=callbacks.PreciseBN"]
 NETS = {
-    "dropout": ["--model", "tests.dropout_net.LitDropoutNet", "--model.optimizer", "torch.optim.SGD"],
+    "dropout": ["--model.dropout", "0.3"],
     "EMA": EMA,
     "shake-shake": ["--model", "lit_models.LitShakeShake", "--model.optimizer", "torch.optim.SGD"],
     "drop path": ["--model", "lit_models.LitNASNet", "--model.variant", "cifar", "--model.repeats", "1"],
 }
 NETS["drop path"] += ["--model.filters", "8", "--model.drop_path", "0.4", "--model.optimizer", "torch.optim.SGD"]
-for name in ("dropout", "shake-shake", "drop path"):
+for name in ("shake-shake", "drop path"):
     NETS[name] += ["--model.optimizer.lr", "0.1", "--model.optimizer.momentum", "0.9"]
 
 
