@@ -94,7 +94,7 @@ class CheckpointAveraging(pl.Callback):
             kept = [path for path in kept if was_validated(read_checkpoint(path, verify=False).content)]
         if len(kept) < self.count:
             too_few = (
-                f"{folder} has {pluralize(len(kept), 'whole checkpoint')} of different "
+                f"{folder} has {pluralize(len(kept), 'checkpoint')} of different "
                 f"{'validated epochs' if self.choice == 'best' else 'steps'} and CheckpointAveraging needs "
                 f"{self.count}: train for more epochs, with configs/overlays/average_last.yaml to keep their "
                 "checkpoints, or give it a smaller count (--trainer.callbacks.count behind the overlay)."

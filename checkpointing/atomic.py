@@ -69,6 +69,6 @@ def end_run_if_unwritable(path: Path) -> Iterator[None]:
                 "Leave a run directory in its place until its run has ended, and start the run again."
             ) from error
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}): the run ends here, and the checkpoints written "
-            "before are whole. Make room, then resume it."
+            f"{path} cannot be written ({error.strerror or error}): the run ends here. Checkpoints written before are "
+            "whole: make room and resume it, or start it again where it has none yet."
         ) from error
