@@ -43,7 +43,11 @@ class ResumeRun(pl.Callback):
         fit_loop = checkpoint["loops"]["fit_loop"]
         check_content(fit_loop, trainer.fit_loop.state_dict() | {"state_dict": {}}, path)
         self.remembered = checkpoint.get(RESUME_KEY, {})
-        check_content(self.remembered, {"frozen": [""], "unlogged": [{"step": 0}]} if self.remembered else {}, path)
+        check_content(
+            self.remembered,
+            {"frozen": [""], "unlogged": [{"step": 0}], "monitored": {}} if self.remembered else {},
+            path,
+        )
         adapt_state(checkpoint, folder)
         cut_off = batch_was_cut_off(fit_loop)
         self.validates = cut_off and validation_is_due(trainer, fit_loop)
@@ -54,7 +58,8 @@ class ResumeRun(pl.Callback):
         self.resumed_step = checkpoint["global_step"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.resumed_step is not None and "frozen" in self.remembered:
+        if self.resumed_step is not None and self.remembered:
+            trainer.callback_metrics.update(self.remembered["monitored"])
             frozen = set(self.remembered["frozen"])
             for name, parameter in pl_module.named_parameters():
                 parameter.requires_grad_(name not in frozen)
@@ -88,8 +93,10 @@ class ResumeRun(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        metrics = {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
         checkpoint[RESUME_KEY] = {
             "frozen": [name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad],
+            "monitored": {name: value for name, value in metrics.items() if not name.startswith("train/")},
             "unlogged": unlogged_rows(trainer, pl_module, checkpoint["loops"]["fit_loop"]),
         }
 
