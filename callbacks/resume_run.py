@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from callbacks.run_logger import run_dir
-from checkpointing.content import check_content
+from checkpointing.content import check_content, check_state_dict
 from checkpointing.optimizer_state import refuse_other_optimizer_state
 from checkpointing.progress import (
     batch_was_cut_off,
@@ -43,11 +43,9 @@ class ResumeRun(pl.Callback):
         fit_loop = checkpoint["loops"]["fit_loop"]
         check_content(fit_loop, trainer.fit_loop.state_dict() | {"state_dict": {}}, path)
         self.remembered = checkpoint.get(RESUME_KEY, {})
-        check_content(
-            self.remembered,
-            {"frozen": [""], "unlogged": [{"step": 0}], "monitored": {}} if self.remembered else {},
-            path,
-        )
+        if self.remembered:
+            check_content(self.remembered, {"frozen": [""], "unlogged": [{"step": 0}], "monitored": {}}, path)
+            check_state_dict(self.remembered["monitored"], path)
         adapt_state(checkpoint, folder)
         cut_off = batch_was_cut_off(fit_loop)
         self.validates = cut_off and validation_is_due(trainer, fit_loop)

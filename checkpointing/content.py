@@ -35,7 +35,7 @@ def check_content(content: Any, example: Any, path: Path | str) -> None:
         )
 
 
-def check_state_dict(state_dict: dict[Any, Any], path: Path) -> None:
+def check_state_dict(state_dict: dict[Any, Any], path: Path | str) -> None:
     """Refuse a state dict that does not map names to tensors."""
     for name, value in state_dict.items():
         check_content(name, "", path)
