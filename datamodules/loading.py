@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import lightning.pytorch as pl
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from batch import Images
 from checkpointing.resume import refuse_other_batches
@@ -116,7 +116,15 @@ class ResumableLoader(DataLoader):
 
 
 def keep_batch(batch: Any) -> Any:
-    """The collate function of sets that read whole batches; a named function, which spawned workers can import."""
+    """The collate function of sets that read whole batches; a named function, which spawned workers can import.
+
+    A loader process moves the tensors into shared memory here, from where a failure (/dev/shm is full) reaches the main
+    process. In the thread that sends the batch it would be lost, and the main process would wait for ever.
+    """
+    if get_worker_info() is not None and isinstance(batch, RawBatch):
+        images = batch.images if isinstance(batch.images, list) else [batch.images]
+        for tensor in (*images, batch.labels):
+            tensor.share_memory_()
     return batch
 
 

@@ -7,6 +7,7 @@ import torch
 
 from callbacks.finite_loss import FiniteLoss
 from cli.failures import explain_failure
+from datamodules.loading import RawBatch, keep_batch
 from datamodules.samplers import ExactSampler
 from tests.conftest import DIGITS, TINY
 
@@ -189,6 +190,30 @@ def test_failures_of_the_machine_are_told_from_bugs(message, said):
     explained = explain_failure(RuntimeError(message))
     assert explained is None if said is None else said in explained
     assert explain_failure(TypeError(message)) is None
+
+
+def test_a_loader_process_that_is_killed_is_one_sentence(fails, here):
+    kill = [
+        "--trainer.callbacks+=tests.dying_process.Kill",
+        "--trainer.callbacks.step=5",
+        "--trainer.callbacks.rank=-1",
+    ]
+    assert "A loader process has ended (killed by signal: Killed)" in fails(*FIT, "--data.num_workers", 2, *kill)
+
+
+@pytest.mark.parametrize("sizes", [[8], [4, 6]])
+def test_a_batch_that_finds_no_shared_memory_fails_where_the_main_process_hears_of_it(monkeypatch, sizes):
+    def refuse(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    batch = RawBatch([torch.zeros(size) for size in sizes], torch.zeros(1))
+    assert keep_batch(batch) is batch
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    assert keep_batch(batch) is batch  # in the main process nothing is shared
+    monkeypatch.setattr("datamodules.loading.get_worker_info", lambda: object())
+    with pytest.raises(RuntimeError, match="shared memory") as failure:
+        keep_batch(batch)
+    assert "(docker run --shm-size 8g)" in str(explain_failure(failure.value))
 
 
 def test_the_guard_against_losses_is_in_every_training(run, here, monkeypatch):
