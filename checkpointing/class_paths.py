@@ -32,7 +32,6 @@ from errors import UserError
 REGISTERED_NAME = re.compile(r"[A-Za-z][\w-]*")  # Lightning's strategy: ddp, profiler: simple, accelerator: cpu
 CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 MOST_VALUES = 100_000  # of a config; YAML inside of text can multiply a few lines without an end
-DEEPEST = 50
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ class ConfigNames:
             slots: of the section.
         """
         self.values += 1
-        if self.values > MOST_VALUES or where.count(".") > DEEPEST:
-            raise UserError("The config in this checkpoint is too deep or too large: `main.py fit` writes no such one.")
+        if self.values > MOST_VALUES:
+            raise UserError("The config in this checkpoint is too large: `main.py fit` writes no such one.")
         if isinstance(value, dict):
             self._check_dict(value, where, slot, slots)
         elif isinstance(value, list | tuple):

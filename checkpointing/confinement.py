@@ -91,6 +91,29 @@ def lies_in(path: str, folder: Path | None) -> bool:
         return False
 
 
+def refuse_missing_root(data: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """Refuse folders of data that a checkpoint names and that are not there: a download would make them.
+
+    Args:
+        data: this command's config of the data.
+        recorded: the checkpoint's.
+    """
+    for root in sorted(find_roots(data) & find_roots(recorded)):
+        if not Path(root).exists():
+            raise UserError(
+                f"There is no folder {root}, where the data of this checkpoint were: give --data.root DIR, or the "
+                "argument of the data that names it."
+            )
+
+
+def find_roots(value: Any) -> set[str]:
+    """The values of all arguments called `root` in a config."""
+    if isinstance(value, dict):
+        own = {str(value["root"])} if isinstance(value.get("root"), str | Path) else set()
+        return own.union(*map(find_roots, value.values()))
+    return set().union(*map(find_roots, value)) if isinstance(value, list) else set()
+
+
 def rebase(path: Any, old: Path, new: Path) -> str:
     """A path in a ModelCheckpoint's state moved from one folder to another; empty if it is outside of them."""
     if not isinstance(path, str) or not path or not Path(path).is_relative_to(old):

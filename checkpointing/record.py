@@ -17,6 +17,7 @@ from errors import UserError
 
 RECORD_KEY = "lit_classics"  # of the record in a checkpoint file
 INITIAL_WEIGHTS = {"weights", "init_from"}  # arguments of models; a checkpoint has weights of its own in their place
+DEEPEST = 60  # lists and dicts in each other in a record
 # Class paths in the configs of older checkpoints, and the names that these classes have now
 RENAMED_CLASSES = {"callbacks.BatchNormReestimation": "callbacks.PreciseBN"}
 
@@ -84,7 +85,11 @@ class CheckpointRecord:
                 f"(commit {version}); check that version out to use this checkpoint."
             )
         check_content(content, {name: RECORD[name] for name in RECORD.keys() & content.keys()}, path)
-        return cls(**content | {"config": rename_classes(content["config"])})
+        try:
+            config, preprocessing = (rename_classes(content[name], {}) for name in ("config", "preprocessing"))
+            return cls(**content | {"config": config, "preprocessing": preprocessing})
+        except RecursionError as error:
+            raise UserError(f"The record of {path} is nested without an end: give another checkpoint.") from error
 
 
 @dataclass(frozen=True)
@@ -140,16 +145,27 @@ def saved_files(state: dict[str, Any]) -> set[str]:
     return {Path(path).name for path in (state["best_model_path"], state["last_model_path"], *state["best_k_models"])}
 
 
-def rename_classes(config: Any) -> Any:
-    """A copy of a config in which `RENAMED_CLASSES` have their names of today."""
-    if isinstance(config, list):
-        return [rename_classes(item) for item in config]
-    if not isinstance(config, dict):
-        return config
-    config = {key: rename_classes(value) for key, value in config.items()}
-    if (class_path := config.get("class_path")) in RENAMED_CLASSES:
-        config["class_path"] = RENAMED_CLASSES[class_path]
-    return config
+def rename_classes(config: Any, done: dict[int, Any], depth: int = 0) -> Any:
+    """A copy of a config in which `RENAMED_CLASSES` have their names of today.
+
+    Args:
+        config: or a part of it.
+        done: copies of the parts by their `id`: a few lists in each other can stand for billions.
+        depth: of the part.
+
+    Raises:
+        RecursionError: if it is deeper than any that was written here.
+    """
+    if depth > DEEPEST:
+        raise RecursionError
+    if not isinstance(config, list | dict):
+        return RENAMED_CLASSES.get(config, config) if isinstance(config, str) else config
+    if id(config) not in done:
+        if isinstance(config, list):
+            done[id(config)] = [rename_classes(item, done, depth + 1) for item in config]
+        else:
+            done[id(config)] = {key: rename_classes(value, done, depth + 1) for key, value in config.items()}
+    return done[id(config)]
 
 
 def code_version() -> str:

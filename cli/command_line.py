@@ -29,7 +29,7 @@ from callbacks.resume_run import CheckOptimizerState, ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
-from checkpointing.confinement import refuse_links
+from checkpointing.confinement import refuse_links, refuse_missing_root
 from checkpointing.import_policy import names_given, restored_import_policy
 from checkpointing.record import Checkpoint, read_checkpoint, selected_on_validation
 from checkpointing.requeue import find_requeued_run
@@ -179,6 +179,8 @@ class CommandLine(LightningCLI):
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
             )
         make_paths_absolute(config.data)
+        if self.checkpoint:
+            refuse_missing_root(config.data.as_dict(), self.checkpoint.record.config["data"])
         if self.subcommand == "fit" and self.checkpoint:
             complete_trainer(config.trainer, "fit", self.layers[0].content["trainer"]["callbacks"])
             print_notes(describe_changed_run(self.checkpoint.record.config, self.layers, self.flags, config))

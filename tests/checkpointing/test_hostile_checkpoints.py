@@ -200,6 +200,62 @@ def write_evil(tmp_path: Path) -> object:
     return Reduced(f"touch {tmp_path}/outside/trace")
 
 
+def nested(depth: int, width: int) -> list:
+    """Lists in each other, `depth` of them, each `width` times in the one around it."""
+    value: list = [0]
+    for _ in range(depth):
+        value = [value] * width
+    return value
+
+
+def cycle() -> list:
+    value: list = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("verb", ["fit", "test", "predict"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested(300, 1),
+        nested(40, 10),
+        cycle(),
+        {"a" * 10**6: 1},
+        {1: 2},
+        {"class_path": 7},
+        {"class_path": "torch.optim.SGD", "init_args": ["lr"]},
+        {"class_path": "torch.optim.SGD", "init_args": {}, "more": 1},
+        {"class_path": "torch.optim." + "x" * 10**5},
+        {"class_path": "torch.optim..SGD"},
+        {"class_path": " torch.optim.SGD"},
+        {"class_path": "torch.optim.Optimizer.__init__"},
+        "&a [1, *a]",
+        "[" * 5000,
+        "{a: &a [1, 1], b: &b [*a, *a], c: &c [*b, *b]}",
+        torch.zeros(2),
+    ],
+    ids=lambda value: str(value)[:20] if isinstance(value, dict | str) else type(value).__name__,
+)
+def test_a_config_without_an_end_or_of_odd_kinds_is_one_sentence(value, verb, attacked, fails):
+    slot = {"fit": "optimizer", "test": "depth", "predict": "depth"}[verb]
+    change_record(attacked, lambda config: config["model"]["init_args"].update({slot: value}))
+    extra = {"predict": ["--data.paths", "photo.png"]}.get(verb, [])
+    assert len(fails(verb, "--ckpt_path", attacked, *extra)) < 1500
+
+
+def test_data_of_a_checkpoint_are_not_downloaded_into_a_folder_that_does_not_exist(attacked, fails, here):
+    change_record(
+        attacked,
+        lambda config: config.update(
+            data={"class_path": "datamodules.CIFAR10", "init_args": {"root": str(here / "new")}}
+        ),
+    )
+    for verb in ("test", "validate"):
+        assert "There is no folder" in fails(verb, "--ckpt_path", attacked)
+    assert not (here / "new").exists()
+
+
 MODEL_CHECKPOINT = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
 
 
@@ -258,14 +314,15 @@ def test_other_paths_of_a_record_stay_inside_too(change, sentence, attacked, fai
 def test_a_resumed_run_deletes_and_writes_nothing_elsewhere(attacked, run, tmp_path, here):
     """A ModelCheckpoint deletes the files that its state calls its own."""
     outside = tmp_path / "outside"
-    precious = str(outside / "precious.txt")
+    precious = "{dirpath}/../../../../../../outside/precious.txt"  # in the folder, as Lightning looks at it
     for path in attacked.glob("checkpoints/*.ckpt"):
         content = torch.load(path, weights_only=True)
         for state in content["callbacks"].values():
             if "best_k_models" in state:
-                best = {precious: torch.tensor(0.9)}
-                state |= {"best_model_path": precious, "kth_best_model_path": precious, "last_model_path": precious}
-                state |= {"best_k_models": best, "best_model_score": torch.tensor(0.9)}
+                worst = torch.tensor(2.0)  # the next epoch is better, and this one's file is deleted
+                old = precious.format(dirpath=state["dirpath"])
+                state |= {"best_model_path": old, "kth_best_model_path": old, "last_model_path": old}
+                state |= {"best_k_models": {old: worst}, "best_model_score": worst, "kth_value": worst}
         torch.save(content, path)
     before = snapshot(outside, here)
     run("fit", "--ckpt_path", attacked, "--trainer.max_epochs", 2)
