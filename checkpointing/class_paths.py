@@ -31,6 +31,8 @@ from errors import UserError
 
 REGISTERED_NAME = re.compile(r"[A-Za-z][\w-]*")  # Lightning's strategy: ddp, profiler: simple, accelerator: cpu
 CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
+TOO_LARGE = "The config in this checkpoint is too large: `main.py fit` writes no such one. Give another checkpoint."
+LONGEST_TEXT = 4096
 MOST_VALUES = 100_000  # of a config; YAML inside of text can multiply a few lines without an end
 
 
@@ -114,8 +116,8 @@ class ConfigNames:
             slots: of the section.
         """
         self.values += 1
-        if self.values > MOST_VALUES:
-            raise UserError("The config in this checkpoint is too large: `main.py fit` writes no such one.")
+        if self.values > MOST_VALUES or (isinstance(value, str) and len(value) > LONGEST_TEXT):
+            raise UserError(TOO_LARGE)
         if isinstance(value, dict):
             self._check_dict(value, where, slot, slots)
         elif isinstance(value, list | tuple):
@@ -220,7 +222,10 @@ def check_config(config: dict[str, Any], trusted: Sequence[str] = ()) -> ConfigN
     for section, value in config.items():
         if not str(section).isidentifier():  # "model.class_path" would reach into the section
             raise UserError(f"The config in this checkpoint has the key {section!r}, which is none of `main.py fit`.")
-        names.check_section(section, value)
+        try:
+            names.check_section(section, value)
+        except RecursionError as error:  # text that is YAML of a list that holds itself
+            raise UserError(TOO_LARGE) from error
     return names
 
 
