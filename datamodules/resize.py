@@ -1,5 +1,6 @@
 """Copies a folder of images with smaller images."""
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -120,7 +121,8 @@ def shrink_file(copy: Copy, shorter_side: int, quality: int) -> str | None:
     except OSError as error:
         if error.filename == str(copy.path):
             return f"{copy.path}: it cannot be opened: {error.strerror}"
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UserError(
             f"{copy.target} cannot be written ({error.strerror}): make room, or choose another folder."
         ) from error

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
 from cli.yaml_files import read_yaml
+from errors import UserError, escape_unencodable_output
 from reports.command import print_sections, write_file
 from reports.html_page import Section, Table
 from reports.papers.architectures import ARCHITECTURES, Architecture
@@ -133,6 +134,7 @@ def paper_count_cell(counted: int, paper: int | None, unit: float, letter: str) 
 
 
 def main(args: list[str] | None = None) -> None:
+    escape_unencodable_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE, as a list of objects")
     arguments = parser.parse_args(args)
@@ -148,7 +150,10 @@ def main(args: list[str] | None = None) -> None:
     ]
     print_sections([Section("Architectures", [table(measured), *notes])])
     if arguments.json:
-        write_file(arguments.json, json.dumps(measured, indent=2) + "\n")
+        try:
+            write_file(arguments.json, json.dumps(measured, indent=2) + "\n")
+        except UserError as error:
+            parser.exit(1, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -106,25 +106,3 @@ def test_a_single_image_of_any_name_is_predicted(run, tiny_run, here, name):
     run("predict", "--ckpt_path", tiny_run, f"--data.paths={name}")
     with open("predictions.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert [row["file"] for row in csv.DictReader(file)] == [str(here / name)]
-
-
-def test_where_nothing_can_be_written_predict_prints_all_of_its_table(fails, tiny_run, here, monkeypatch, capsys):
-    photos = here / "photos"
-    photos.mkdir()
-    for i in range(45):
-        (photos / f"{i}.jpg").write_bytes(encoded(photo(20, 30, i)))
-    (here / "predictions.csv").mkdir()
-    (here / "predictions.csv.part").mkdir()
-    run = tiny_run.absolute()
-    said = fails("predict", "--ckpt_path", run, "--data.paths", photos)
-    assert "predictions.csv could not be written into" in said and str(here) in said
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder that nobody can write to")
-def test_in_a_folder_that_takes_no_file_the_table_is_printed(run, tiny_run, here, monkeypatch, capsys):
-    (here / "one.jpg").write_bytes(encoded(photo(20, 30)))
-    checkpoint = tiny_run.absolute()
-    monkeypatch.chdir("/proc")
-    with pytest.raises(SystemExit) as stop:
-        run("predict", "--ckpt_path", checkpoint, "--data.paths", here / "one.jpg")
-    assert "could not be written into /proc" in str(stop.value.code) and "one.jpg" in capsys.readouterr().out
