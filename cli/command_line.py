@@ -31,6 +31,7 @@ from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
 from checkpointing.confinement import refuse_links, refuse_missing_root
 from checkpointing.import_policy import names_given, restored_import_policy
+from checkpointing.progress import ended_on_epoch_boundary
 from checkpointing.record import Checkpoint, read_checkpoint, selected_on_validation
 from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (
@@ -62,7 +63,7 @@ from cli.processes import is_first_process, refuse_ranks_of_another_job
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps
 from datamodules.base import ImageData
-from datamodules.identity import compare_with_run
+from datamodules.identity import compare_with_run, refuse_other_epoch
 from datamodules.photos import Photos
 from datamodules.run_data import RunData, names_same_data
 from errors import UserError, escape_unencodable_output
@@ -229,6 +230,8 @@ class CommandLine(LightningCLI):
             schedule_steps = schedule_progress(self.checkpoint)[1]
             total = count_steps(self.trainer, self.datamodule)
             refuse_longer_schedule(schedule_steps, self.model.lr_interval, total)
+            if not ended_on_epoch_boundary(self.checkpoint.content["loops"]["fit_loop"]):
+                refuse_other_epoch(self.datamodule, self.checkpoint.record)
         self.checkpoint = None  # the file is mapped into memory; let go of it
 
     def _check_inputs(self) -> None:

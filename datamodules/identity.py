@@ -99,6 +99,18 @@ def compare_with_run(data: ImageData, verb: str) -> list[str]:
     ]
 
 
+def refuse_other_epoch(data: ImageData, record: CheckpointRecord) -> None:
+    """Raise UserError for a checkpoint from inside an epoch if files have come or gone since.
+
+    The order of an epoch's images follows from their number: some would be trained on twice and others not at all.
+    """
+    if isinstance(data.train_set, ImageFiles) and record.data_hash not in (None, data_hash(data)):
+        raise UserError(
+            "This checkpoint is from inside an epoch, and images have come or gone since: bring the folder back to "
+            "what it was, or resume from a checkpoint of an epoch's end."
+        )
+
+
 def refuse_other_split(data: ImageData, record: CheckpointRecord) -> None:
     """Raise UserError for validation images in memory that the run may have trained on.
 

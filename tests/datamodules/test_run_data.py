@@ -360,6 +360,20 @@ def test_a_val_folder_that_comes_later_is_tested_and_the_run_keeps_its_own_held_
     assert len(again(run_data, tmp_path / "all", "test").test_set) == 6
 
 
+@pytest.mark.parametrize("change", ["add", "remove", "rename"])
+def test_inside_an_epoch_a_run_is_not_resumed_on_other_images(run, fails, root, change):
+    run(*fit(root, "--trainer.max_epochs", -1, "--trainer.max_steps", 2))
+    path = root / "cat" / Path(max(path for path in split()["trained_on"] if path.startswith("cat/"))).name
+    if change == "add":
+        shutil.copy(path, path.with_stem("new"))
+    elif change == "remove":
+        path.unlink()
+    else:
+        path.rename(path.with_stem("new"))
+    resume = ["fit", *OF_RUN, "--trainer.max_steps", 4]
+    assert "from inside an epoch, and images have come or gone" in fails(*resume)
+
+
 # Images in memory
 
 
