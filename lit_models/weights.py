@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from checkpointing.integrity import is_compressed
 from errors import UserError
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,8 @@ def load_content(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if is_compressed(path):
+            raise ValueError("a compressed archive, which torch does not write")
         with torch.serialization.safe_globals([argparse.Namespace]):  # the flags of torchvision's and timm's scripts
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -6,6 +6,7 @@ The payloads are real: each is run once by hand, to see that it leaves a trace.
 import contextlib
 import random
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,22 @@ def test_a_pickle_runs_nothing(verb, kind, attacked, tmp_path, here):
         else:
             command(verb, path)
     assert str(path) in str(refused.value) and snapshot(outside, here) == before
+
+
+@pytest.mark.parametrize("verb", ["test", "load_from_checkpoint", "--model.weights"])
+def test_an_archive_that_grows_is_not_unpacked(verb, attacked, tmp_path):
+    path = attacked / "checkpoints/best.ckpt"
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(tmp_path / "x.ckpt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry in stored.infolist():
+            packed.writestr(entry.filename, stored.read(entry))
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True), "torch unpacks it"
+    with pytest.raises((SystemExit, UserError), match="truncated or corrupt"):
+        if verb == "load_from_checkpoint":
+            LitClassifier.load_from_checkpoint(tmp_path / "x.ckpt")
+        elif verb == "--model.weights":
+            main.run_cli(["fit", "--config", DIGITS, *TINY, "--model.weights", str(tmp_path / "x.ckpt")])
+        else:
+            command(verb, tmp_path / "x.ckpt")
 
 
 @pytest.mark.parametrize(
