@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,11 @@ def wholes(tmp_path_factory) -> dict[str, tuple[Path, float]]:
     return {}
 
 
-def play_round(number: int, tmp_path_factory, wholes, processes: int = 1) -> int:
+def play_round(number: int, tmp_path_factory, wholes) -> int:
     """One run, killed twice; returns how many of the kills met it."""
     rng = random.Random(number)
     net = list(NETS)[number % len(NETS)]
     flags = [*SMALL, *NETS[net], *STEPS, f"--trainer.callbacks.every_n_train_steps={[2, 5, 1][number // 4 % 3]}"]
-    if processes > 1:
-        flags += ["--trainer.accelerator", "cpu", "--trainer.devices", str(processes), "--trainer.strategy", "ddp_fork"]
     key = f"{flags}"
     if key not in wholes:
         folder = tmp_path_factory.mktemp("whole")
@@ -55,11 +54,12 @@ def play_round(number: int, tmp_path_factory, wholes, processes: int = 1) -> int
         assert same_weights(whole / f"checkpoints/{name}.ckpt", run / f"checkpoints/{name}.ckpt"), (kills, run)
     assert rows(run) == rows(whole), (kills, run)
     assert not list(run.rglob("*.part"))
+    print(f"Round {number}, {net}: {kills}, {killed} met the run", flush=True)
     return killed
 
 
 def test_a_killed_run_ends_with_the_same_bits(tmp_path_factory, wholes):
-    assert play_round(0, tmp_path_factory, wholes) >= 0
+    play_round(0, tmp_path_factory, wholes)
 
 
 @pytest.mark.slow
@@ -68,10 +68,9 @@ def test_killed_runs_end_with_the_same_bits(number, tmp_path_factory, wholes):
     play_round(number, tmp_path_factory, wholes)
 
 
+@pytest.mark.slow
 def test_killed_in_the_validation_of_an_epoch_it_is_resumed_into_that_validation(tmp_path_factory, wholes):
     """With a checkpoint of the epoch's last step, and twice in the same epoch, and in the last one."""
-    import signal
-
     flags = [*SMALL, *NETS["dropout"], *STEPS, "--trainer.callbacks.every_n_train_steps=5"]
     folder = tmp_path_factory.mktemp("whole")
     start(fit, flags, folder, None, {}).join()
