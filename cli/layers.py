@@ -92,7 +92,7 @@ def reuse_callbacks(run: list[dict[str, Any]], files: list[Layer]) -> list[Layer
 
 def list_classes(value: Any) -> list[dict[str, Any]]:
     """One class or a list of them, as a list of dicts with a class_path."""
-    items = value if isinstance(value, list) else [value]
+    items = value if isinstance(value, list) else [] if value is None else [value]
     return [item if isinstance(item, dict) else {"class_path": str(item)} for item in items]
 
 
@@ -113,7 +113,7 @@ def take_place(run: list[dict[str, Any]], added: dict[str, Any]) -> bool:
 def identity(callback: dict[str, Any]) -> tuple[str, str | None]:
     """What tells a callback from others of its class: the name of its files, or the metric that it monitors."""
     arguments = callback.get("init_args", {})
-    return callback["class_path"].rpartition(".")[2], arguments.get("filename") or arguments.get("monitor")
+    return str(callback.get("class_path")).rpartition(".")[2], arguments.get("filename") or arguments.get("monitor")
 
 
 def order_layers(layers: list[Layer], flags: list[str]) -> list[str]:

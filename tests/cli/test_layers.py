@@ -238,6 +238,9 @@ def test_which_callbacks_of_a_file_a_resumed_run_has_already():
     [file] = reuse_callbacks(run, [Layer("own.yaml", content, "")])
     assert file.content == yaml.safe_load(file.text) == {"trainer": {"callbacks+": [saver("step")]}}
     assert run == [saver("best", mode="min"), saver("last", mode="max"), {"class_path": "callbacks.PreciseBN"}]
+    for added in (None, [{"init_args": {"x": 1}}], [{"class_path": 3}]):  # the parser refuses what is no class
+        reuse_callbacks(run, [Layer("own.yaml", {"trainer": {"callbacks+": added}}, "")])
+        assert len(run) == 3
 
 
 def test_a_file_that_replaces_the_callbacks_of_a_resumed_run_may_name_them_again(run, own, config_of):
