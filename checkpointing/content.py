@@ -20,6 +20,8 @@ TRAINING = {
     "optimizer_states": [{"state": {}, "param_groups": [{}]}],
     "lr_schedulers": [{}],
 }
+PATHS = {"best_model_path": "", "kth_best_model_path": "", "last_model_path": ""}
+SAVER: dict[str, Any] = {"monitor": None, "current_score": None, "best_model_score": None, "best_k_models": {}} | PATHS
 
 
 def check_content(content: Any, example: Any, path: Path | str) -> None:
@@ -44,6 +46,15 @@ def check_state_dict(state_dict: dict[Any, Any], path: Path | str) -> None:
                 f"{path} is not as `main.py fit` writes checkpoints: its weight {name} is a {kind(value)} and no "
                 "tensor. The file is damaged or was changed; give another checkpoint."
             )
+
+
+def check_savers(callbacks: Any, path: Path | str) -> None:
+    """Refuse the state of a ModelCheckpoint that lacks a value, or holds one of another kind."""
+    check_content(callbacks, {}, path)
+    for name, state in callbacks.items():
+        if str(name).startswith("ModelCheckpoint"):
+            check_content(state, SAVER, path)
+            check_content(list(state["best_k_models"]), [""], path)
 
 
 def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:

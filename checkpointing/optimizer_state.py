@@ -50,7 +50,9 @@ def check_values(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: 
     """Refuse state of a parameter that is of another shape or kind than the parameter, or lacks what others have."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     indices = [index for group in state["param_groups"] for index in group["params"]]
-    names = {name for values in state["state"].values() if isinstance(values, dict) for name in values}
+    kept = [values for values in state["state"].values() if isinstance(values, dict)]
+    names = {name for values in kept for name in values}
+    tensors = {name for values in kept for name, value in values.items() if isinstance(value, Tensor)}
     for index, values in state["state"].items():
         if index not in indices or not isinstance(values, dict):
             raise_other(path, f"the state of parameter {index} belongs to none of the model's")
@@ -58,6 +60,8 @@ def check_values(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: 
             raise_other(path, f"parameter {index} has no {sorted(missing)[0]}, which the others have")
         parameter = parameters[indices.index(index)]
         for name, value in values.items():
+            if name in tensors and not isinstance(value, Tensor):
+                raise_other(path, f"the {name} of parameter {index} is {value!r:.80} and no tensor")
             if isinstance(value, Tensor) and not fits(value, parameter):
                 raise_other(
                     path,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from checkpointing.content import CONFIG, RECORD, WEIGHTS, check_content, check_state_dict
+from checkpointing.content import CONFIG, RECORD, WEIGHTS, check_content, check_savers, check_state_dict
 from checkpointing.integrity import find_damage
 from errors import UserError
 
@@ -232,6 +232,7 @@ def read_checkpoint(path: Path, verify: bool = True) -> Checkpoint:
     check_content(record.config, CONFIG, path)
     check_content(content, WEIGHTS, path)
     check_state_dict(content["state_dict"], path)
+    check_savers(content.get("callbacks", {}), path)
     return Checkpoint(path, content, record)
 
 
