@@ -17,20 +17,29 @@ def names_given(words: Sequence[str]) -> list[str]:
     Args:
         words: of the command line, without the checkpoint's path.
     """
-    return sorted({name for word in words for name in names_in(word.partition("=")[2] or word, depth=3)})
+    return sorted({name for word in words for name in names_in(word.partition("=")[2] or word, 3, {})})
 
 
-def names_in(value: Any, depth: int) -> Iterator[str]:
-    """The dotted names in a value of the user's, and in the file that it names."""
+def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
+    """The dotted names in a value of the user's, and in the file that it names.
+
+    Args:
+        value: of a flag or of a YAML file.
+        depth: how many files and texts in each other are looked into.
+        seen: dicts and lists that were looked at, by their `id`: YAML's aliases can put one into itself.
+    """
     if isinstance(value, dict | list):
+        if id(value) in seen:
+            return
+        seen[id(value)] = value
         for item in value.values() if isinstance(value, dict) else value:
-            yield from names_in(item, depth)
+            yield from names_in(item, depth, seen)
     elif isinstance(value, str):
         if is_dotted_name(value):
             yield value
         text = Path(value).read_text(errors="replace") if depth and is_config(value) else value
         if nested := parse_nested(text):
-            yield from names_in(nested, depth - 1)
+            yield from names_in(nested, depth - 1, seen)
 
 
 def is_config(text: str) -> bool:
