@@ -20,7 +20,7 @@ class RunMessages(pl.Callback):
     The command line adds this callback to every verb.
     """
 
-    training_begun = False  # whether a batch was trained on
+    training_begun = False  # whether a batch was trained on, or an epoch that was trained before is validated
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         folder = run_dir(trainer)
@@ -35,6 +35,9 @@ class RunMessages(pl.Callback):
     def on_train_batch_start(self, *_: Any) -> None:
         self.training_begun = True
         keep_version()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training_begun |= trainer.state.fn == "fit" and not trainer.sanity_checking
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.training_begun:

@@ -50,7 +50,7 @@ def check_state_dict(state_dict: dict[Any, Any], path: Path | str) -> None:
 
 def check_savers(callbacks: Any, path: Path | str) -> None:
     """Refuse the state of a ModelCheckpoint that lacks a value, or holds one of another kind."""
-    check_content(callbacks, {}, path)
+    check_content({"callbacks": callbacks}, {"callbacks": {}}, path)
     for name, state in callbacks.items():
         if str(name).startswith("ModelCheckpoint"):
             check_content(state, SAVER, path)

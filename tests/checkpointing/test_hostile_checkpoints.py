@@ -29,6 +29,11 @@ VERBS = ["fit", "test", "validate", "predict", "reports.protocols", "reports.ens
 FEW = 12  # of the combinations, in every run of the tests; the others are slow
 
 
+def one_quick(quick: str, *others: str) -> list:
+    """One command in every run of the tests; the others are slow."""
+    return [quick, *(pytest.param(other, marks=pytest.mark.slow) for other in others)]
+
+
 def sample_combinations(count: int) -> list:
     """Payload x slot x command, each payload and slot as often as the others."""
     draw = random.Random(0)
@@ -125,7 +130,9 @@ def test_an_evaluation_builds_no_optimizer_schedule_or_callback_of_a_record(atta
 
 
 @pytest.mark.parametrize("kind", PICKLES)
-@pytest.mark.parametrize("verb", ["fit", "test", "reports.protocols", "load_from_checkpoint", "--model.weights"])
+@pytest.mark.parametrize(
+    "verb", one_quick("test", "fit", "reports.protocols", "load_from_checkpoint", "--model.weights")
+)
 def test_a_pickle_runs_nothing(verb, kind, attacked, tmp_path, here):
     outside, path = tmp_path / "outside", attacked / "checkpoints/best.ckpt"
     write_pickle(kind, path, outside)
@@ -231,7 +238,7 @@ def cycle() -> list:
     return value
 
 
-@pytest.mark.parametrize("verb", ["fit", "test", "predict"])
+@pytest.mark.parametrize("verb", one_quick("test", "fit", "predict"))
 @pytest.mark.parametrize(
     "value",
     [
@@ -357,7 +364,7 @@ def test_paths_of_a_state_are_moved_or_removed(tmp_path):
     assert not any(map(is_inner, ("/x", "~/x", "a/../../x", "C:/x", "s3://x", "..\\x"))) and is_inner("epoch_{epoch}")
 
 
-@pytest.mark.parametrize("verb", ["fit", "test", "validate", "reports.protocols"])
+@pytest.mark.parametrize("verb", one_quick("fit", "test", "validate", "reports.protocols"))
 @pytest.mark.parametrize("name", ["metrics.csv", "test-best-center.json", "checkpoints/x.ckpt", "checkpoints"])
 def test_links_out_of_a_run_are_refused(verb, name, attacked, tmp_path, here):
     link, outside = attacked / name, tmp_path / "outside"
