@@ -9,6 +9,7 @@ from errors import UserError
 from lit_models.classifier import LitClassifier
 
 KNOWN_PACKAGES = {"callbacks", "lightning", "lit_models"}  # whose classes log nothing but `metric_names`
+COUNTERS = {"epoch", "step"}  # which Lightning counts itself
 LIMITS = {"fit": "train", "validate": "val", "test": "test", "predict": "predict"}
 
 
@@ -70,7 +71,7 @@ def monitored_metrics(trainer: pl.Trainer) -> list[tuple[str, str, bool]]:
     monitors: list[tuple[Any, str | None, bool]] = [
         (each, each.monitor, isinstance(each, ModelCheckpoint) or not each.strict)
         for each in callbacks
-        if isinstance(each, EarlyStopping | ModelCheckpoint)
+        if isinstance(each, EarlyStopping | ModelCheckpoint) and each.monitor not in COUNTERS
     ]
     monitors += [
         (each.scheduler, each.monitor, False) for each in trainer.lr_scheduler_configs if each.reduce_on_plateau
