@@ -11,6 +11,8 @@ from datamodules.loading import RawBatch, keep_batch
 from datamodules.samplers import ExactSampler
 from tests.conftest import DIGITS, TINY
 
+pytestmark = pytest.mark.slow
+
 FIT = ["fit", "--config", DIGITS, *TINY]
 RUN = Path("runs/digits/resnet20/version_0")
 PLAIN = ["--trainer.callbacks", "null"]
