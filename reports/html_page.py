@@ -13,8 +13,6 @@ from typing import Any, Literal
 from altair import TopLevelMixin
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from errors import printable
-
 
 @dataclass
 class Table:
@@ -105,5 +103,4 @@ def _render(template: str, title: str, sections: Sequence[Section]) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     escape = select_autoescape()  # escapes .html, not .md
     environment = Environment(loader=loader, autoescape=escape, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["printable"] = printable
     return environment.get_template(template).render(title=title, sections=sections, zip=zip) + "\n"
