@@ -101,6 +101,7 @@ def speed_table(results: list[Result]) -> Table:
 
 
 def main(args: list[str] | None = None) -> None:
+    """Measure the cases of a command line, by default that of the process, and print the table."""
     given = parse(args)
     with tempfile.TemporaryDirectory() as folder:  # runs and synthetic images vanish with it
         results = measure_all(given, Path(folder))

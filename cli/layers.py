@@ -52,8 +52,8 @@ def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) ->
     for name in INITIAL_WEIGHTS & record.model_args.keys():
         config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
     if verb == "fit":
-        left_out = {"runs"} if keep_trainer else {"runs", "trainer"}
-        return {key: value for key, value in config.items() if key not in left_out}
+        excluded = {"runs"} if keep_trainer else {"runs", "trainer"}
+        return {key: value for key, value in config.items() if key not in excluded}
     layer = {key: config[key] for key in ("seed_everything", "model", "data")}
     if verb == "predict":
         if not record.preprocessing:

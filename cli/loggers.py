@@ -67,10 +67,10 @@ def is_first_process() -> bool:
 
 def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
     """offline, unless WANDB_MODE asks for disabled, or for online and the user is logged in."""
-    wanted = os.environ.get("WANDB_MODE")
-    if wanted == "disabled":
+    requested = os.environ.get("WANDB_MODE")
+    if requested == "disabled":
         return "disabled"
-    if wanted != "online":
+    if requested != "online":
         return "offline"
     import wandb
 

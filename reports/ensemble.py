@@ -203,6 +203,7 @@ def conclusion(content: Content) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
+    """The command line of this report; `args` are by default those of the process."""
     parser = Parser("reports.ensemble", __doc__)
     parser.add_argument("--members", type=Path, nargs="+", default=[], metavar="RUN", help="runs or .ckpt files")
     parser.add_argument("--protocols", nargs="+", default=["center"], metavar="NAME", help="one for all or for each")

@@ -22,14 +22,14 @@ MULTI_DEVICE_FLAGS = ("--trainer.devices", "--trainer.num_nodes", "--trainer.str
 
 
 def load_predictions(
-    wanted: Sequence[tuple[Path, str]], verb: str = "test", flags: Sequence[str] = ()
+    requests: Sequence[tuple[Path, str]], verb: str = "test", flags: Sequence[str] = ()
 ) -> list[Predictions]:
-    """Predictions of several checkpoints and protocols, all on the same images, in the order of `wanted`.
+    """Predictions of several checkpoints and protocols, all on the same images, in the order of `requests`.
 
     Mistakes that can be found without a test are found before the first test is run.
 
     Args:
-        wanted: a checkpoint (a file, a version folder or an experiment folder, see `find_checkpoint`) and a protocol,
+        requests: a checkpoint (a file, a version folder or an experiment folder, see `find_checkpoint`) and a protocol,
             see `datamodules.views`, for each result.
         verb: test or validate.
         flags: of main.py, for tests that are missing, such as --data.root=DIR.
@@ -39,12 +39,12 @@ def load_predictions(
             or if they are of different images or classes.
         SystemExit: if a test fails, with its message.
     """
-    if not wanted:
+    if not requests:
         raise UserError("No checkpoints are given: name runs or files, such as runs/digits/resnet20.")
     refuse_multiple_devices(flags)
-    for _, protocol in wanted:
+    for _, protocol in requests:
         Views(protocol, size=1)  # no shorter side is too small for 1 pixel: only the name can be wrong
-    pairs = [(find_checkpoint(path.expanduser(), verb), protocol) for path, protocol in wanted]
+    pairs = [(find_checkpoint(path.expanduser(), verb), protocol) for path, protocol in requests]
     found = {pair: predictions for pair in pairs if (predictions := read_cached_predictions(*pair, verb))}
     missing = [pair for pair in dict.fromkeys(pairs) if pair not in found]
     for number, (file, protocol) in enumerate(missing, 1):

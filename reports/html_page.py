@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from altair import TopLevelMixin
 from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+if TYPE_CHECKING:
+    from altair import TopLevelMixin  # takes half a second to import, and most commands draw nothing
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Figure:
     """
 
     title: str
-    chart: TopLevelMixin
+    chart: "TopLevelMixin"
 
     def svg(self) -> str:
         """An <svg> element, without the namespaces that HTML does not need."""

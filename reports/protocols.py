@@ -190,8 +190,8 @@ def analyse_best(rows: list[Row], tests: PredictionsByProtocol, calibrate: bool,
     best = min(of_all, key=lambda row: (row["top1_error"], row["cost"]))
     members, validation = tests[best["protocol"]], []
     if calibrate:
-        wanted = [(Path(member.checkpoint), member.protocol) for member in members]
-        validation = load_predictions(wanted, "validate", flags)
+        pairs = [(Path(member.checkpoint), member.protocol) for member in members]
+        validation = load_predictions(pairs, "validate", flags)
     return ErrorAnalysis(best, members, validation)
 
 
@@ -205,6 +205,7 @@ def write(path: Path, text: str) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
+    """The command line of this report; `args` are by default those of the process."""
     parser = Parser("reports.protocols", __doc__)
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=[], metavar="RUN", help="runs or .ckpt files")
     parser.add_argument("--protocols", nargs="+", default=["center"], metavar="NAME", help=f"of {', '.join(PROTOCOLS)}")

@@ -77,6 +77,7 @@ def parse_count(text: str) -> int | None:
 
 
 def count_parameters(net: nn.Module) -> int:
+    """Numbers that a net learns: weights and biases of all its layers."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -133,6 +134,7 @@ def paper_count_cell(counted: int, paper: int | None, unit: float, letter: str) 
 
 
 def main(args: list[str] | None = None) -> None:
+    """The command line of this report; `args` are by default those of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE, as a list of objects")
     arguments = parser.parse_args(args)

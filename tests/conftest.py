@@ -32,6 +32,12 @@ TINY += [
 ]
 TINY += ["--trainer.log_every_n_steps", "1"]
 
+# The end of an experiment's `callbacks+:` that keeps the checkpoint of every step
+STEP_CHECKPOINTS = """
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {filename: "step-{step}", every_n_train_steps: 1, save_top_k: -1, auto_insert_metric_name: false}
+"""
+
 Run = Callable[..., None]
 
 

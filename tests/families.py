@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch import nn
 
 import lit_models
 from lit_models import LitClassifier
@@ -85,3 +86,16 @@ def parametrize_families(*slow: str, only: set[str] | None = None) -> pytest.Mar
             if only is None or family.__name__ in only
         ],
     )
+
+
+def scramble(net):
+    """Random weights and statistics under which every layer counts, and no dropout."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return net

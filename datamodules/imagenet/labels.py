@@ -42,10 +42,10 @@ def read_flat_labels(folder: Path, names: list[str], class_to_idx: Mapping[str, 
 
 def find_label_file(folder: Path) -> tuple[Path, Reader]:
     """The nearest file with the labels of a flat val/, and the function that reads it."""
-    for place in [folder.absolute(), *folder.absolute().parents[:4]]:
-        if (path := place / "LOC_val_solution.csv").is_file():
+    for parent in [folder.absolute(), *folder.absolute().parents[:4]]:
+        if (path := parent / "LOC_val_solution.csv").is_file():
             return path, read_kaggle
-        for data in (place / "ILSVRC2012_devkit_t12" / "data", place / "data", place):
+        for data in (parent / "ILSVRC2012_devkit_t12" / "data", parent / "data", parent):
             path = data / "ILSVRC2012_validation_ground_truth.txt"
             if path.is_file() and path.with_name("meta.mat").is_file():
                 return path, read_devkit

@@ -184,6 +184,7 @@ def checkpoint_layer(layer: nn.Module, *maps: Tensor) -> Tensor:
 
 
 def run_concatenated(layer: nn.Module, *maps: Tensor) -> Tensor:
+    """Apply a layer to feature maps [B, C_i, H, W], concatenated along their channels."""
     return layer(torch.cat(maps, 1))
 
 

@@ -124,10 +124,12 @@ def conv_bn(channels: int, filters: int) -> dict[str, nn.Module]:
 
 
 def max_pool(channels: int, filters: int, stride: int, kernel: int) -> nn.Module:
+    """Max pooling with SAME padding; see `project`."""
     return project(create_pool2d("max", kernel, stride=stride, padding="same"), channels, filters)
 
 
 def avg_pool(channels: int, filters: int, stride: int) -> nn.Module:
+    """3x3 average pooling with stride 1 or 2; see `project`."""
     layer = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False) if stride == 1 else StridedAvgPool2d(3, 2)
     return project(layer, channels, filters)
 
@@ -152,6 +154,7 @@ def project(pooling: nn.Module, channels: int, filters: int) -> nn.Module:
 
 
 def identity(channels: int, filters: int, stride: int) -> nn.Module:
+    """The identity, or ReLU, 1x1 convolution and norm where the shape changes."""
     if stride == 1 and channels == filters:
         return nn.Identity()
     return ActConvBn(channels, filters, kernel_size=1, stride=stride)

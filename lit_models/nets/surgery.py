@@ -159,6 +159,7 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
 
 
 def drop_input(layer: nn.Module, inputs: tuple[Tensor], drop: Callable[..., Tensor], p: float) -> Tensor:
+    """The input of a layer after dropout with probability `p`, in training; a forward pre-hook."""
     return drop(inputs[0], p, layer.training)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import DIGITS, TINY, Run
+from tests.conftest import DIGITS, STEP_CHECKPOINTS, TINY, Run
 
 EXPERIMENT = """
 model:
@@ -23,13 +23,8 @@ trainer:
   callbacks+:
     - class_path: callbacks.StepLRDecay
       init_args: {milestones: [1, 1.5, 2.25]}
-    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args:
-        filename: step-{step}
-        every_n_train_steps: 1
-        save_top_k: -1
-        auto_insert_metric_name: false
 """
+EXPERIMENT += STEP_CHECKPOINTS
 
 
 CYCLE = """
@@ -43,9 +38,8 @@ data: {class_path: tests.dropout_net.JitteredNoise}
 trainer:
   max_epochs: 3
   callbacks+:
-    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args: {filename: "step-{step}", every_n_train_steps: 1, save_top_k: -1, auto_insert_metric_name: false}
 """
+CYCLE += STEP_CHECKPOINTS
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -32,7 +32,7 @@ from datamodules.imagenet.__main__ import main as imagenet
 from datamodules.samplers import ExactSampler
 from errors import pluralize
 from tests.checkpointing.test_resume import same
-from tests.conftest import HOME
+from tests.conftest import HOME, STEP_CHECKPOINTS
 from tests.datamodules.test_decode import encoded, gap, photo, turned
 
 NET = ["--model", "tests.dropout_net.LitDropoutNet", "--model.optimizer", "torch.optim.SGD"]
@@ -708,13 +708,8 @@ trainer:
   accelerator: cpu
   log_every_n_steps: 1
   callbacks+:
-    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args:
-        filename: step-{step}
-        every_n_train_steps: 1
-        save_top_k: -1
-        auto_insert_metric_name: false
 """
+EXPERIMENT += STEP_CHECKPOINTS
 
 
 def test_resumed_inside_an_epoch_the_weights_are_those_of_the_whole_run(run, here, photos):

@@ -13,6 +13,7 @@ from lit_models import LitGoogLeNet
 from lit_models.nets.googlenet import GoogLeNet
 from lit_models.nets.inception import TorchvisionGoogLeNet
 from tests.conftest import HOME
+from tests.families import scramble
 
 SGD = partial(torch.optim.SGD, lr=0.01)
 VARIANTS = ["paper", "batch_norm", "torchvision"]
@@ -106,19 +107,6 @@ def test_the_stem_normalises_after_its_first_pool_and_before_its_second():
         ("inception3a", 256, 28),
         ("inception5b", 1024, 7),
     ]
-
-
-def scramble(net):
-    """Random weights and statistics under which every layer counts, and no dropout."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return net
 
 
 @pytest.mark.parametrize("transform_input", [False, True])

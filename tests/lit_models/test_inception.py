@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lit_models import LitInceptionResNetV2, LitInceptionV3, LitInceptionV4
 from tests.conftest import HOME, TINY
+from tests.families import scramble
 
 SGD = partial(torch.optim.SGD, lr=0.01)
 FAMILIES = {"v3": LitInceptionV3, "v4": LitInceptionV4, "resnet_v2": LitInceptionResNetV2}
@@ -26,19 +27,6 @@ def build(name, classes=10, **arguments):
 
 def kinds(net, *types):
     return [module for module in net.modules() if isinstance(module, types)]
-
-
-def scramble(net):
-    """Random weights and statistics under which every layer counts, and no dropout."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return net
 
 
 @pytest.mark.parametrize(
