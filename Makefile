@@ -44,7 +44,10 @@ zoo: setup ## count every architecture and lay it beside its paper
 benchmark: setup ## images per second against a plain PyTorch loop, side by side
 	$(RUN) -m benchmarks
 
+audit: setup ## look for known vulnerabilities of the locked packages (asks pypi.org)
+	$(RUN) .ci/audit.py
+
 lock: setup ## pin every dependency anew, for Linux, macOS and Windows
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup fit test test-lowest lint smoke zoo benchmark lock
+.PHONY: help setup fit test test-lowest lint smoke zoo benchmark audit lock

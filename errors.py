@@ -1,5 +1,11 @@
 """The error for what a user can get wrong, and the words that every floor needs to say it."""
 
+import io
+import sys
+import unicodedata
+
+JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
+
 
 class UserError(ValueError):
     """A mistake of the user's, in one sentence: the value, the reason, the fix.
@@ -25,3 +31,23 @@ def check_probability(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise UserError(f"{name} is {value}: it must be in [0, 1).")
+
+
+def printable(text: str) -> str:
+    """A text in one line: escapes for line breaks, control characters and bytes that are no UTF-8.
+
+    Letters of all scripts and emoji stay; signs that turn the direction of writing are escaped too.
+    """
+    return "".join(c if c.isprintable() or is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape_unencodable_output() -> None:
+    """Let `print` write escapes for the characters that the terminal's encoding lacks, and end in no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_shown(character: str) -> bool:
+    """Whether a character that Python calls unprintable is a space, joins its neighbours, or is of a newer Unicode."""
+    return character in JOINERS or unicodedata.category(character) in ("Zs", "Cn", "Co")

@@ -85,7 +85,10 @@ def measure_all(given: argparse.Namespace, folder: Path) -> list[Result]:
         root = find_or_make_images(CASES[name], given.cifar, given.images, folder)
         results.append(run_in_new_process(measure_case, name, root, folder / "runs", given.turns))
         if given.json:
-            given.json.write_text(json.dumps(results, indent=2) + "\n")
+            try:
+                given.json.write_text(json.dumps(results, indent=2) + "\n")
+            except OSError as error:  # the results are printed in the end
+                print(f"{given.json} could not be written ({error.strerror}).", flush=True)
     return results
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from datamodules.cifar10 import FOLDER, TEST_FILE, TRAIN_FILES
-from datamodules.image_files import find_classes, list_images
+from datamodules.class_folders import find_classes
+from datamodules.folder_walk import FolderWalk
 
 # Images in an epoch, at least: 50 of the largest batches. In short epochs their ends would be what is measured. On the
 # device they take 1.9 GB.
@@ -97,16 +98,18 @@ def write_synthetic_images(root: Path) -> Path:
 
 @cache
 def repeat_images(root: Path, target: Path) -> Path:
-    """Link the class folders of `root` so often that they fill an epoch.
+    """Link the images of `root` so often that they fill an epoch.
 
     Returns:
-        `target` with the links, or `root` if it has no images.
+        `target` with the links, or `root` if it has enough images, or none.
     """
-    count = len(list_images(root / "train"))
-    if not count:
+    classes = find_classes(root / "train")
+    files = FolderWalk().list_images(*(str(root.absolute() / "train" / name) for name in classes))
+    if not 0 < (count := sum(map(len, files))) < EPOCH_IMAGES:
         return root
-    for folder in find_classes(root / "train"):
-        (target / "train" / folder).mkdir(parents=True, exist_ok=True)
-        for copy in range(math.ceil(EPOCH_IMAGES / count)):
-            (target / "train" / folder / str(copy)).symlink_to((root / "train" / folder).absolute())
+    copies = math.ceil(EPOCH_IMAGES / count)
+    for name, images in zip(classes, files, strict=True):
+        (target / "train" / name).mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(images * copies):
+            (target / "train" / name / f"{number}{Path(image).suffix}").symlink_to(image)
     return target

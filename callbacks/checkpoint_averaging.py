@@ -14,6 +14,10 @@ from torch import Tensor
 from callbacks.evaluation_loop import Evaluator, Result
 from callbacks.precise_bn import recompute_bn_stats
 from callbacks.run_logger import run_dir
+from checkpointing.atomic import atomic_write, end_run_if_unwritable
+from checkpointing.checkpoint_io import AtomicCheckpointIO
+from checkpointing.integrity import find_damage
+from checkpointing.progress import was_validated
 from checkpointing.record import RECORD_KEY, read_checkpoint, resumable_step
 from checkpointing.resume import drop_training_state
 from checkpointing.run_dir import results_folder, unused_name
@@ -86,9 +90,12 @@ class CheckpointAveraging(pl.Callback):
 
     def _average(self, trainer: pl.Trainer, module: pl.LightningModule, folder: Path) -> None:
         kept = distinct_checkpoints(folder)
+        if self.choice == "best":
+            kept = [path for path in kept if was_validated(read_checkpoint(path, verify=False).content)]
         if len(kept) < self.count:
             too_few = (
-                f"{folder} has {pluralize(len(kept), 'checkpoint')} of different steps and CheckpointAveraging needs "
+                f"{folder} has {pluralize(len(kept), 'checkpoint')} of different "
+                f"{'validated epochs' if self.choice == 'best' else 'steps'} and CheckpointAveraging needs "
                 f"{self.count}: train for more epochs, with configs/overlays/average_last.yaml to keep their "
                 "checkpoints, or give it a smaller count (--trainer.callbacks.count behind the overlay)."
             )
@@ -113,15 +120,16 @@ class CheckpointAveraging(pl.Callback):
             *_, averaged = candidates.values()
             results = compare(evaluator, candidates, members) if data.val_set else []
         if trainer.is_global_zero:
-            save_averaged_checkpoint(averaged, members)
+            save_averaged_checkpoint(averaged, members, self.choice == "best")
             print(f"Wrote {folder / FILE}: the mean of {', '.join(path.stem for path in members)}", flush=True)
             report(results, self.choice, members)
         trainer.strategy.barrier("averaged")
 
 
 def distinct_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a folder in the order of their steps, one of each step, without averaged ones."""
-    paths = sorted(folder.glob("*.ckpt"), key=lambda path: path.stem not in ("last", "best"))
+    """The whole checkpoints of a folder in the order of their steps, one of each step, without averaged ones."""
+    whole = [path for path in folder.glob("*.ckpt") if not find_damage(path)]
+    paths = sorted(whole, key=lambda path: path.stem not in ("last", "best"))
     by_step = {resumable_step(path): path for path in paths}  # of equal ones rather epoch_3.ckpt than last.ckpt
     return [path for step, path in sorted(by_step.items()) if step >= 0]
 
@@ -153,18 +161,22 @@ def mean_state_dict(paths: list[Path]) -> dict[str, Tensor]:
     }
 
 
-def save_averaged_checkpoint(state: dict[str, Tensor], members: list[Path]) -> None:
-    """Write averaged.ckpt beside its members; an older one is kept as averaged-1.ckpt, averaged-2.ckpt and so on."""
-    newest = read_checkpoint(members[-1])
-    record = replace(newest.record, averaged_from=[path.name for path in members])
+def save_averaged_checkpoint(state: dict[str, Tensor], members: list[Path], selected: bool = False) -> None:
+    """Write averaged.ckpt beside its members; an older one is kept as averaged-1.ckpt, averaged-2.ckpt and so on.
+
+    Args:
+        state: the averaged weights.
+        members: files that they are the mean of.
+        selected: whether these were chosen by their validation errors.
+    """
+    newest, names = read_checkpoint(members[-1]), [path.name for path in members]
+    record = replace(newest.record, averaged_from=names, selected_on_validation=selected)
     content = drop_training_state(newest.content) | {RECORD_KEY: record.to_plain()}
     content["state_dict"] = {name: value.cpu() for name, value in state.items()}
     path = members[0].with_name(FILE)
-    part = path.with_suffix(".part")
-    torch.save(content, part)
     if path.exists():
         path.rename(unused_name(path))
-    part.replace(path)
+    AtomicCheckpointIO().save_checkpoint(content, path)
 
 
 def report(results: list[Result], choice: str, members: list[Path]) -> None:
@@ -179,5 +191,6 @@ def report(results: list[Result], choice: str, members: list[Path]) -> None:
     print(f"Averaging {verdict}: {mean.top1_error:.2%} top-1 error, {single.label} has {single.top1_error:.2%}.")
     path = results_folder(members[0]) / "averaging.json"
     content = {"choice": choice, "members": [path.name for path in members], "results": list(map(asdict, results))}
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    with end_run_if_unwritable(path), atomic_write(path) as file:
+        file.write(json.dumps(content, indent=2) + "\n")
     print(f"Wrote {path}", flush=True)

@@ -5,6 +5,7 @@ import warnings
 import lightning.pytorch as pl
 from torch import nn
 
+from callbacks.trainer_checks import check_limit, check_monitors, check_validation_interval
 from datamodules.base import ImageData, image_data
 from errors import UserError, pluralize
 from lit_models.classifier import LitClassifier
@@ -26,6 +27,9 @@ class InputChecks(pl.Callback):
         if data is not None and isinstance(pl_module, LitClassifier):
             warn_of_normalisation(data, pl_module)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        check_monitors(trainer, pl_module)
+
 
 def check_inputs(
     trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule | None, verb: str
@@ -35,6 +39,7 @@ def check_inputs(
     Raises:
         UserError: with the value, the reason and the fix.
     """
+    check_limit(trainer, verb)
     if data is None or verb == "predict":
         return
     world_size = trainer.num_devices * trainer.num_nodes
@@ -49,6 +54,7 @@ def check_inputs(
     check_sets(data, verb, world_size)
     if verb == "fit":
         check_batches(data, model, world_size, quick=bool(trainer.fast_dev_run))  # type: ignore[attr-defined]
+        check_validation_interval(trainer, data.count_train_batches(world_size))
     if isinstance(model, LitClassifier):
         check_model(data, model, verb)
 

@@ -83,8 +83,9 @@ class StepLRDecay(pl.Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])  # a resumed optimizer brings its own
+        epochs: Any = trainer.fit_loop.epoch_progress.current
         # A run resumed at an epoch's end still counts that epoch's batches here
-        self._set(trainer, (trainer.fit_loop.batch_idx + 1) % int(trainer.num_training_batches))
+        self._set(trainer, trainer.fit_loop.batch_idx + 1 if epochs.processed < epochs.started else 0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # For the step that follows, so that LearningRateMonitor sees at an epoch's start what that epoch uses

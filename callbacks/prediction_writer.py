@@ -10,6 +10,7 @@ import torch
 from callbacks.result_writer import gather, is_partial_evaluation
 from checkpointing.predictions import Predictions, file_hash, predictions_path
 from datamodules.base import Verb, image_data
+from datamodules.identity import identify_evaluated
 
 
 class PredictionWriter(pl.Callback):
@@ -47,7 +48,7 @@ class PredictionWriter(pl.Callback):
                 flush=True,
             )
             return
-        evaluated = data.evaluated_set(verb)
+        evaluated, identity = data.evaluated_set(verb), identify_evaluated(data, verb)
         names, indices = evaluated.file_names, images["indices"].numpy()
         predictions = Predictions(
             indices=indices,
@@ -59,10 +60,11 @@ class PredictionWriter(pl.Callback):
             views=data.views.count,
             checkpoint=str(checkpoint.absolute()),
             checkpoint_hash=self.hash,
-            data_hash=data.fingerprint(verb),
+            data_hash=identity.data_hash,
             complete=len(indices) == len(evaluated),
+            selected_on_test=identity.selected_on_test,
         )
-        path = predictions_path(checkpoint, data.protocol, verb)
+        path = predictions_path(checkpoint, data.protocol, verb, identity.tag)
         try:
             predictions.write(path)
             print(f"Wrote {path}", flush=True)

@@ -7,8 +7,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from checkpointing.run_dir import results_folder
+from checkpointing.atomic import atomic_write
+from checkpointing.predictions import result_path
 from datamodules.base import image_data
+from datamodules.identity import identify_evaluated
 from errors import UserError, pluralize
 
 
@@ -31,20 +33,29 @@ class ResultWriter(pl.Callback):
         if not trainer.is_global_zero or not trainer.ckpt_path:
             return
         checkpoint = Path(trainer.ckpt_path)
+        tested = data and identify_evaluated(data, "test")
         result = {
             "checkpoint": str(checkpoint.absolute()),
             "protocol": "center" if data is None else data.protocol,
             "images": images,
             "metrics": metrics,
             "partial": is_partial_evaluation(trainer) or skipped > 0,
+            "data_hash": tested and tested.data_hash,
+            "is_run_data": tested and tested.is_run_data,
+            "selected_on_test": tested and tested.selected_on_test,
         }
         part = " (a part of the set)" if result["partial"] else ""
         errors = [f"top-{k} error {metrics[key]:.2%}" for k in (1, 5) if (key := f"test/top{k}_error") in metrics]
         seen = pluralize(images, "image")
         print(f"Tested {checkpoint} on {seen}{part}: {', '.join(errors)}, loss {metrics['test/loss']:.4f}")
-        path = results_folder(checkpoint) / f"test-{checkpoint.stem}-{result['protocol']}.json"
+        if tested and tested.selected_on_test:
+            print("The checkpoint was chosen by its error on these images: this error is optimistic.")
+        if tested and not tested.is_run_data:
+            print("These are other images than the run's own, so the result goes to a file of its own.")
+        path = result_path(checkpoint, str(result["protocol"]), tested.tag if tested else "")
         try:
-            path.write_text(json.dumps(result, indent=2) + "\n")
+            with atomic_write(path) as file:
+                file.write(json.dumps(result, indent=2) + "\n")
             print(f"Wrote {path}", flush=True)
         except OSError as error:
             print(f"{path} could not be written ({error.strerror}); it would hold:\n{json.dumps(result)}", flush=True)

@@ -5,30 +5,177 @@ from typing import Any
 import lightning.pytorch as pl
 
 from callbacks.run_logger import run_dir
+from checkpointing.content import check_content, check_state_dict
+from checkpointing.optimizer_state import refuse_other_optimizer_state
+from checkpointing.progress import (
+    batch_was_cut_off,
+    ended_on_epoch_boundary,
+    enter_epoch_end,
+    enter_validation,
+    inside_epoch,
+)
 from checkpointing.resume import adapt_state, set_aside_later_results
+from lit_models.classifier import LitClassifier
+from lit_models.metrics import MeanLoss
+
+RESUME_KEY = "resume"  # in a checkpoint: what this callback remembers
 
 
 class ResumeRun(pl.Callback):
     """Applies the rule of `checkpointing.resume` while a checkpoint is loaded and at the first batch after it.
 
-    metrics.csv keeps its rows up to the resumed step, and best.ckpt stays the best of the whole run, also after the
-    folder was moved. The command line adds this callback to every verb.
+    metrics.csv keeps its rows up to the resumed step, best.ckpt stays the best of the whole run, also after the folder
+    was moved, and layers that a callback has frozen stay frozen. The command line adds this callback to every verb, as
+    the first, because others log before a batch.
     """
 
     resumed_step: int | None = None
+    remembered: dict[str, Any]  # of the checkpoint
+    validates = False  # whether the run goes on with a validation
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         folder = run_dir(trainer)
-        if trainer.state.fn == "fit" and folder:
-            adapt_state(checkpoint, folder)
-            self.resumed_step = checkpoint["global_step"]
+        if trainer.state.fn != "fit" or not folder:
+            return
+        path = str(trainer.ckpt_path)
+        fit_loop = checkpoint["loops"]["fit_loop"]
+        check_content(fit_loop, trainer.fit_loop.state_dict() | {"state_dict": {}}, path)
+        self.remembered = checkpoint.get(RESUME_KEY, {})
+        if self.remembered:
+            check_content(self.remembered, {"frozen": [""], "unlogged": [{"step": 0}], "monitored": {}}, path)
+            check_state_dict(self.remembered["monitored"], path)
+        adapt_state(checkpoint, folder)
+        cut_off = batch_was_cut_off(fit_loop)
+        self.validates = cut_off and validation_is_due(trainer, fit_loop)
+        if self.validates:
+            enter_validation(fit_loop)
+        elif cut_off and ended_on_epoch_boundary(fit_loop):
+            enter_epoch_end(fit_loop)
+        self.resumed_step = checkpoint["global_step"]
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.resumed_step is not None and self.remembered:
+            trainer.callback_metrics.update(self.remembered["monitored"])
+            frozen = set(self.remembered["frozen"])
+            for name, parameter in pl_module.named_parameters():
+                parameter.requires_grad_(name not in frozen)
+
+    def _set_aside(self, trainer: pl.Trainer) -> None:
+        """Set aside what the run produces again: before anything is logged, once nothing can refuse any more."""
         if self.resumed_step is None:
             return
         folder = run_dir(trainer)
         if folder and trainer.is_global_zero:
-            set_aside_later_results(folder, self.resumed_step)
+            unlogged = self.remembered.get("unlogged", [])
+            set_aside_later_results(folder, self.resumed_step, unlogged, self.validates)
         self.resumed_step = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._set_aside(trainer)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._set_aside(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self.resumed_step is not None:
+            self._set_aside(trainer)
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # see `enter_validation`
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning steps no ReduceLROnPlateau in the epoch that it has restarted
+        trainer.fit_loop.restarting = False
+        self._set_aside(trainer)  # where it was resumed after the last batch of an epoch without validation
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        metrics = {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
+        checkpoint[RESUME_KEY] = {
+            "frozen": [name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad],
+            "monitored": {name: value for name, value in metrics.items() if not name.startswith("train/")},
+            "unlogged": unlogged_rows(trainer, pl_module, checkpoint["loops"]["fit_loop"]),
+        }
+
+
+class CheckOptimizerState(pl.Callback):
+    """Refuses state of optimizers and schedules in a checkpoint that does not belong to those of the resumed run.
+
+    The command line adds this callback to `fit`, as the last, because others may add parameters to the optimizer.
+    """
+
+    loaded: dict[str, Any] | None = None
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.loaded = {name: checkpoint.get(name) for name in ("global_step", "optimizer_states", "lr_schedulers")}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.loaded is None:
+            return
+        path = str(trainer.ckpt_path)
+        refuse_other_optimizer_state(
+            trainer.optimizers, self.loaded["optimizer_states"], self.loaded["global_step"], path
+        )
+        own = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+        check_content(dict(enumerate(self.loaded["lr_schedulers"])), dict(enumerate(own)), path)
+        self.loaded = None
+
+
+def validation_is_due(trainer: pl.Trainer, fit_loop: dict[str, Any]) -> bool:
+    """Whether Lightning validates after the batch at whose end a checkpoint was written."""
+    progress = fit_loop["epoch_loop.batch_progress"]
+    every = trainer.check_val_every_n_epoch
+    if not trainer.enable_validation or (every and (fit_loop["epoch_progress"]["current"]["processed"] + 1) % every):
+        return False
+    interval = trainer.val_check_interval
+    if isinstance(interval, float):
+        if (batches := count_batches(trainer, fit_loop)) is None:
+            return False
+        interval = max(1, int(batches * interval))
+    done = progress["total" if every is None else "current"]["ready"]
+    return isinstance(interval, int) and done % interval == 0
+
+
+def count_batches(trainer: pl.Trainer, fit_loop: dict[str, Any]) -> int | None:
+    """Training batches of the epoch in which a checkpoint was written; None where the file does not tell."""
+    if ended_on_epoch_boundary(fit_loop):
+        return fit_loop["epoch_loop.batch_progress"]["current"]["ready"]
+    loaders = fit_loop["state_dict"].get("combined_loader")
+    if not loaders or "number of batches" not in loaders[0]:
+        return None
+    batches, limit = loaders[0]["number of batches"], trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
+
+
+def unlogged_rows(
+    trainer: pl.Trainer, module: pl.LightningModule, fit_loop: dict[str, Any]
+) -> list[dict[str, float | int]]:
+    """The rows of metrics.csv that Lightning logs after the checkpoint that is being written.
+
+    A kill between the two would lose them. Every process must call this: metrics are computed over all of them.
+    """
+    rows: list[dict[str, Any]] = []
+    every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+    if not inside_epoch(fit_loop) or (every and trainer.global_step % every == 0):
+        rows.append(newly_logged(trainer))
+    if inside_epoch(fit_loop) and ended_on_epoch_boundary(fit_loop) and isinstance(module, LitClassifier):
+        # A run that is resumed here sees none of the epoch's batches, whose metrics its end would log
+        means = {f"train/{name}": value for name, value in module.train_metrics.compute().items()}
+        heads = {name: loss for name, loss in module.head_losses.items() if isinstance(loss, MeanLoss)}
+        rows.append(means | {f"train/{name}_loss": loss.compute() for name, loss in heads.items()})
+    place = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
+    rows = [{name: float(value) for name, value in row.items() if name.startswith("train/")} for row in rows]
+    return [row | place for row in rows if row]
+
+
+def newly_logged(trainer: pl.Trainer) -> dict[str, Any]:
+    """What is to be logged for this step or epoch, without what was logged before."""
+    everything = trainer.logged_metrics
+    before = dict(everything)
+    everything.clear()
+    new = dict(trainer.logged_metrics)
+    everything.update(before)
+    return new

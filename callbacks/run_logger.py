@@ -1,12 +1,14 @@
 """The logger of a run: its metrics.csv, and its folder."""
 
-import csv
 from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from checkpointing.atomic import end_run_if_unwritable
+from checkpointing.metrics_file import append_metrics
 
 
 class RunLogger(CSVLogger):
@@ -24,13 +26,19 @@ class RunLogger(CSVLogger):
 
 
 class AppendingWriter(ExperimentWriter):
-    """Lightning's writer of metrics.csv, which otherwise deletes the file of a run that is resumed."""
+    """Lightning's writer of metrics.csv, which otherwise deletes the file of a run that is resumed.
 
-    def __init__(self, log_dir: str) -> None:
-        super().__init__(log_dir)
-        if Path(self.metrics_file_path).is_file():
-            with open(self.metrics_file_path, newline="") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+    Raises:
+        UserError: if the file cannot be written.
+    """
+
+    def save(self) -> None:
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        with end_run_if_unwritable(path):
+            self.metrics_keys = append_metrics(path, self.metrics_keys, self.metrics)
+        self.metrics = []
 
     def _check_log_dir_exists(self) -> None:
         """Lightning deletes metrics.csv here."""

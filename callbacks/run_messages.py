@@ -5,11 +5,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from callbacks.finite_loss import Diverged
 from callbacks.result_writer import gather
 from callbacks.run_logger import run_dir
-from checkpointing.run_dir import has_checkpoint
+from checkpointing.run_dir import has_checkpoint, keep_version
 from datamodules.base import image_data
-from errors import pluralize
+from errors import UserError, pluralize
 
 
 class RunMessages(pl.Callback):
@@ -19,7 +20,7 @@ class RunMessages(pl.Callback):
     The command line adds this callback to every verb.
     """
 
-    training_begun = False  # whether a batch was trained on
+    training_begun = False  # whether a batch was trained on, or an epoch that was trained before is validated
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         folder = run_dir(trainer)
@@ -33,8 +34,17 @@ class RunMessages(pl.Callback):
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.training_begun = True
+        keep_version()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training_begun |= trainer.state.fn == "fit" and not trainer.sanity_checking
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.training_begun:
+            raise UserError(
+                f"Nothing was trained: max_epochs is {trainer.max_epochs}, max_steps is {trainer.max_steps}, and these "
+                "or max_time leave no batch: give more (--trainer.max_epochs, --trainer.max_steps, --trainer.max_time)."
+            )
         folder = run_dir(trainer)
         if not trainer.is_global_zero or folder is None or not has_checkpoint(folder):
             return
@@ -48,11 +58,11 @@ class RunMessages(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         folder = run_dir(trainer)
-        if not trainer.is_global_zero or folder is None or not (folder / "config.yaml").exists():
-            return  # refused before anything was written
+        if not trainer.is_global_zero or folder is None or not self.training_begun:
+            return  # refused
         if not has_checkpoint(folder):
             print(f"Stopped before the first checkpoint: there is nothing to resume from in {folder}.", flush=True)
-        elif self.training_begun:
+        elif not isinstance(exception, Diverged):
             print(f"Stopped. To go on:\n  python main.py fit --ckpt_path {shlex.quote(str(folder))}", flush=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -3,9 +3,11 @@
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 
+from checkpointing.atomic import atomic_write
 from checkpointing.run_dir import results_folder
 from errors import UserError
 
@@ -26,6 +28,7 @@ class Predictions:
         checkpoint_hash: SHA-256 of the checkpoint file.
         data_hash: SHA-256 of the set: classes, labels, and pixels or file names.
         complete: whether every image of the set is here.
+        selected_on_test: whether the checkpoint was chosen by its error on these images.
     """
 
     indices: np.ndarray
@@ -39,13 +42,12 @@ class Predictions:
     checkpoint_hash: str
     data_hash: str
     complete: bool
+    selected_on_test: bool = False
 
     def write(self, path: Path) -> None:
         """Write an .npz file that numpy reads without pickle; an existing file is replaced by a complete one."""
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with atomic_write(path, "wb") as file:
             np.savez_compressed(file, **asdict(self))
-        part.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
@@ -56,18 +58,56 @@ class Predictions:
         """
         try:
             with np.load(path) as file:
-                content = {name: file[name] for name in cls.__dataclass_fields__}
+                content = {name: file[name] for name in cls.__dataclass_fields__ if name in file}
+            predictions = cls(**{name: value.item() if value.ndim == 0 else value for name, value in content.items()})
+            predictions.check()
+            return predictions
         except Exception as error:  # numpy and zipfile raise a different exception for each way of being corrupt
             raise UserError(
                 f"{path} cannot be read as a file of predictions ({error}): remove it and rerun `main.py test`."
             ) from error
-        return cls(**{name: value.item() if value.ndim == 0 else value for name, value in content.items()})
+
+    def check(self) -> None:
+        """Raise UserError for a field of another type, and for arrays that do not fit together."""
+        for name, kind in get_type_hints(type(self)).items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise UserError(f"{name} is {value!r}")
+        images, classes = len(self.indices), len(self.class_names)
+        for name, kind, shape in (
+            ("indices", "i", (images,)),
+            ("files", "U", (images if self.files.size else 0,)),
+            ("labels", "i", (images,)),
+            ("log_probabilities", "f", (images, classes)),
+            ("class_names", "U", (classes,)),
+        ):
+            array = getattr(self, name)
+            if array.dtype.kind != kind or array.shape != shape:
+                raise UserError(f"{name} is an array {list(array.shape)} of {array.dtype}")
+        if self.views < 1 or (images and not 0 <= self.labels.min() <= self.labels.max() < classes):
+            raise UserError(f"{self.views} views, labels {self.labels.min()} to {self.labels.max()}")
 
 
-def predictions_path(checkpoint: Path, protocol: str, verb: str = "test") -> Path:
-    """The prediction file of a checkpoint, in its run directory; for validation images its name has a prefix."""
+def predictions_path(checkpoint: Path, protocol: str, verb: str = "test", tag: str = "") -> Path:
+    """The prediction file of a checkpoint, in its run directory.
+
+    Args:
+        checkpoint: file.
+        protocol: see `Predictions`.
+        verb: for validation images the name has a prefix.
+        tag: of other data than the run's, see `data_tag`.
+    """
     prefix = {"test": "", "validate": "val_"}[verb]
-    return results_folder(checkpoint) / f"{prefix}predictions-{checkpoint.stem}-{protocol}.npz"
+    return results_folder(checkpoint) / f"{prefix}predictions-{checkpoint.stem}-{protocol}{tag}.npz"
+
+
+def result_path(checkpoint: Path, protocol: str, tag: str = "") -> Path:
+    """The result of a test, beside its predictions."""
+    return results_folder(checkpoint) / f"test-{checkpoint.stem}-{protocol}{tag}.json"
+
+
+def data_tag(data_hash: str) -> str:
+    """The end of the names of results on other data than the run's, such as "-3fa9c1"."""
+    return f"-{data_hash[:6]}"
 
 
 def file_hash(path: Path) -> str:

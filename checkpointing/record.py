@@ -3,6 +3,7 @@
 import pickle
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from checkpointing.content import CONFIG, RECORD, WEIGHTS, check_content, check_savers, check_state_dict
+from checkpointing.integrity import find_damage
 from errors import UserError
 
 RECORD_KEY = "lit_classics"  # of the record in a checkpoint file
 INITIAL_WEIGHTS = {"weights", "init_from"}  # arguments of models; a checkpoint has weights of its own in their place
+DEEPEST = 60  # lists and dicts in each other in a record
 # Class paths in the configs of older checkpoints, and the names that these classes have now
 RENAMED_CLASSES = {"callbacks.BatchNormReestimation": "callbacks.PreciseBN"}
 
@@ -29,6 +33,10 @@ class CheckpointRecord:
         code_version: the git commit of the code.
         wandb_run_id: None for a run without W&B.
         averaged_from: file names of the checkpoints whose mean the weights are; empty for the weights of one step.
+        selected_on_validation: whether the checkpoints of a mean were chosen by their errors on the validation images.
+        data_hash: SHA-256 that identifies the training and validation images: see `datamodules.identity`.
+        val_hash, test_hash: fingerprints of the images that `validate` and `test` evaluate; None if unknown.
+        split_hash: of the lists of files trained on and held back: see `checkpointing.split`; None without files.
     """
 
     config: dict[str, Any]
@@ -37,6 +45,11 @@ class CheckpointRecord:
     code_version: str = "unknown"
     wandb_run_id: str | None = None
     averaged_from: list[str] = field(default_factory=list)
+    selected_on_validation: bool = False
+    data_hash: str | None = None
+    val_hash: str | None = None
+    test_hash: str | None = None
+    split_hash: str | None = None
 
     @property
     def model_args(self) -> dict[str, Any]:
@@ -56,8 +69,9 @@ class CheckpointRecord:
             path: of the file, for the error.
 
         Raises:
-            UserError: if fields are missing, or unknown because the file was written by newer code.
+            UserError: if fields are missing or malformed, or unknown because the file was written by newer code.
         """
+        check_content(content, {}, path)
         required = {"config", "class_names", "preprocessing"}
         if missing := required - content.keys():
             raise UserError(
@@ -70,7 +84,12 @@ class CheckpointRecord:
                 f"The record of {path} has unknown fields ({', '.join(sorted(unknown))}): it was written by newer code "
                 f"(commit {version}); check that version out to use this checkpoint."
             )
-        return cls(**content | {"config": rename_classes(content["config"])})
+        check_content(content, {name: RECORD[name] for name in RECORD.keys() & content.keys()}, path)
+        try:
+            config, preprocessing = (rename_classes(content[name], {}) for name in ("config", "preprocessing"))
+            return cls(**content | {"config": config, "preprocessing": preprocessing})
+        except RecursionError as error:
+            raise UserError(f"The record of {path} is nested without an end: give another checkpoint.") from error
 
 
 @dataclass(frozen=True)
@@ -103,16 +122,50 @@ class Checkpoint:
         return self.content["global_step"]
 
 
-def rename_classes(config: Any) -> Any:
-    """A copy of a config in which `RENAMED_CLASSES` have their names of today."""
-    if isinstance(config, list):
-        return [rename_classes(item) for item in config]
-    if not isinstance(config, dict):
-        return config
-    config = {key: rename_classes(value) for key, value in config.items()}
-    if (class_path := config.get("class_path")) in RENAMED_CLASSES:
-        config["class_path"] = RENAMED_CLASSES[class_path]
-    return config
+def selected_on_validation(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint was chosen among others by a metric on the validation images, as best.ckpt is.
+
+    ModelCheckpoints that monitor one name the files that they keep. A file of another name, a copy, was chosen if it
+    holds the best step so far.
+    """
+    if checkpoint.record.selected_on_validation:
+        return True
+    states = checkpoint.content.get("callbacks", {}).items()
+    savers = [state for name, state in states if name.startswith("ModelCheckpoint")]
+    monitors = [state for state in savers if str(state["monitor"]).startswith("val/")]
+    if any(checkpoint.path.name in saved_files(state) for state in monitors):
+        return True
+    if any(checkpoint.path.name in saved_files(state) for state in savers):
+        return False
+    return any(state["current_score"] == state["best_model_score"] is not None for state in monitors)
+
+
+def saved_files(state: dict[str, Any]) -> set[str]:
+    """The names of the files that a ModelCheckpoint keeps."""
+    return {Path(path).name for path in (state["best_model_path"], state["last_model_path"], *state["best_k_models"])}
+
+
+def rename_classes(config: Any, done: dict[int, Any], depth: int = 0) -> Any:
+    """A copy of a config in which `RENAMED_CLASSES` have their names of today.
+
+    Args:
+        config: or a part of it.
+        done: copies of the parts by their `id`: a few lists in each other can stand for billions.
+        depth: of the part.
+
+    Raises:
+        RecursionError: if it is deeper than any that was written here.
+    """
+    if depth > DEEPEST:
+        raise RecursionError
+    if not isinstance(config, list | dict):
+        return RENAMED_CLASSES.get(config, config) if isinstance(config, str) else config
+    if id(config) not in done:
+        if isinstance(config, list):
+            done[id(config)] = [rename_classes(item, done, depth + 1) for item in config]
+        else:
+            done[id(config)] = {key: rename_classes(value, done, depth + 1) for key, value in config.items()}
+    return done[id(config)]
 
 
 def code_version() -> str:
@@ -125,12 +178,23 @@ def code_version() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def read_plain_file(path: Path) -> dict[str, Any]:
+def read_plain_file(path: Path, verify: bool = True) -> Any:
     """Load a file of tensors and plain types; no code in it is run.
 
+    Args:
+        path: of the file.
+        verify: whether all of it is read and compared with its checksums.
+
     Raises:
-        UserError: if the file is truncated, of another kind, or asks to run code.
+        UserError: if the file is truncated, corrupt, of another kind, or asks to run code.
     """
+    if verify and (damage := find_damage(path)):
+        whole = newest_whole([other for other in path.parent.glob("*.ckpt") if other != path])
+        other = f"{whole} beside it is whole" if whole else "give a .ckpt file that `main.py fit` wrote"
+        raise UserError(
+            f"{path} is no checkpoint that can be read: it is truncated or corrupt ({damage}), or another kind of "
+            f"file; {other}."
+        )
     try:
         # Mapped, not read: the weights stay on the disk until they are used
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -140,32 +204,52 @@ def read_plain_file(path: Path) -> dict[str, Any]:
             f"{path} is not loaded: it asks for {asked[1] if asked else 'more than tensors and plain values'}, and a "
             "checkpoint that runs code is not to be trusted."
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # torch and zipfile raise another one for each way of being corrupt
         raise UserError(
             f"{path} is no checkpoint that can be read: it is truncated or corrupt, or another kind of file. Give a "
             ".ckpt file that `main.py fit` wrote, such as best.ckpt beside last.ckpt."
         ) from error
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, verify: bool = True) -> Checkpoint:
     """Load a checkpoint that `main.py fit` wrote.
 
+    Args:
+        path: of the file.
+        verify: whether all of it is read and compared with its checksums.
+
     Raises:
-        UserError: as `read_plain_file` and `CheckpointRecord.from_plain`, and if the file has no record of its run.
+        UserError: as `read_plain_file` and `CheckpointRecord.from_plain`, and if the file has no record of its run, or
+            values of another kind than it should.
     """
-    content = read_plain_file(path)
+    content = read_plain_file(path, verify)
     if not isinstance(content, dict) or not content.get(RECORD_KEY):
         raise UserError(
             f"{path} holds no record of its run (bare weights?): only checkpoints that `main.py fit` wrote say which "
             "model and data they belong to."
         )
-    return Checkpoint(path, content, CheckpointRecord.from_plain(content[RECORD_KEY], path))
+    record = CheckpointRecord.from_plain(content[RECORD_KEY], path)
+    check_content(record.config, CONFIG, path)
+    check_content(content, WEIGHTS, path)
+    check_state_dict(content["state_dict"], path)
+    check_savers(content.get("callbacks", {}), path)
+    return Checkpoint(path, content, record)
 
 
 def resumable_step(path: Path) -> int:
-    """The optimizer steps of a checkpoint; -1 for a file that cannot be read, and for averaged weights."""
+    """The optimizer steps of a checkpoint; -1 for a file that cannot be read, and for averaged weights.
+
+    Only the beginning of the file is read: whether all of it is whole, `find_damage` tells.
+    """
     try:
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(path, verify=False)
     except UserError:
         return -1
     return -1 if checkpoint.record.averaged_from else checkpoint.step
+
+
+def newest_whole(paths: Iterable[Path]) -> Path | None:
+    """The checkpoint of the latest step that is whole, last.ckpt before others of the same step."""
+    steps = {path: resumable_step(path) for path in paths}
+    newest_first = sorted(steps, key=lambda path: (steps[path], path.stem == "last"), reverse=True)
+    return next((path for path in newest_first if steps[path] >= 0 and not find_damage(path)), None)

@@ -7,12 +7,13 @@ of the checkpoint, and ends with the same bits as a run that was never stopped. 
   ends the command if the run is finished; `refuse_other_weights` follows when the model is built, and
   `refuse_longer_schedule` when the length of the run is known;
 - `refuse_other_batches` is called by the loader, whose state Lightning restores inside an epoch only;
-- `adapt_state` is called while the checkpoint is loaded: the run may have been moved, or stopped inside an epoch;
+- `adapt_state` is called while the checkpoint is loaded: the run may have been moved, or stopped inside an epoch
+  (`checkpointing.progress`);
+- `refuse_other_optimizer_state` is called when the optimizers are made, before they get their state;
 - `set_aside_later_results` is called at the first batch, when nothing can refuse any more: rows of
   metrics.csv and checkpoints of later steps are set aside, because the run produces them again.
 """
 
-import csv
 import json
 import shlex
 import sys
@@ -22,6 +23,10 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import nn
 
+from checkpointing.confinement import rebase
+from checkpointing.content import TRAINING, check_content
+from checkpointing.metrics_file import truncate_metrics
+from checkpointing.progress import enter_unfinished_epoch, epochs_done
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
@@ -44,6 +49,7 @@ def check_can_resume(config: Namespace, checkpoint: Checkpoint) -> None:
         SystemExit: with status 0, if nothing is left to do.
     """
     refuse_bare_weights(checkpoint)
+    check_content(checkpoint.content, TRAINING, checkpoint.path)
     refuse_other_model(config, checkpoint)
     refuse_other_optimizer(config, checkpoint)
     exit_if_finished(config.trainer, checkpoint)
@@ -91,13 +97,16 @@ def refuse_other_optimizer(config: Namespace, checkpoint: Checkpoint) -> None:
 
 def class_and_arguments(part: dict[str, Any] | None) -> dict[str, Any]:
     """Class path and arguments of a part of the config in one dict; empty for None."""
-    return {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
+    content = {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
+    return {
+        name: f"{value.__module__}.{value.__qualname__}" if callable(value) else value  # as a checkpoint holds it
+        for name, value in content.items()
+    }
 
 
 def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
     """Exit with status 0, and say so, if a resumed run has nothing left to do."""
-    progress = checkpoint.content["loops"]["fit_loop"]
-    epochs = progress["epoch_progress"]["current"]["processed"] - (not ended_on_epoch_boundary(progress))
+    epochs = epochs_done(checkpoint.content["loops"]["fit_loop"])
     for unit, done, limit in (("epoch", epochs, trainer.max_epochs), ("step", checkpoint.step, trainer.max_steps)):
         if limit is None or not 0 <= limit <= done:
             continue
@@ -169,73 +178,39 @@ def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
 def adapt_state(content: dict[str, Any], run_dir: Path) -> None:
     """Adapt a loaded checkpoint in place: paths of ModelCheckpoints to where the run is now, and the unfinished epoch.
 
+    Where validation follows the batch that the checkpoint was written after, `enter_validation` adds to that.
+
     Args:
         content: of the checkpoint, as Lightning loads it.
         run_dir: where the run is now.
     """
-    for name, state in content["callbacks"].items():
-        if name.startswith("ModelCheckpoint") and state["dirpath"]:
-            rebase_paths(state, Path(state["dirpath"]), run_dir / "checkpoints")
+    content["callbacks"].pop("Timer", None)  # max_time counts anew, or a resumed run would end at once
+    for state in content["callbacks"].values():
+        if "best_k_models" in state:
+            rebase_paths(state, Path(state["dirpath"] or "."), run_dir / "checkpoints")
     enter_unfinished_epoch(content["loops"]["fit_loop"])
 
 
 def rebase_paths(state: dict[str, Any], old: Path, new: Path) -> None:
-    """Move every path of a ModelCheckpoint's state from one folder to another."""
-
-    def rebase(path: str) -> str:
-        return str(new / Path(path).relative_to(old)) if path and Path(path).is_relative_to(old) else path
-
+    """Move every path of a ModelCheckpoint's state from one folder to another; those outside of it are removed."""
     for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[name] = rebase(state[name])
-    state["best_k_models"] = {rebase(path): score for path, score in state["best_k_models"].items()}
+        state[name] = rebase(state[name], old, new)
+    kept = {rebase(path, old, new): score for path, score in state["best_k_models"].items()}
+    state["best_k_models"] = {path: score for path, score in kept.items() if path}
     state["dirpath"] = str(new)
 
 
-def ended_on_epoch_boundary(fit_loop: dict[str, Any]) -> bool:
-    """Whether a checkpoint was written at the end of an epoch, and not inside one by max_steps or max_time."""
-    return fit_loop["epoch_loop.batch_progress"]["is_last_batch"]
-
-
-def enter_unfinished_epoch(fit_loop: dict[str, Any]) -> None:
-    """Let a run that max_steps or max_time ended inside an epoch continue inside that epoch.
-
-    Lightning counts the epoch as processed when it stops, and would look for the remaining batches in the next one.
-    """
-    progress = fit_loop["epoch_progress"]
-    if not ended_on_epoch_boundary(fit_loop) and progress["current"]["processed"] == progress["current"]["started"]:
-        for count in ("current", "total"):
-            progress[count]["processed"] -= 1
-
-
-def set_aside_later_results(run_dir: Path, step: int) -> None:
-    """Set aside what a run has logged and saved from a step on, because the resumed run will produce it again."""
-    truncate_metrics(run_dir / "metrics.csv", step)
-    archive_later_checkpoints(run_dir / "checkpoints", step)
-
-
-def truncate_metrics(path: Path, step: int) -> None:
-    """Remove the rows of metrics.csv from an optimizer step on; if there are any, the whole file is kept.
+def set_aside_later_results(run_dir: Path, step: int, unlogged: list[dict[str, Any]], validates: bool) -> None:
+    """Set aside what a run has logged and saved from a step on, because the resumed run will produce it again.
 
     Args:
-        path: of metrics.csv; the copy is called metrics-until_step_N.csv.
-        step: the first one to remove.
+        run_dir: of the run.
+        step: the first one that is repeated.
+        unlogged: rows of metrics.csv that were still to be logged when the checkpoint was written.
+        validates: whether the run goes on with the validation that follows the step before.
     """
-    if not path.is_file():
-        return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows, names = list(reader), reader.fieldnames or []
-    earlier = [row for row in rows if int(row["step"]) < step]
-    if len(earlier) == len(rows):
-        return
-    truncated = path.with_suffix(".new")
-    with truncated.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(earlier)
-    last = max(int(row["step"]) for row in rows)
-    path.rename(unused_name(path.with_name(f"metrics-until_step_{last}.csv")))
-    truncated.rename(path)
+    truncate_metrics(run_dir / "metrics.csv", step, unlogged, validates)
+    archive_later_checkpoints(run_dir / "checkpoints", step)
 
 
 def archive_later_checkpoints(folder: Path, step: int) -> None:

@@ -1,10 +1,19 @@
 """Where a run lives: runs/<dataset>/<experiment>/version_N/ with checkpoints/{best,last}.ckpt inside."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from checkpointing.integrity import find_damage
 from checkpointing.record import resumable_step
 from errors import UserError
+
+CLAIMED = "LIT_CLASSICS_RUN"  # names the claimed folder to the processes that Lightning launches, until training begins
+LOCK = ".lock"  # in a run directory: the file that the process which trains there holds
 
 
 def claim_version(experiment: Path) -> Path:
@@ -28,11 +37,34 @@ def claim_version(experiment: Path) -> Path:
             number += 1  # another run has just made it
 
 
+def keep_version() -> None:
+    """Keep the claimed version folder: training has begun."""
+    os.environ.pop(CLAIMED, None)
+
+
 def release_version(folder: Path) -> None:
-    """Remove a claimed version folder if it is empty, and then the folders above it that are."""
-    for empty in (folder, folder.parent, folder.parent.parent):
+    """Remove a claimed version folder in which no training has begun, and then the folders above it that are empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for empty in (folder.parent, folder.parent.parent):
         if empty.is_dir() and not any(empty.iterdir()):
             empty.rmdir()
+
+
+def lock_run(folder: Path) -> FileLock:
+    """Hold a run directory against other processes until the lock is released, or this process has died.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"Another process is training in {folder}: two would write over each other's checkpoints. Wait for it to "
+            "end, or stop it; to train beside it, start a new run."
+        ) from error
+    return lock
 
 
 def unused_name(path: Path) -> Path:
@@ -67,7 +99,8 @@ def find_checkpoint(path: Path, verb: str) -> Path:
     Args:
         path: an experiment folder stands for its newest version that has a checkpoint; a version folder for
             best.ckpt, or, where a run has none or `verb` is fit, for the checkpoint of the latest step, which is
-            last.ckpt unless a run was stopped after others were written.
+            last.ckpt unless a run was stopped after others were written. Files that are not whole are passed over, in
+            a warning.
         verb: fit, validate, test or predict.
 
     Raises:
@@ -80,12 +113,17 @@ def find_checkpoint(path: Path, verb: str) -> Path:
             f"There is no checkpoint {path}: --ckpt_path takes a .ckpt file, a version folder or an experiment folder, "
             "such as runs/digits/resnet20."
         )
-    for folder in [path, *sorted(path.glob("version_*"), key=version_number, reverse=True)]:
-        best = folder / "checkpoints" / "best.ckpt"
-        if verb != "fit" and best.is_file():
-            return best
-        if latest := latest_checkpoint(folder / "checkpoints"):
-            return latest
+    versions = [path, *sorted(path.glob("version_*"), key=version_number, reverse=True)]
+    damaged: dict[Path, str] = {}
+    for candidate in (file for folder in versions for file in rank_checkpoints(folder / "checkpoints", verb)):
+        if damage := find_damage(candidate):
+            damaged[candidate] = damage
+            continue
+        for broken, reason in damaged.items():
+            rank_zero_warn(f"{broken} is truncated or corrupt ({reason}): {candidate} is taken, the newest whole one.")
+        return candidate
+    if damaged:
+        return next(iter(damaged))  # whoever reads it says why it cannot be read
     if any((folder / "config.yaml").is_file() for folder in (path, *path.glob("version_*"))):
         raise UserError(
             f"The folder {path} holds no checkpoint: its run was stopped before the first one, so start a new one."
@@ -96,13 +134,13 @@ def find_checkpoint(path: Path, verb: str) -> Path:
     )
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the latest step, last.ckpt before others of the same step; None in a folder without any.
+def rank_checkpoints(folder: Path, verb: str) -> list[Path]:
+    """The checkpoints of a folder, the one that a verb means first: best.ckpt, or for fit that of the latest step.
 
-    A truncated file is returned only if there is no other, so that the user hears of it.
+    Of the same step last.ckpt comes before others.
     """
-    paths = sorted(folder.glob("*.ckpt"))
-    return max(paths, key=lambda path: (resumable_step(path), path.stem == "last"), default=None)
+    rank = {path: (resumable_step(path), path.stem == "last") for path in sorted(folder.glob("*.ckpt"))}
+    return sorted(rank, key=lambda path: (verb != "fit" and path.stem == "best", rank[path]), reverse=True)
 
 
 def has_checkpoint(run_dir: Path) -> bool:

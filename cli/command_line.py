@@ -9,24 +9,31 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from callbacks import InputChecks, Progress
+from callbacks.finite_loss import FiniteLoss, Policy
 from callbacks.input_checks import check_inputs
 from callbacks.prediction_table import PredictionTable
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.result_writer import ResultWriter
-from callbacks.resume_run import ResumeRun
+from callbacks.resume_run import CheckOptimizerState, ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
-from checkpointing.record import Checkpoint, read_checkpoint
+from callbacks.stop_signals import StopSignals
+from checkpointing.confinement import refuse_links, refuse_missing_root
+from checkpointing.import_policy import names_given, restored_import_policy
+from checkpointing.progress import ended_on_epoch_boundary
+from checkpointing.record import Checkpoint, read_checkpoint, selected_on_validation
+from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (
     check_can_resume,
     refuse_longer_schedule,
@@ -34,47 +41,74 @@ from checkpointing.resume import (
     refuse_other_weights,
     schedule_progress,
 )
-from checkpointing.run_dir import find_checkpoint
-from cli.layers import complete_trainer, insert_checkpoint_layer, make_paths_absolute, name_run, take_flag
-from cli.loggers import close_run, is_first_process, open_run
+from checkpointing.run_dir import find_checkpoint, results_folder
+from checkpointing.split import read_split
+from cli.config_files import Layer, read_config
+from cli.failures import explain_failure
+from cli.layer_notes import describe_changed_run, describe_losses
+from cli.layers import (
+    add_up_paths,
+    complete_trainer,
+    make_paths_absolute,
+    name_run,
+    order_layers,
+    read_layers,
+    take_flag,
+)
+from cli.literal_values import read_names_literally
+from cli.loggers import close_run, open_run
 from cli.messages import find_user_error
-from cli.parser import VERBS, Parser, parser_settings
+from cli.parser import BASE, VERBS, Parser, parser_settings
+from cli.processes import is_first_process, refuse_ranks_of_another_job
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps
 from datamodules.base import ImageData
-from errors import UserError
+from datamodules.identity import compare_with_run, refuse_other_epoch
+from datamodules.photos import Photos
+from datamodules.run_data import RunData, names_same_data
+from errors import UserError, escape_unencodable_output
 from lit_models import LitClassifier
 
 
+@restored_import_policy()
 def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     """Run one verb.
 
     A mistake of the user's ends in one sentence on stderr, with exit status 2 if it is one of usage and 1 otherwise;
-    any other exception keeps its traceback.
+    any other exception keeps its traceback. A signal ends it with 130 (Ctrl-C) or 143: see `StopSignals`.
 
     Args:
         args: a list of arguments; by default, those of the process.
         callbacks: for the Trainer, beside those of the config.
     """
     silence_known_warnings()
+    escape_unencodable_output()
+    read_names_literally()
+    arguments = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
     try:
-        CommandLine(
-            LitClassifier,
-            pl.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            trainer_class=Trainer,
-            # Samplers here shard by themselves, exactly; evaluation writes its results beside the run, not to a logger
-            trainer_defaults={"logger": False, "use_distributed_sampler": False, "callbacks": list(callbacks)},
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            parser_kwargs={"description": __doc__, **parser_settings()},
-            args=args,
-        )
-    except (ValueError, MisconfigurationException) as error:
-        if (mistake := find_user_error(error)) is None:
+        with StopSignals() as signals:
+            CommandLine(
+                LitClassifier,
+                pl.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                trainer_class=Trainer,
+                # Samplers here shard by themselves; evaluation writes its results beside the run, not to a logger
+                trainer_defaults={
+                    "logger": False,
+                    "use_distributed_sampler": False,
+                    "callbacks": [*callbacks, signals],
+                },
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"arguments": arguments},
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_class=Parser,
+                parser_kwargs={"description": __doc__, **parser_settings()},
+                args=arguments,
+            )
+    except (ValueError, RuntimeError, OSError, MisconfigurationException) as error:
+        if (mistake := find_user_error(error) or explain_failure(error)) is None:
             raise
         sys.exit(f"error: {mistake}")
     finally:
@@ -93,54 +127,97 @@ class CommandLine(LightningCLI):
                 type=str | None,
                 help="<dataset>/<experiment> of the run; by default, folder and name of the first --config",
             )
+            parser.add_argument(
+                "--on_nonfinite",
+                type=Policy,
+                default="stop",
+                help="what a loss that is NaN or infinite does: stop the run, or continue (no checkpoint is written of "
+                "weights that are not finite)",
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the layers of the config; the checkpoint's path is set aside until the classes are instantiated.
 
         Lightning would put the model's arguments from the checkpoint above the user's.
         """
-        argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
+        arguments = argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
         verb = next((arg for arg in argv if arg in VERBS), None)
         paths, argv = take_flag(argv, "--ckpt_path")
+        allowed, argv = take_flag(argv, "--allow")
         self.checkpoint: Checkpoint | None = None
-        if verb and paths and paths[-1]:
-            self.checkpoint = read_checkpoint(find_checkpoint(Path(paths[-1]).expanduser(), verb))
-            argv = insert_checkpoint_layer(argv, verb, self.checkpoint.record)
-        elif verb in VERBS[1:] and not asks_for_help(argv):
-            raise UserError(f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file.")
+        self.layers: list[Layer] = []
+        self.flags: list[str] = []
+        if verb and not asks_for_help(argv):
+            if paths and paths[-1]:
+                self.checkpoint = read_checkpoint(find_checkpoint(Path(paths[-1]).expanduser(), verb))
+                refuse_links(results_folder(self.checkpoint.path))
+            elif verb != "fit":
+                raise UserError(
+                    f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file."
+                )
+            configs, flags = take_flag(argv, "--config", "-c")
+            flags.remove(verb)
+            flags = [*add_up_paths(flags)]
+            self.layers = read_layers(verb, self.checkpoint, configs, [*allowed, *names_given(flags)])
+            self.flags = [*flags, *(f"--ckpt_path={path}" for path in paths)]
+            assert isinstance(parser, Parser)
+            parser.set_layers(self.layers, self.flags)
+            argv = [verb, *order_layers(self.layers, flags)]
         self.config = parser.parse_args(argv)
         if verb == "fit":
-            self.config.fit.run_name = self.config.fit.run_name or name_run(argv)
+            self.config.fit.run_name = self.config.fit.run_name or name_run(self.layers)
+            requeued = find_requeued_run(self.config.fit.runs / self.config.fit.run_name, arguments)
+            if requeued and not self.checkpoint:
+                print(f"This job was requeued: it goes on with its run {requeued}.", flush=True)
+                self.parse_arguments(parser, [*arguments, "--ckpt_path", str(requeued)])
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        base = [read_config(str(BASE))] if self.subcommand == "fit" else []
+        print_notes(describe_losses([*base, *self.layers], self.flags, config))
         if (by_hand := config.model.init_args.get("num_classes")) is not None:
             raise UserError(
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
             )
         make_paths_absolute(config.data)
-        complete_trainer(config.trainer, str(self.subcommand))
+        if self.checkpoint:
+            refuse_missing_root(config.data.as_dict(), self.checkpoint.record.config["data"])
+        if self.subcommand == "fit" and self.checkpoint:
+            complete_trainer(config.trainer, "fit", self.layers[0].content["trainer"]["callbacks"])
+            print_notes(describe_changed_run(self.checkpoint.record.config, self.layers, self.flags, config))
+        else:
+            complete_trainer(config.trainer, str(self.subcommand))
         if self.subcommand in ("validate", "test"):
             config.verbose = False  # one sentence instead of Lightning's table
-            if self.checkpoint:
-                refuse_other_model(config, self.checkpoint)
+        if self.subcommand != "fit" and self.checkpoint:
+            refuse_other_model(config, self.checkpoint)
         if self.subcommand == "fit" and self.checkpoint:
             check_can_resume(config, self.checkpoint)
-        if self.subcommand == "fit" and config.trainer.logger:
-            open_run(config, self.checkpoint)
+        if self.subcommand == "fit":
+            refuse_root_dir(config.trainer)
+            self.run_folder = open_run(config, self.checkpoint) if config.trainer.logger else None
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer
         added: list[Callback] = [InputChecks()]
         added += [] if config.enable_progress_bar is False else [Progress()]
+        added += [FiniteLoss(self.config_init.fit.on_nonfinite)] if self.subcommand == "fit" else []
         added += [PredictionTable()] if self.subcommand == "predict" else []
         # A test that did not count every image is refused before its predictions replace others
-        added += [] if config.fast_dev_run else [ResumeRun(), RunMessages(), ResultWriter()]
+        added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
-        return super().instantiate_trainer(callbacks=[*(config.callbacks or []), *added], **kwargs)
+        first: list[Callback] = [] if config.fast_dev_run else [ResumeRun()]
+        added += [CheckOptimizerState()] if self.subcommand == "fit" else []
+        if self.subcommand == "fit":
+            # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
+            kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
+        trainer = super().instantiate_trainer(callbacks=[*first, *(config.callbacks or []), *added], **kwargs)
+        refuse_ranks_of_another_job(trainer)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         if self.checkpoint:
+            follow_run(self.datamodule, self.config[self.subcommand].data, self.checkpoint)
             refuse_other_weights(self.model, self.checkpoint)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint.path)
             self.config_init[self.subcommand].weights_only = True
@@ -153,19 +230,55 @@ class CommandLine(LightningCLI):
             schedule_steps = schedule_progress(self.checkpoint)[1]
             total = count_steps(self.trainer, self.datamodule)
             refuse_longer_schedule(schedule_steps, self.model.lr_interval, total)
+            if not ended_on_epoch_boundary(self.checkpoint.content["loops"]["fit_loop"]):
+                refuse_other_epoch(self.datamodule, self.checkpoint.record)
         self.checkpoint = None  # the file is mapped into memory; let go of it
 
     def _check_inputs(self) -> None:
         """Check model against data before any logger opens a file; in one process, for the data may be downloaded."""
         if is_first_process():
             check_inputs(self.trainer, self.model, self.datamodule, str(self.subcommand))
+            if isinstance(self.datamodule, ImageData):
+                for note in compare_with_run(self.datamodule, str(self.subcommand)):
+                    print(f"Data: {note}", flush=True)
 
     before_validate = before_test = _check_inputs
+
+
+def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Checkpoint) -> None:
+    """Tell the data which run they continue: its classes, and the files that it has trained on and held back.
+
+    Args:
+        data: of this command.
+        config: of the data.
+        checkpoint: which names the run.
+    """
+    record = checkpoint.record
+    if not isinstance(data, ImageData) or isinstance(data, Photos) or not record.class_names:
+        return
+    split = read_split(results_folder(checkpoint.path), record.split_hash) if record.split_hash else None
+    same_source = names_same_data(record, config.as_dict())
+    data.follow(RunData(record, split, same_source, selected_on_validation(checkpoint)))
+
+
+def print_notes(sentences: Iterable[str]) -> None:
+    """Print what the user may not have meant on stderr, once for all processes."""
+    for sentence in sentences if is_first_process() else ():
+        print(f"note: {sentence}", file=sys.stderr, flush=True)
 
 
 def asks_for_help(argv: list[str]) -> bool:
     """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
     return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
+
+
+def refuse_root_dir(trainer: Namespace) -> None:
+    """Refuse --trainer.default_root_dir, in which Lightning would also look for the checkpoint of another job."""
+    if trainer.default_root_dir is not None:
+        raise UserError(
+            f"default_root_dir is {trainer.default_root_dir}: leave it out, a run writes below --runs DIR and nowhere "
+            "else."
+        )
 
 
 def count_classes(data: pl.LightningDataModule) -> int:

@@ -3,58 +3,150 @@
 1. configs/base.yaml, which every `fit` starts from;
 2. the config inside the checkpoint that --ckpt_path names, as far as the verb needs it (`checkpoint_layer`);
 3. the --config files in their order;
-4. flags.
+4. flags, wherever they stand on the command line.
 
-jsonargparse reads base.yaml as defaults, and merges files and flags in the order of the command line. The checkpoint's
-layer is therefore put in front of the user's arguments, as a --config of its own. Once merged, the config is completed:
-lists, absolute paths, and what one key means for another.
+jsonargparse reads base.yaml as defaults, and merges files and flags in the order of the command line: `order_layers`
+writes it in the order above. Once merged, the config is completed: lists, absolute paths, and what one key means for
+another.
 """
 
 import argparse
 import copy
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, dict_to_namespace
 
-from checkpointing.record import INITIAL_WEIGHTS, CheckpointRecord
+from checkpointing.class_paths import check_config
+from checkpointing.confinement import check_run_id, confine_config
+from checkpointing.import_policy import names_given, restrict_imports
+from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord
+from checkpointing.run_dir import version_folder
+from cli.config_files import Layer, read_config
 from cli.trainer import resolve_precision
 from errors import UserError
+
+NO_OPTIMIZER = "lit_models.optimization.refuse_to_train"
 
 
 def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:
     """The values of a flag, once for each time that it is given, and the command line without it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(*names, dest="values", action="append", default=[])
-    found, rest = parser.parse_known_args(argv)
+    try:
+        found, rest = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{names[0]} needs a value behind it.") from error
     return found.values, rest
 
 
-def insert_checkpoint_layer(argv: list[str], verb: str, record: CheckpointRecord) -> list[str]:
-    """The command line with the checkpoint's config right behind the verb, below all that the user gives."""
-    start = argv.index(verb) + 1
-    layer = checkpoint_layer(verb, record, keep_trainer=not experiment_files(argv))
-    return [*argv[:start], "--config", json.dumps(layer), *argv[start:]]
+def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], trusted: Sequence[str]) -> list[Layer]:
+    """The layers between base.yaml and the flags, the lowest first.
+
+    With a checkpoint, only what its config may name can be imported from here on, and what the user names.
+
+    Args:
+        verb: fit, validate, test or predict.
+        checkpoint: that --ckpt_path names.
+        configs: values of the --config flags.
+        trusted: modules and class paths that the user names on the command line.
+    """
+    files = [read_config(config) for config in configs]
+    if checkpoint is None:
+        return files
+    content = checkpoint_layer(verb, checkpoint.record)
+    trusted = [*trusted, *names_given([f"--config={file.text}" for file in files])]
+    restrict_imports(check_config(content, trusted))
+    if verb != "fit":  # nothing that would train is built
+        content["model"]["init_args"] |= {"optimizer": NO_OPTIMIZER, "lr_scheduler": None}
+    else:
+        check_run_id(checkpoint.record.wandb_run_id)
+        confine_config(content, version_folder(checkpoint.path))
+        files = reuse_callbacks(content["trainer"]["callbacks"] or [], files)
+    return [Layer("the checkpoint", content, json.dumps(content), is_file=False), *files]
 
 
-def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) -> dict[str, Any]:
+def reuse_callbacks(run: list[dict[str, Any]], files: list[Layer]) -> list[Layer]:
+    """The --config files beside a resumed run, without the callbacks that they append and the run has already.
+
+    So the experiment's file can be given again. A callback of the run that a file gives other arguments is replaced.
+
+    Args:
+        run: callbacks of the run, changed in place.
+        files: in their order; those behind one that replaces the run's callbacks are left alone.
+    """
+    replaced = False
+    left = []
+    for file in files:
+        trainer = file.content.get("trainer")
+        replaced |= isinstance(trainer, dict) and "callbacks" in trainer
+        if not replaced and isinstance(trainer, dict) and "callbacks+" in trainer:
+            new = [item for item in list_classes(trainer["callbacks+"]) if not take_place(run, item)]
+            content = {**file.content, "trainer": {**trainer, "callbacks+": new}}
+            file = Layer(file.name, content, json.dumps(content), file.is_file)
+        left.append(file)
+    return left
+
+
+def list_classes(value: Any) -> list[dict[str, Any]]:
+    """One class or a list of them, as a list of dicts with a class_path."""
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return [item if isinstance(item, dict) else {"class_path": str(item)} for item in items]
+
+
+def take_place(run: list[dict[str, Any]], added: dict[str, Any]) -> bool:
+    """Whether a callback is one of the run's; with other arguments, it takes the place of the run's own.
+
+    Alike are two of one class with the same `filename`, or else `monitor`, if they have any.
+    """
+    alike = [place for place, callback in enumerate(run) if identity(callback) == identity(added)]
+    arguments = added.get("init_args", {}).items()
+    if any(arguments <= run[place].get("init_args", {}).items() for place in alike):
+        return True
+    if len(alike) == 1:
+        run[alike[0]] = added
+    return len(alike) == 1
+
+
+def identity(callback: dict[str, Any]) -> tuple[str, str | None]:
+    """What tells a callback from others of its class: the name of its files, or the metric that it monitors."""
+    arguments = callback.get("init_args", {})
+    return str(callback.get("class_path")).rpartition(".")[2], arguments.get("filename") or arguments.get("monitor")
+
+
+def order_layers(layers: list[Layer], flags: list[str]) -> list[str]:
+    """The words of a command line that jsonargparse merges in the order of the layers, flags last."""
+    return [*(f"--config={layer.name if layer.is_file else layer.text}" for layer in layers), *flags]
+
+
+def add_up_paths(flags: list[str]) -> Iterator[str]:
+    """The flags, of which --data.paths adds to the paths that one before it has given."""
+    names = {"--data.paths", "--data.init_args.paths"}
+    given = False
+    for word in flags:
+        name, equals, value = word.partition("=")
+        yield f"{name}+{equals}{value}" if name in names and given else word
+        given |= name in names
+
+
+def checkpoint_layer(verb: str, record: CheckpointRecord) -> dict[str, Any]:
     """The part of a checkpoint's config that a verb starts from.
 
     Args:
-        verb: fit takes everything; validate and test take seed, model and data; predict takes seed, model, and the
-            preprocessing and class names of the data.
+        verb: fit takes everything; validate and test take seed, model and data, without optimizer and schedule; predict
+            takes seed, model, and the preprocessing and class names of the data.
         record: of the checkpoint.
-        keep_trainer: whether fit takes the trainer's section too: yes, unless the user names an experiment file again,
-            which then says how to train.
     """
     config = copy.deepcopy(record.config)
     for name in INITIAL_WEIGHTS & record.model_args.keys():
         config["model"]["init_args"][name] = None  # the checkpoint has its own weights: no file is looked for again
     if verb == "fit":
-        excluded = {"runs"} if keep_trainer else {"runs", "trainer"}
-        return {key: value for key, value in config.items() if key not in excluded}
+        return {key: value for key, value in config.items() if key != "runs"}
     layer = {key: config[key] for key in ("seed_everything", "model", "data")}
+    for name in ("optimizer", "lr_scheduler"):
+        layer["model"]["init_args"].pop(name, None)
     if verb == "predict":
         if not record.preprocessing:
             raise UserError(
@@ -66,22 +158,16 @@ def checkpoint_layer(verb: str, record: CheckpointRecord, keep_trainer: bool) ->
     return layer
 
 
-def experiment_files(argv: list[str]) -> list[Path]:
-    """The --config files of a command line that are no overlays."""
-    configs, _ = take_flag(argv, "--config", "-c")
-    paths = [Path(config) for config in configs if not config.startswith("{")]  # a brace begins a checkpoint's layer
-    return [path for path in paths if path.absolute().parent.name != "overlays"]
-
-
-def name_run(argv: list[str]) -> str:
-    """<dataset>/<experiment>: folder and name of the first experiment file of a command line."""
-    paths = experiment_files(argv)
-    if not paths:
+def name_run(layers: list[Layer]) -> str:
+    """<dataset>/<experiment>: folder and name of the first --config file that is no overlay."""
+    paths = [Path(layer.name).absolute() for layer in layers if layer.is_file]
+    experiments = [path for path in paths if path.parent.name != "overlays"]
+    if not experiments:
         raise UserError(
             "This run has no name: give --config configs/<dataset>/<experiment>.yaml, "
             "or --run_name <dataset>/<experiment>."
         )
-    return f"{paths[0].absolute().parent.name}/{paths[0].stem}"
+    return f"{experiments[0].parent.name}/{experiments[0].stem}"
 
 
 def make_paths_absolute(config: Namespace) -> None:
@@ -97,11 +183,21 @@ def make_paths_absolute(config: Namespace) -> None:
                 make_paths_absolute(item)
 
 
-def complete_trainer(trainer: Namespace, verb: str) -> None:
-    """Write loggers and callbacks as lists, resolve `auto`, and switch off what the verb has no use for."""
+def complete_trainer(trainer: Namespace, verb: str, run: list[dict[str, Any]] | None = None) -> None:
+    """Write loggers and callbacks as lists, resolve `auto`, and switch off what the verb has no use for.
+
+    Args:
+        trainer: section of the config, completed in place.
+        verb: fit, validate, test or predict.
+        run: callbacks of the run that is resumed, if one is.
+    """
     for name in ("logger", "callbacks"):
         trainer[name] = normalize_to_list(trainer[name])
+    trainer.callbacks = merge_callbacks(trainer.callbacks, run or [])
     trainer.precision = resolve_precision(trainer.precision)
+    if verb == "fit" and not any(logger.class_path.endswith("RunLogger") for logger in trainer.logger):
+        # Without it a training would leave nothing; `logger: false` switches off all others
+        trainer.logger.insert(0, Namespace(class_path="callbacks.RunLogger", init_args=Namespace(save_dir="runs")))
     if trainer.fast_dev_run:
         trainer.logger = []  # Lightning swaps them too late: EMA copies the model with its loggers, which starts W&B
     if verb != "fit" or not trainer.logger:
@@ -114,6 +210,21 @@ def complete_trainer(trainer: Namespace, verb: str) -> None:
 def normalize_to_list(value: Any) -> list[Namespace]:
     """True, None, one item or a list, as a list; True, Lightning's default, is no item of ours."""
     return value if isinstance(value, list) else [value] if isinstance(value, Namespace) else []
+
+
+def merge_callbacks(callbacks: list[Namespace], run: list[dict[str, Any]]) -> list[Namespace]:
+    """The callbacks of a resumed run without those that a flag appends and the run has already, see `take_place`.
+
+    Args:
+        callbacks: those of the run, unless they were replaced, and behind them those that were appended.
+        run: callbacks of the run.
+    """
+    own, added = callbacks[: len(run)], callbacks[len(run) :]
+    if [callback.class_path for callback in own] != [callback["class_path"] for callback in run]:
+        return callbacks
+    merged = [callback.as_dict() for callback in own]
+    new = [callback for callback in added if not take_place(merged, callback.as_dict())]
+    return [*(dict_to_namespace(callback) for callback in merged), *new]
 
 
 def remove_unusable_callbacks(trainer: Namespace) -> None:

@@ -2,27 +2,35 @@
 
 import os
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
 from jsonargparse import Namespace
 
+from checkpointing.atomic import remove_leftovers
 from checkpointing.record import Checkpoint
-from checkpointing.run_dir import claim_version, release_version, version_folder
+from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_version, version_folder
+from cli.processes import is_first_process
 from errors import UserError
 
-CLAIMED = "LIT_CLASSICS_RUN"  # tells the processes that Lightning launches which folder the first one claimed
+held_locks: list[FileLock] = []  # on the run directory, for as long as the run goes on
+SECONDS_FOR_LOGIN = 8
 
 
-def open_run(config: Namespace, checkpoint: Checkpoint | None) -> None:
-    """Tell the loggers where the run lies.
+def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
+    """Tell the loggers where the run lies, and return its folder.
 
     Args:
         config: of fit; its loggers are given their folders.
         checkpoint: from which a run is resumed, whose version folder and W&B run are continued.
     """
     folder = find_or_claim_run_folder(config, checkpoint.path if checkpoint else None)
+    if folder and is_first_process():
+        held_locks.append(lock_run(folder))
+        remove_leftovers(folder)
     for logger in config.trainer.logger:
         if logger.class_path.endswith("RunLogger") and folder:
             logger.init_args.save_dir = str(folder.parent.parent)
@@ -35,6 +43,7 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> None:
             logger.init_args.offline = mode == "offline"
             if is_first_process():
                 set_up_wandb(mode)
+    return folder
 
 
 def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path | None:
@@ -53,20 +62,17 @@ def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path
 
 
 def close_run() -> None:
-    """Finish the W&B run, and remove a claimed folder in which nothing was written."""
+    """Finish the W&B run, and remove a claimed folder in which no training has begun: a refused run leaves nothing."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()
     if is_first_process() and CLAIMED in os.environ:
         release_version(Path(os.environ.pop(CLAIMED)))
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that makes run directories, before Lightning has said so."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
+    while held_locks:
+        held_locks.pop().release()
 
 
 def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
-    """offline, unless WANDB_MODE asks for disabled, or for online and the user is logged in."""
+    """offline, unless WANDB_MODE asks for disabled, or for online and the server knows the user."""
     requested = os.environ.get("WANDB_MODE")
     if requested == "disabled":
         return "disabled"
@@ -74,10 +80,37 @@ def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
         return "offline"
     import wandb
 
-    if wandb.api.api_key:
+    if not wandb.api.api_key:
+        problem = "nobody is logged in on this machine (wandb login)"
+    elif is_first_process():
+        problem = login_problem()
+    else:
         return "online"
-    warnings.warn("W&B stays offline: nobody is logged in on this machine (wandb login).", stacklevel=2)
-    return "offline"
+    if problem:
+        warnings.warn(f"W&B stays offline: {problem}. Upload the run later with wandb sync.", stacklevel=2)
+    return "offline" if problem else "online"
+
+
+def login_problem() -> str:
+    """Why W&B's server cannot be used, found within `SECONDS_FOR_LOGIN`; empty where it can.
+
+    W&B itself waits a minute and a half for a server that does not answer, and then ends with an error.
+    """
+    import wandb
+
+    problems = ["its server does not answer"]
+
+    def log_in() -> None:
+        try:
+            wandb.login(verify=True)
+            problems[:] = [""]
+        except (wandb.Error, ValueError) as error:
+            problems[:] = [str(error).partition("\n")[0].rstrip(".")]
+
+    thread = threading.Thread(target=log_in, daemon=True)
+    thread.start()
+    thread.join(SECONDS_FOR_LOGIN)
+    return problems[0]
 
 
 def set_up_wandb(mode: Literal["offline", "online", "disabled"]) -> None:

@@ -114,6 +114,12 @@ def unknown_class(problem: Problem, class_path: str) -> str:
     return f"{problem.flag}: there is no class {class_path} for it.{guess(class_path, classes)}"
 
 
+def denied_import(problem: Problem, class_path: str) -> str:
+    """A class or function that neither a checkpoint may name nor the user has named."""
+    module = class_path.rpartition(".")[0]
+    return f"{problem.flag} names {class_path}, which a checkpoint may not: if you trust it, give --allow {module}."
+
+
 def raise_if_broken(class_path: str) -> None:
     """Show the traceback of a fault inside a module, of which jsonargparse only says that there is no class."""
     module = class_path.rpartition(".")[0]
@@ -124,12 +130,12 @@ def raise_if_broken(class_path: str) -> None:
             raise
 
 
-def missing_config(problem: Problem, typed: str) -> str:
+def missing_config(typed: str) -> str:
     """A --config file that does not exist, and the nearest one below configs/."""
     path = Path(typed)
     relative = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     existing = [str(file.relative_to(HOME).with_suffix("")) for file in sorted(HOME.glob("configs/*/**/*.yaml"))]
-    return f"There is no config file {path}.{guess(str(relative.with_suffix('')), existing)}"
+    return f"There is no config file {path}.{guess(str(relative).removesuffix('.yaml'), existing)}"
 
 
 def unknown_verb(problem: Problem, typed: str, choices: str) -> str:
@@ -168,12 +174,12 @@ def wrong_type(problem: Problem) -> str:
 # Pattern, and the sentence with {groups of the pattern}, or the function that builds it from the problem and the groups
 SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
     (f"{START}(.*?){END}", add_flag),
+    (r"Importing '([^']+)' is not allowed", denied_import),
     (r"[Uu]nrecognized arguments: ([^-\s]\S*)", unknown_word),
     (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),
     (r"(?:Option|Key) '([^']+)' is not", unknown_flag),
     (r"not accept option '([^']+)'", unknown_flag),
     (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class),
-    (r"\"config\":\s+File does not exist: '?([^']+)'?", missing_config),
     (r'expected "subcommand"', "Give a command: fit, validate, test or predict. See --help."),
     (r"(?=.*Expected a dot import path string).*<class 'float'>", "{flag} is {value}: it must be a number."),
     (r"(?:Expected a dot import path string|has no attribute '\w+'. Got value): (\S+)", unknown_class),

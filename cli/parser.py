@@ -1,19 +1,25 @@
 """The parser of the command line: mistakes in one sentence, help that begins with the flags that people use."""
 
 import argparse
+import contextlib
+import os
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ActionSubCommands, ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ActionSubCommands, ArgumentParser, DefaultHelpFormatter, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 import callbacks
 import datamodules
 import lit_models
+from cli.config_files import Layer, flatten
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
 
+BASE = HOME / "configs" / "base.yaml"  # which every fit starts from
 VERBS = ("fit", "validate", "test", "predict")
 
 
@@ -32,13 +38,40 @@ class Parser(LightningArgumentParser):
     """LightningArgumentParser with errors of one sentence, and the project's own text for --ckpt_path."""
 
     verbs: ActionSubCommands | None = None
+    layers: Sequence[Layer] = ()
+    flags: Sequence[str] = ()
+    config_file: str | None = None  # that is being parsed
+
+    def set_layers(self, layers: Sequence[Layer], flags: Sequence[str]) -> None:
+        """Give the parser and those of the verbs the layers that they are to merge, and the flags above them."""
+        for parser in (self, *(self.verbs.choices.values() if self.verbs else ())):
+            parser.layers, parser.flags = layers, flags
+
+    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a --config file, which has been read; the sentence for a mistake in it begins with its name."""
+        self.config_file = str(path)
+        text = next(layer.text for layer in self.layers if layer.name == self.config_file)
+        with contextlib.chdir(Path(path).expanduser().absolute().parent):  # of files that this one names
+            config = self.parse_string(text, *args, **kwargs)
+        self.config_file = None
+        return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the reason, with the nearest name that exists, and exit with status 2."""
         if not self.exit_on_error:  # the parser of a class's arguments, inside the one of a verb
             raise argparse.ArgumentError(None, rephrase_for_outer_parser(message, self.known_names())) from ex
-        sys.stderr.write(f"error: {rephrase(message, self.known_names())}\n")
+        sentence = rephrase(message, self.known_names())
+        where = self.config_file or self.find_file(sentence)
+        sys.stderr.write(f"error: {where + ': ' if where else ''}{sentence}\n")
         sys.exit(2)
+
+    def find_file(self, sentence: str) -> str | None:
+        """The last --config file that sets the flag of a sentence, unless it is set on the command line."""
+        name = re.search(r"--[\w.]+", sentence)
+        if name is None or any(word.partition("=")[0] == name[0] for word in self.flags):
+            return None
+        files = [layer.name for layer in self.layers if name[0][2:] in dict(flatten(layer.content)) and layer.is_file]
+        return files[-1] if files else None
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> ActionSubCommands:
         """Add the verbs, and remember them: their parsers know the flags."""
@@ -62,7 +95,8 @@ class Parser(LightningArgumentParser):
         self.add_argument(
             "--ckpt_path",
             type=str | None,
-            help="a .ckpt file, a version folder, or an experiment folder, which stands for its newest version",
+            help="a .ckpt file, a version folder, or an experiment folder, which stands for its newest version; "
+            "--allow MODULE, once or several times, lets it name classes of other modules than those of SECURITY.md",
         )
         return [*added, "ckpt_path"]
 
@@ -77,5 +111,5 @@ def parser_settings() -> dict[str, Any]:
         }
         for verb in VERBS
     }
-    verbs["fit"]["default_config_files"] = [str(HOME / "configs" / "base.yaml")]
+    verbs["fit"]["default_config_files"] = [str(BASE)]
     return {"allow_abbrev": False, "formatter_class": HelpFormatter, **verbs}

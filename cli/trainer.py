@@ -5,9 +5,13 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.io import CheckpointIO
 
+from callbacks.finite_loss import FiniteLoss
+from checkpointing.checkpoint_io import AtomicCheckpointIO
+from cli.processes import alone_in_allocation
 from datamodules.base import ImageData, image_data
-from errors import UserError
+from errors import UserError, check_at_least
 
 
 class Trainer(pl.Trainer):
@@ -19,10 +23,33 @@ class Trainer(pl.Trainer):
     """
 
     def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
+        check_at_least(0, gradient_clip_val=kwargs.get("gradient_clip_val"))
+        interval = kwargs.get("val_check_interval")
+        check_at_least(
+            1,
+            accumulate_grad_batches=kwargs.get("accumulate_grad_batches"),
+            check_val_every_n_epoch=kwargs.get("check_val_every_n_epoch"),
+            val_check_interval=interval if isinstance(interval, int) else None,
+        )
+        plugins = kwargs.pop("plugins", None) or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), *alone_in_allocation()]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one
+            plugins.append(AtomicCheckpointIO())
         try:
-            super().__init__(precision=resolve_precision(precision), **kwargs)
-        except (ValueError, TypeError) as error:  # Lightning's checks of its flags; elsewhere they would be bugs
+            super().__init__(precision=resolve_precision(precision), plugins=plugins, **kwargs)
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            ModuleNotFoundError,
+        ) as error:  # Lightning's checks of its flags; elsewhere they would be bugs
             raise UserError(str(error)) from error
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint, see Lightning; never of a net that has diverged: see `FiniteLoss`."""
+        callbacks: list[pl.Callback] = self.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        if all(callback.may_save(self) for callback in callbacks if isinstance(callback, FiniteLoss)):
+            super().save_checkpoint(*args, **kwargs)
 
     @property
     def estimated_stepping_batches(self) -> int | float:

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from batch import Batch
 from datamodules.augment import normalise
 from datamodules.image_files import ImageFiles
-from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, keep_batch
+from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, ignore_signals, keep_batch
+from datamodules.run_data import RunData, match_classes, number_classes
 from datamodules.samplers import ExactSampler, mix_seed, run_seed
 from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
@@ -41,6 +42,8 @@ class ImageData(pl.LightningDataModule):
         native_size: whether the images have the net's own size, as CIFAR-10's: protocols zero-pad them, see `Views`.
         hflip_preserves_label: whether a horizontally flipped image shows the same class; protocols flip only then.
         has_test_images: whether there are images for `test`.
+        tests_validation_images: whether those are the validation images, for want of others.
+        run: the data of the run whose checkpoint a command starts from; None without a checkpoint.
         skipped: decides about files that cannot be read, and keeps those that were skipped.
         train_set, val_set, test_set: the images; `val_set` is None where none are held back.
 
@@ -59,6 +62,8 @@ class ImageData(pl.LightningDataModule):
     native_size = True
     hflip_preserves_label = True
     has_test_images = True
+    tests_validation_images = False
+    run: RunData | None = None
 
     train_set: ImageSet
     val_set: ImageSet | None
@@ -78,6 +83,7 @@ class ImageData(pl.LightningDataModule):
         self.protocol = protocol
         self.skipped = SkippedFiles()
         self._loaded: set[str] = set()
+        self._label_map: np.ndarray | None = None  # from the data's own numbers of the classes to those of the run
 
     def load(self, stage: str) -> None:
         """Read the images for fit, validate or test; only test may read the test set.
@@ -119,10 +125,23 @@ class ImageData(pl.LightningDataModule):
         indices = np.array(list(self.make_sampler(self.evaluated_set(verb), shuffle=False)), dtype=np.int64)
         return indices[~np.isin(indices, self.skipped.indices)]
 
-    def fingerprint(self, verb: Verb) -> str:
-        """SHA-256 of the images (or file names), labels and class names that `test` or `validate` evaluates."""
-        content = [self.evaluated_set(verb).fingerprint(), *self.class_names]
-        return hashlib.sha256("\n".join(content).encode()).hexdigest()
+    def follow(self, run: RunData) -> None:
+        """Take over the order of the classes and the split of the run whose checkpoint a command starts from.
+
+        Raises:
+            UserError: if the classes are not those of the run.
+        """
+        self.run, self._label_map = run, match_classes(self.class_names, run.record.class_names)
+        self.class_names = list(run.record.class_names)
+
+    def test_fingerprint(self) -> str | None:
+        """`fingerprint` of the test images, for the record of a training, which must not use them; None if unknown."""
+        return self.fingerprint(self.test_set) if hasattr(self, "test_set") else None
+
+    def fingerprint(self, images: ImageSet) -> str:
+        """SHA-256 of images (or of their names and sizes), labels and class names."""
+        content = [images.fingerprint(), *self.class_names]
+        return hashlib.sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()
 
     def prepare_data(self) -> None:
         # Before any logger opens a file: data that are refused leave no run directory behind
@@ -135,6 +154,8 @@ class ImageData(pl.LightningDataModule):
             raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         if stage not in self._loaded:
             self.load(stage)
+            if self._label_map is not None:
+                number_classes([each for each in vars(self).values() if isinstance(each, ImageSet)], self._label_map)
             self._loaded.add(stage)
 
     def train_dataloader(self) -> ResumableLoader:
@@ -225,7 +246,8 @@ class ImageData(pl.LightningDataModule):
     def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
         """The sampler of this process's share of a set; `options` are those of `ExactSampler`."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return ExactSampler(len(images), shuffle, run_seed(), rank, world_size, **options)
+        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return ExactSampler(len(images), shuffle, run_seed(), rank, world_size, same_every_epoch=overfits, **options)
 
     def _loader(self, images: ImageSet, shuffle: bool) -> ResumableLoader:
         trainer = self.trainer
@@ -246,6 +268,7 @@ class ImageData(pl.LightningDataModule):
             drop_last=shuffle and self.drop_last,
             pin_memory=on_cuda,
             persistent_workers=workers > 0,
+            worker_init_fn=ignore_signals,
         )
 
     def _receive(self, raw: RawBatch, training: bool) -> Batch:

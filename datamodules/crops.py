@@ -10,6 +10,8 @@ from torchvision.transforms.v2.functional import center_crop
 from datamodules.augment import Augmentation
 from datamodules.decode import Box, EncodedImage, Interpolation
 
+MAX_ASPECT_RATIO = 64  # of what is resized as a whole
+
 
 class TrainCrop:
     """Cuts a training image out of a file's; every choice is drawn from torch's global generator.
@@ -57,6 +59,17 @@ class CenterCrop:
 
     def __call__(self, image: EncodedImage) -> Tensor:
         """The square, uint8 [3, crop, crop]."""
-        short = min(image.height, image.width)
-        size = (self.resize * image.height // short, self.resize * image.width // short)
-        return center_crop(image.resize(size, self.interpolation), [self.crop, self.crop])
+        _, _, height, width = box = center_stretch(image.height, image.width)
+        short = min(height, width)
+        size = (self.resize * height // short, self.resize * width // short)
+        return center_crop(image.crop(box, size, self.interpolation), [self.crop, self.crop])
+
+
+def center_stretch(height: int, width: int) -> Box:
+    """The whole image; of a strip that is longer than `MAX_ASPECT_RATIO` times its width, the stretch in its centre.
+
+    Resized to a shorter side of 256 pixels, a strip of 2 x 20,000 would take 2 GB.
+    """
+    longest = MAX_ASPECT_RATIO * min(height, width)
+    top, left = (max(0, side - longest) // 2 for side in (height, width))
+    return top, left, height - 2 * top, width - 2 * left

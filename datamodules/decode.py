@@ -2,6 +2,9 @@
 
 import io
 import math
+import os
+import re
+import stat
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,15 +17,21 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from errors import UserError
+from errors import UserError, printable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 Interpolation = Literal["bilinear", "bicubic"]
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 UPRIGHT = 1  # EXIF's number for this orientation
+START_OF_SCAN = b"\xda"  # JPEG's marker behind which the pixels begin
 # libjpeg-turbo can decode straight to eighths of the size, as long as this many decoded pixels per side remain for each
 # pixel of the result. At 64 px, photographs then differ from full decodings by 0.1 of 255; with 2.0, by 1.2
 OVERSAMPLING = 3.0
+MAX_PIXELS = 2**28  # 268 million, 0.8 GB when decoded; the largest cameras of telephones have 200 million
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns above it, and refuses twice as many; we refuse all above it
+GREYS_OF_16_BITS = ("PNG", "PPM")  # formats whose integers (Pillow's mode I) have 16 bits
+HEIC = re.compile(rb".{4}ftyp(hei|hev|mif|msf)", re.DOTALL)
 
 
 class EncodedImage:
@@ -50,6 +59,8 @@ class EncodedImage:
             self.is_jpeg = colours in ("RGB", "YCbCr", "Gray")  # CMYK is for Pillow
         except ValueError:
             self.is_jpeg = False
+        if self.is_jpeg:
+            check_size(height, width)
         self.orientation = read_orientation(data) if self.is_jpeg else UPRIGHT
         if not self.is_jpeg:
             height, width = self._pillow_pixels.shape[:2]
@@ -99,15 +110,34 @@ class EncodedImage:
 
     @cached_property
     def _pillow_pixels(self) -> np.ndarray:
-        """The upright image, [H, W, 3], at full size, decoded by Pillow."""
+        """The upright image, [H, W, 3], at full size, decoded by Pillow; of several frames the first."""
         try:
             with Image.open(io.BytesIO(self.data)) as file:
-                image = ImageOps.exif_transpose(file)
-                if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
-                    image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
-                return np.array(image.convert("RGB"))
+                check_size(file.height, file.width)
+                return np.array(convert_to_rgb(ImageOps.exif_transpose(file), str(file.format)))
+        except UserError:
+            raise
         except Exception as error:  # Pillow's decoders raise whatever comes up in a broken file
-            raise UserError(f"it cannot be read as an image: {describe_error(error)}") from error
+            raise UserError(f"it cannot be read as an image: {describe_error(error, self.data)}") from error
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise UserError for an image without pixels, or with more than memory should be risked for."""
+    if not 0 < height * width <= MAX_PIXELS:
+        raise UserError(f"it has {height:,} x {width:,} pixels: at least 1 and at most {MAX_PIXELS:,} are read")
+
+
+def convert_to_rgb(image: Image.Image, file_format: str) -> Image.Image:
+    """An image of any of Pillow's modes in 8 bits per channel; of 16 bits of grey the upper 8 (Pillow would clip them).
+
+    Raises:
+        UserError: for 32-bit numbers, of which no format says what is black and what is white.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format in GREYS_OF_16_BITS):
+        image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise UserError("its pixels are 32-bit numbers of a range that no format states: save it with 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def resize(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
@@ -117,7 +147,8 @@ def resize(images: Tensor, size: tuple[int, int], interpolation: Interpolation) 
 
 def read_orientation(data: bytes) -> int:
     """The orientation of a JPEG, 1 to 8, from EXIF or, where EXIF has none, from XMP."""
-    if all(data.find(mark, 0, 1 << 16) < 0 for mark in (b"Exif\0\0", b"tiff:Orientation")):
+    end = max(1 << 16, find_pixels(data))
+    if all(data.find(mark, 0, end) < 0 for mark in (b"Exif\0\0", b"tiff:Orientation")):
         return UPRIGHT
     try:
         with Image.open(io.BytesIO(data)) as file:
@@ -127,6 +158,14 @@ def read_orientation(data: bytes) -> int:
     return orientation if orientation in range(1, 9) else UPRIGHT
 
 
+def find_pixels(data: bytes) -> int:
+    """The position in a JPEG at which its metadata end: that of the first scan, or of what is no segment."""
+    position = 2
+    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != START_OF_SCAN:
+        position += 2 + int.from_bytes(data[position + 2 : position + 4])
+    return position
+
+
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn pixels [H, W, 3] that are stored in an EXIF orientation."""
     image = Image.fromarray(pixels)
@@ -134,9 +173,11 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.array(ImageOps.exif_transpose(image))
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: Exception, data: bytes) -> str:
     """Pillow's message, without the memory address that it gives where it finds no known format."""
-    return "no format that is known" if "cannot identify" in str(error) else str(error)
+    if "cannot identify" not in str(error):
+        return printable(str(error))
+    return "HEIC is not known to Pillow, convert it to JPEG" if HEIC.match(data) else "no format that is known"
 
 
 def open_image(path: Path | str | bytes) -> EncodedImage:
@@ -146,6 +187,9 @@ def open_image(path: Path | str | bytes) -> EncodedImage:
         UserError: with the reason alone (missing, not permitted, no image): the caller adds the path.
     """
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a named pipe would be waited for
+            raise UserError("it is neither a file nor a folder")
         with open(path, "rb") as file:
             return EncodedImage(file.read())
     except OSError as error:

@@ -1,8 +1,10 @@
-"""Image files in folders: the one rule by which they are listed, and the data set that reads them."""
+"""The data set that reads image files."""
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.decode import SUFFIXES, open_image
+from datamodules.decode import open_image
 from datamodules.loading import ImageSet, RawBatch, UnreadableFile
 from datamodules.samplers import SampleSpec
-from errors import UserError
+from errors import UserError, printable
 
 Transform = Callable[..., Tensor | list[Tensor]]
 
@@ -70,10 +72,20 @@ class ImageFiles(ImageSet):
         return None
 
     def fingerprint(self) -> str:
-        """SHA-256 of names and labels."""
-        content = hashlib.sha256(b"\n".join(self.names.tolist()))
-        content.update(self.labels.tobytes())
+        """SHA-256 of names, labels and sizes of the files: a photo that is edited in place is another one."""
+        content = hashlib.sha256(self.identity().encode())
+        content.update(np.array(self.sizes(), dtype="<i8").tobytes())
         return content.hexdigest()
+
+    def identity(self) -> str:
+        """SHA-256 of names and labels."""
+        content = hashlib.sha256(json.dumps([portable_path(name) for name in self.file_names]).encode())
+        content.update(self.labels.astype("<i8").tobytes())
+        return content.hexdigest()
+
+    def sizes(self) -> list[int]:
+        """[N] sizes of the files in bytes."""
+        return [file_size(self.path(index)) for index in range(len(self))]
 
     def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
@@ -84,7 +96,7 @@ class ImageFiles(ImageSet):
         return type(self)(self.folder, self.names, self.labels, transform)
 
     def _describe(self, index: int, error: UserError) -> UnreadableFile:
-        return UnreadableFile(index, os.fsdecode(self.path(index)), str(error))
+        return UnreadableFile(index, printable(os.fsdecode(self.path(index))), str(error))
 
 
 def stack_images(images: list[Any]) -> Tensor | list[Tensor]:
@@ -99,76 +111,17 @@ def stack_images(images: list[Any]) -> Tensor | list[Tensor]:
     return torch.stack(pixels)[: len(images)].permute(0, 3, 1, 2)
 
 
-def is_image_file(name: str) -> bool:
-    """Whether a file name is that of an image: by its suffix; hidden files are none."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
+def file_size(path: bytes) -> int:
+    """Size of a file in bytes; -1 if it is gone."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
-def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the images right in a folder, each sorted; hidden ones are left out."""
-    _, folders, files = next(os.walk(folder, onerror=refuse_unlisted))
-    return sorted(name for name in folders if name[0] != "."), sorted(name for name in files if is_image_file(name))
+def portable_path(name: str) -> str:
+    """A relative path as every system writes it: with slashes, and accented letters as one character (NFC).
 
-
-def walk_files(folder: Path | str) -> Iterator[tuple[str, str]]:
-    """Folder and name of every file at any depth below a folder, also behind links."""
-    for path, _, names in os.walk(folder, onerror=refuse_unlisted, followlinks=True):
-        yield from ((path, name) for name in names)
-
-
-def refuse_unlisted(error: OSError) -> None:
-    """Raise the error that os.walk would pass over."""
-    raise UserError(
-        f"{error.filename} cannot be listed ({error.strerror}), so its images would be missing: make it readable, or "
-        "name another folder."
-    )
-
-
-def list_images(folder: Path | str) -> list[str]:
-    """Paths of the images at any depth below a folder, sorted."""
-    return sorted(os.path.join(path, name) for path, name in walk_files(folder) if is_image_file(name))
-
-
-def find_classes(folder: Path) -> list[str]:
-    """The names of the class folders in a folder, sorted: their indices are the labels.
-
-    Raises:
-        UserError: if there are fewer than two.
+    macOS stores é as two characters, e and an accent (NFD); a copy elsewhere is the same file.
     """
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}: name one with class folders in it with --data.root.")
-    classes, _ = list_folder(folder)
-    if not classes:
-        raise UserError(f"{folder} has no class folders: images belong in {folder / 'CLASS'}, a folder for each class.")
-    if len(classes) == 1:
-        where = "" if classes[0] not in ("val", "test") else f" (its training images belong in {folder / 'train'})"
-        raise UserError(f"{folder} has a single class folder, {classes[0]}{where}: a classifier needs two or more.")
-    return classes
-
-
-def find_images(folder: Path, class_to_idx: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """List the images in class folders, at any depth.
-
-    Returns:
-        Their names relative to `folder`, [N] bytes, and their labels, [N] int64.
-
-    Raises:
-        UserError: for a class folder without images, or of a class that `class_to_idx` lacks.
-    """
-    names: list[bytes] = []
-    labels: list[int] = []
-    empty = []
-    start = len(os.path.join(folder, ""))  # os.path.relpath would do, in 9 s for ImageNet
-    for name in list_folder(folder)[0]:
-        if name not in class_to_idx:
-            raise UserError(
-                f"{folder} has a class {name} and the training images do not: remove it, or add training images."
-            )
-        files = list_images(os.path.join(folder, name))
-        empty += [] if files else [name]
-        names += [os.fsencode(file[start:]) for file in files]
-        labels += [class_to_idx[name]] * len(files)
-    if empty:
-        some = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-        raise UserError(f"{folder} has class folders without an image in them: {some}. Fill or remove them.")
-    return np.array(names), np.array(labels, dtype=np.int64)
+    return unicodedata.normalize("NFC", name.replace(os.sep, "/"))

@@ -1,15 +1,18 @@
 """Data sets that give whole batches, and their loader, which can resume inside an epoch."""
 
+import copy
 import os
+import signal
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import lightning.pytorch as pl
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from batch import Images
 from checkpointing.resume import refuse_other_batches
@@ -50,6 +53,7 @@ class ImageSet(Dataset):
     """Labelled images that are read a whole batch at a time."""
 
     labels: Any  # [N] int64, a tensor or an array
+    numbered_as_run = False  # whether the labels follow the order of the classes of a checkpoint's run
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,7 +73,11 @@ class ImageSet(Dataset):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 of the labels and of the pixels or file names."""
+        """SHA-256 of the labels and of the pixels, or of the names and sizes of the files."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """SHA-256 of the labels, and of the names where images are files: which images they are, at little cost."""
 
     @abstractmethod
     def subset(self, indices: np.ndarray) -> Self:
@@ -83,6 +91,7 @@ class ResumableLoader(DataLoader):
     """
 
     trainer: pl.Trainer | None = None
+    dataset: ImageSet
     sampler: ExactSampler
     batch_size: int
 
@@ -95,13 +104,27 @@ class ResumableLoader(DataLoader):
     def state_dict(self) -> dict[str, int]:
         return {"batch_size": self.batch_size * self.sampler.num_replicas, "number of batches": len(self)}
 
+    def batch_indices(self, number: int) -> list[int]:
+        """The indices of the images in a batch of the current epoch, of this process's share."""
+        sampler = copy.copy(self.sampler)
+        sampler.start = number * self.batch_size
+        return [getattr(item, "index", item) for item in islice(sampler, self.batch_size)]
+
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Refuse other batches inside an epoch; Lightning does not call this for a checkpoint from an epoch's end."""
         refuse_other_batches(state, self.state_dict())
 
 
 def keep_batch(batch: Any) -> Any:
-    """The collate function of sets that read whole batches; a named function, which spawned workers can import."""
+    """The collate function of sets that read whole batches; a named function, which spawned workers can import.
+
+    A loader process moves the tensors into shared memory here, from where a failure (/dev/shm is full) reaches the main
+    process. In the thread that sends the batch it would be lost, and the main process would wait for ever.
+    """
+    if get_worker_info() is not None and isinstance(batch, RawBatch):
+        images = batch.images if isinstance(batch.images, list) else [batch.images]
+        for tensor in (*images, batch.labels):
+            tensor.share_memory_()
     return batch
 
 
@@ -111,3 +134,10 @@ def choose_num_workers(trainer: pl.Trainer | None) -> int:
     devices = trainer.num_devices if trainer else 1
     on_cpu = trainer is None or trainer.strategy.root_device.type == "cpu"
     return max(1, min(16, cores // devices // (8 if on_cpu else 1)))
+
+
+def ignore_signals(worker: int) -> None:
+    """The worker_init_fn of loaders: Ctrl-C and a scheduler's SIGTERM reach all processes; the main one decides."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

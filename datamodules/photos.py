@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from datamodules.base import ImageData
 from datamodules.crops import CenterCrop
 from datamodules.decode import SUFFIXES
-from datamodules.image_files import ImageFiles, list_images
+from datamodules.folder_walk import FolderWalk
+from datamodules.image_files import ImageFiles
 from datamodules.skipped_files import SkippedFiles
 from errors import UserError, pluralize
 
@@ -72,8 +73,11 @@ def expand_path(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"There is no file or folder {path}: --data.paths takes image files and folders.")
-    files = [Path(file) for file in list_images(path)]
+        problem = f"{path} is neither a file nor a folder" if path.exists() else f"There is no file or folder {path}"
+        raise UserError(f"{problem}: --data.paths takes image files and folders.")
+    walk = FolderWalk()
+    (files,) = walk.list_images(str(path))
+    walk.announce(path)
     if not files:
         raise UserError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
-    return files
+    return [Path(file) for file in files]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, SequentialSampler
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ def run_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
-class ExactSampler(DistributedSampler):
+class ExactSampler(DistributedSampler, SequentialSampler):
     """One rank's images: every image exactly once, none twice, the order a function of (seed, epoch).
 
     Being a DistributedSampler keeps Lightning from sharding it a second time; torch's own pads the last round with
-    copies. In training the last `size % world_size` images of the epoch's order are left out, so that all ranks take
-    equally many steps.
+    copies. Being a SequentialSampler keeps Lightning from replacing it for `overfit_batches`. In training the last
+    `size % world_size` images of the epoch's order are left out, so that all ranks take equally many steps.
 
     Args:
         size: images in the set.
@@ -51,6 +51,7 @@ class ExactSampler(DistributedSampler):
             devices. The epoch keeps its length, so fewer different images take part.
         crop_size: from the epoch to the pixels per side of its crops, for training images that are cut out of files:
             the sampler gives a SampleSpec for each. Without it, it gives their indices.
+        same_every_epoch: the order, and all that is drawn, of the first epoch in every one.
     """
 
     def __init__(
@@ -62,12 +63,16 @@ class ExactSampler(DistributedSampler):
         world_size: int = 1,
         repeats: int = 1,
         crop_size: Callable[[int], int] | None = None,
+        same_every_epoch: bool = False,
     ) -> None:
         super().__init__(range(size), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.num_images = size
         self.size = size - size % world_size if shuffle else size
-        self.repeats, self.crop_size = repeats, crop_size
+        self.repeats, self.crop_size, self.same_every_epoch = repeats, crop_size, same_every_epoch
         self.start = 0  # number of this rank's images that the epoch has seen already
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(0 if self.same_every_epoch else epoch)
 
     def __iter__(self) -> Iterator[Any]:
         rng = np.random.default_rng(mix_seed(self.seed, self.epoch))

@@ -39,6 +39,10 @@ class TensorImages(ImageSet):
         content.update(self.images.cpu().numpy().tobytes())
         return content.hexdigest()
 
+    def identity(self) -> str:
+        """SHA-256 of the labels."""
+        return hashlib.sha256(self.labels.cpu().numpy().tobytes()).hexdigest()
+
     def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
         return type(self)(self.images[indices], self.labels[indices])

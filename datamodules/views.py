@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from datamodules.crops import MAX_ASPECT_RATIO
 from datamodules.decode import Box, EncodedImage, Interpolation, resize
 from errors import UserError
 
@@ -202,7 +203,15 @@ class Views:
         return groups
 
     def __call__(self, image: EncodedImage) -> list[Tensor]:
-        """Cut the views out of an image file: uint8 [V, 3, H, W], a tensor for each group."""
+        """Cut the views out of an image file: uint8 [V, 3, H, W], a tensor for each group.
+
+        Raises:
+            UserError: for a strip, which would take gigabytes.
+        """
+        if max(image.height, image.width) > MAX_ASPECT_RATIO * min(image.height, image.width):
+            raise UserError(
+                f"it has {image.height:,} x {image.width:,} pixels, too long a strip for the views of {self.protocol}"
+            )
         return self._cut(image.height, image.width, lambda size: image.resize(size, self.interpolation))
 
     def cut_batch(self, images: Tensor) -> list[Tensor]:

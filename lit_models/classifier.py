@@ -93,7 +93,8 @@ class LitClassifier(pl.LightningModule):
         self.save_hyperparameters(logger=False, ignore=["net", "weights"])  # a checkpoint brings its own weights
         # Callables given from Python are left out, so that checkpoints load with `weights_only`. The command line hands
         # over its plain config, and `load_from_checkpoint` takes callables as arguments.
-        for name in [name for name, value in self.hparams.items() if callable(value)]:
+        # With its `_instantiator` Lightning's own loader would build whatever classes the file names.
+        for name in [name for name, value in self.hparams.items() if callable(value) or name == "_instantiator"]:
             del self.hparams[name]
         apply_surgery(net, norm, activation, dropout, with_weights=weights is not None and strict)
         loaded = None if weights is None else load_weights(net, weights, num_classes, strict)
@@ -138,7 +139,7 @@ class LitClassifier(pl.LightningModule):
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
         for side in set(images.shape[-2:]):
             self.input_size.check(side, self.training)
-        output = self.net(images.contiguous(memory_format=self.memory_format))
+        output = self.net(images.to(self.dtype, memory_format=self.memory_format))
         check_logits(main_logits(output), len(images), self.num_classes, type(self.net).__name__)
         return output
 
@@ -248,7 +249,8 @@ class LitClassifier(pl.LightningModule):
             **kwargs: arguments of the family in place of the saved ones; `optimizer` for a model that is to be trained.
 
         Raises:
-            UserError: if the file cannot be read, or names a family outside `lit_models` and `cls` is not that class.
+            UserError: if the file cannot be read, names anything to call, or names a family outside `lit_models` and
+                `cls` is not that class.
         """
         model = load_model(None if cls is LitClassifier else cls, Path(checkpoint_path), **kwargs)
         assert isinstance(model, cls)

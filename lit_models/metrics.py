@@ -36,8 +36,9 @@ class TopKError(ImageMean):
         self.k = k
 
     def update(self, scores: Tensor, target: Tensor) -> None:
-        """Count a batch: scores [B, K], target [B]."""
-        hits = scores.topk(self.k, dim=1).indices == target[:, None]
+        """Count a batch: scores [B, K], target [B]. An image with a score of NaN is an error."""
+        top = scores.topk(self.k, dim=1)  # NaN stands before all numbers
+        hits = (top.indices == target[:, None]) & ~top.values[:, :1].isnan()
         self.sum += len(target) - hits.sum()
         self.images += len(target)
 

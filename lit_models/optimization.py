@@ -1,5 +1,7 @@
 """Optimizer and learning-rate schedule of a model, from the callables that its config gives."""
 
+import math
+import warnings
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
@@ -9,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from checkpointing.resume import refuse_longer_schedule
 from errors import UserError
@@ -53,7 +55,13 @@ def make_schedule(
         interval: when the schedule steps.
     """
     if isinstance(make, partial) and make.keywords.get("total_steps", 0) is None:
-        make = partial(make, total_steps=int(model.trainer.estimated_stepping_batches))
+        steps = model.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise UserError(
+                "The learning-rate schedule must know the length of the run, and max_epochs -1 sets none: give "
+                "--trainer.max_epochs or --trainer.max_steps, or the schedule's own total_steps."
+            )
+        make = partial(make, total_steps=int(steps))
     scheduler = make(optimizer)
     monitor = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss"
     return {"scheduler": scheduler, "interval": interval, "monitor": monitor}
@@ -72,12 +80,27 @@ def match_memory_layout(optimizers: Iterable[torch.optim.Optimizer]) -> None:
 
 
 def check_schedules(trainer: pl.Trainer, interval: str) -> None:
-    """Refuse a resumed run that is longer than its one-cycle schedule: see `refuse_longer_schedule`."""
+    """Refuse a run that is longer than its one-cycle schedule: see `refuse_longer_schedule`. Warn of longer cosines."""
     if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
         return  # the epoch that it adds takes no step
     for config in trainer.lr_scheduler_configs:
         if isinstance(config.scheduler, OneCycleLR):
             refuse_longer_schedule(config.scheduler.total_steps, interval, trainer.estimated_stepping_batches)
+        if isinstance(config.scheduler, CosineAnnealingLR):
+            warn_of_longer_run(config.scheduler.T_max, interval, trainer)
+
+
+def warn_of_longer_run(period: int, interval: str, trainer: pl.Trainer) -> None:
+    """Say so where the run goes on after a cosine has ended, half its period: torch's then rises again."""
+    length = trainer.estimated_stepping_batches
+    if interval == "epoch" and trainer.max_epochs not in (-1, None):
+        length = min(length, trainer.max_epochs)
+    if period < length:
+        warnings.warn(
+            f"CosineAnnealingLR has a T_max of {period} {interval}s and the run is longer: its learning rate is lowest "
+            "there and then rises again.",
+            stacklevel=2,
+        )
 
 
 def refuse_to_train(parameters: Iterable[Any]) -> torch.optim.Optimizer:

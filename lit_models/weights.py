@@ -1,5 +1,6 @@
 """Published and local weights: found by name or path, and loaded into a net completely or not at all."""
 
+import argparse
 import logging
 import pickle
 import re
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from checkpointing.integrity import is_compressed
 from errors import UserError
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,8 @@ TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", 
 # torchvision published its DenseNets before names could not have dots: denselayer1.norm.1 is denselayer1.norm1 now
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 TRANSFORMED = ("GoogLeNet_Weights.", "Inception_V3_Weights.")  # their nets convert inputs to mean and std 0.5 first
+# Where Lightning and timm, torchvision, many scripts and pytorch-cifar keep it beside other things
+STATE_DICTS = ("state_dict", "model", "model_state_dict", "net")
 COUNTER = "num_batches_tracked"  # of a BatchNorm; old files have none, and nothing here uses it
 
 
@@ -98,6 +102,11 @@ def compare_weights(
 
 def rename_keys(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Convert weights that a library published under other names, or in other shapes, to those of our nets."""
+    # The same first part in front of all: module of DDP, _orig_mod of torch.compile, model of many LightningModules
+    while not saved.keys() & own.keys() and len({name.partition(".")[0] for name in saved}) == 1:
+        if not all("." in name for name in saved):
+            break
+        saved = {name.partition(".")[2]: value for name, value in saved.items()}
     saved = {OLD_DENSENET.sub(r"\1\2", name): value for name, value in saved.items()}
     for theirs, ours in TIMM_VGG.items():
         for part, start_dim in (("weight", 1), ("bias", 0)):
@@ -175,12 +184,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "of a web address first)."
         )
     content = load_content(path)
-    for name in ("state_dict", "model"):  # where Lightning, timm and torchvision's scripts keep it
+    for name in STATE_DICTS:
         content = content.get(name, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no state dict: it should map the names of weights to tensors.")
-    if all(name.startswith("module.") for name in content):  # trained inside DataParallel
-        content = {name.removeprefix("module."): value for name, value in content.items()}
+        keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
+        raise UserError(
+            f"{path} holds no state dict but {keys[:200]}: names of weights with their tensors are looked for at the "
+            f"top, and under {', '.join(STATE_DICTS)}."
+        )
+    if not all(isinstance(name, str) for name in content):
+        raise UserError(f"{path} holds no state dict: the names of its weights are no text.")
     if any(name.startswith("net.") for name in content):  # a LightningModule of ours
         content = {name.removeprefix("net."): value for name, value in content.items() if name.startswith("net.")}
     return content
@@ -191,11 +204,15 @@ def load_content(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if is_compressed(path):
+            raise ValueError("a compressed archive, which torch does not write")
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the flags of torchvision's and timm's scripts
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(
-            f"{path} is not loaded: it holds more than tensors, and code in it might run. Where it was written, save "
-            "model.state_dict() and not the model."
+            f"{path} is not loaded: it holds {asked[1] if asked else 'more than tensors'}, and code in it might run. "
+            "Where it was written, save model.state_dict() and not the model."
         ) from error
     except Exception as error:  # safetensors has an error class of its own, which is an Exception and no more
         raise UserError(f"{path} is not a weights file, or it is truncated or corrupt.") from error

@@ -4,20 +4,21 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import rich.box
 import rich.table
 from rich.console import Console
 
 from checkpointing.run_dir import version_folder
-from errors import UserError
+from errors import UserError, escape_unencodable_output, printable
 from reports.html_page import Section, Table
 
+SELECTION_NOTE = "* Selected on test: the checkpoint was chosen by its error on these images, so it is optimistic."
 # Flags of main.py, for the tests that a report runs
-PASSED_ON = re.compile(r"--(config|data|model|seed_everything|trainer)([.=].*)?")
+PASSED_ON = re.compile(r"--(allow|config|data|model|seed_everything|trainer)([.=].*)?")
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def run(self, report: Callable[[argparse.Namespace], None], args: Sequence[str] | None = None) -> None:
         """Parse and make the report; `flags` holds main.py's flags and their values, as FLAG=VALUE."""
+        escape_unencodable_output()
         words = sys.argv[1:] if args is None else list(args)
         known = [f"--{name}" for name in vars(self.parse_args([]))]
         self.set_defaults(flags=[])
@@ -54,6 +56,11 @@ class Parser(argparse.ArgumentParser):
             self.error(str(error))
 
 
+def selection_mark(row: Mapping[str, Any]) -> str:
+    """The mark of a table's row whose checkpoints were chosen by their error on the very images of the test."""
+    return " *" if row["selected_on_test"] else ""
+
+
 def run_label(checkpoint: str) -> str:
     """A run's folder from the data set on, with the checkpoint's name unless it is the best one."""
     path = Path(checkpoint)
@@ -65,7 +72,7 @@ def run_label(checkpoint: str) -> str:
 
 def print_sections(sections: Sequence[Section]) -> None:
     """Print tables and paragraphs, without figures."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
             console.print(part.title, style="bold")
@@ -80,5 +87,18 @@ def terminal_table(table: Table) -> rich.table.Table:
     for name, alignment in zip(table.names, table.alignments, strict=True):
         shown.add_column(name, justify=alignment, no_wrap=alignment == "right")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(printable, row))
     return shown
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file and say so.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
+    print(f"Wrote {path}")

@@ -25,7 +25,7 @@ from checkpointing.predictions import Predictions
 from checkpointing.run_dir import claim_version, version_folder
 from errors import UserError, pluralize
 from reports import html_page, plots
-from reports.command import Parser, print_sections, run_label
+from reports.command import SELECTION_NOTE, Parser, print_sections, run_label, selection_mark, write_file
 from reports.evaluation import load_predictions
 from reports.html_page import Figure, Part, Section, format_table, with_interval
 from reports.metrics import LogProbs, Mean, ensemble_mean, negative_log_likelihood, summary, topk_errors
@@ -122,16 +122,22 @@ def report(given: argparse.Namespace) -> None:
     weights = given.weights or [float(index in chosen) for index in range(len(members))]
     ensemble = merge([members[index] for index in chosen], given.mean, given.weights)
     content = measure(members, weights, ensemble, given.mean)
-    content |= {"greedy": [step._asdict() for step in steps], "selected_on_test": on_test}
+    content |= {"greedy": [step._asdict() for step in steps], "greedy_on_test": on_test}
+    content["selected_on_test"] = on_test or ensemble.selected_on_test
     sections = [Section("Errors", overview(content))]
     run = version_folder(Path(members[0].checkpoint))
     dataset = run.parent.parent.name if run else "mixed"  # a checkpoint outside of any run
-    folder = claim_version(given.runs / dataset / "ensemble")
-    ensemble.write(folder / PREDICTIONS)
-    (folder / "ensemble.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "ensemble.html").write_text(html_page.html("Ensemble", sections))
     print_sections(sections)
-    print(f"Wrote {folder}: ensemble.html, ensemble.json and {PREDICTIONS}", flush=True)
+    folder = claim_version(given.runs / dataset / "ensemble")
+    try:
+        ensemble.write(folder / PREDICTIONS)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written into ({error.strerror}): choose another place with --runs."
+        ) from error
+    write_file(folder / "ensemble.json", json.dumps(content, indent=2) + "\n")
+    write_file(folder / "ensemble.html", html_page.html("Ensemble", sections))
+    print(f"Wrote {folder / PREDICTIONS}", flush=True)
 
 
 def merge(
@@ -148,6 +154,7 @@ def merge(
         checkpoint=f"{mean} mean of {pluralize(len(members), 'member')}",
         checkpoint_hash=hashlib.sha256(hashes.encode()).hexdigest(),
         complete=all(member.complete for member in members),
+        selected_on_test=any(member.selected_on_test for member in members),
     )
 
 
@@ -155,6 +162,7 @@ def measure(members: Sequence[Predictions], weights: Sequence[float], ensemble: 
     """Everything about members and ensemble, for JSON."""
     rows = [
         {"checkpoint": each.checkpoint, "protocol": each.protocol, "views": each.views, "weight": weight}
+        | {"selected_on_test": each.selected_on_test}
         | summary(each.log_probabilities, each.labels)
         for each, weight in zip([*members, ensemble], [*weights, sum(weights)], strict=True)
     ]
@@ -167,7 +175,8 @@ def measure(members: Sequence[Predictions], weights: Sequence[float], ensemble: 
 
 def overview(content: Content) -> list[Part]:
     """Members and ensemble, the steps of greedy selection, and the error by ensemble size."""
-    rows = [row | {"label": run_label(row["checkpoint"])} for row in (*content["members"], content["ensemble"])]
+    all_rows = (*content["members"], content["ensemble"])
+    rows = [row | {"label": run_label(row["checkpoint"]) + selection_mark(row)} for row in all_rows]
     columns = {"<model": "{label}", "<protocol": "{protocol}", "weight": "{weight:g}", "views": "{views}"}
     columns["top-1 error, %"] = with_interval("top1_error", "top1_interval")
     columns |= {"top-5 error, %": "{top5_error:.2%}"} if "top5_error" in rows[0] else {}
@@ -176,6 +185,7 @@ def overview(content: Content) -> list[Part]:
         format_table(f"Members and ensemble on {content['images']:,} images", rows, columns),
         conclusion(content),
     ]
+    parts += [SELECTION_NOTE] if content["ensemble"]["selected_on_test"] else []
     if content["greedy"]:
         steps = [step | rows[step["member"]] for step in content["greedy"]]
         columns = {"<added": "{label}", "<protocol": "{protocol}", "top-1 error, %": "{error:.2%}", "NLL": "{loss:.4f}"}
@@ -197,7 +207,7 @@ def conclusion(content: Content) -> str:
     )
     if content["partial"]:
         text += " Images that could not be read are left out."
-    if content["selected_on_test"]:
+    if content["greedy_on_test"]:
         text += " Members were selected on these test images, which are the validation images too: it is optimistic."
     return text
 

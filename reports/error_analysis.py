@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix
 from checkpointing.predictions import Predictions
 from errors import pluralize
 from reports import metrics, plots
+from reports.command import selection_mark
 from reports.html_page import Figure, Part, Section, Table, format_table
 
 MAX_CLASSES = 30  # of a confusion matrix that is still legible
@@ -125,4 +126,4 @@ class ErrorAnalysis:
 
 def row_label(row: dict[str, Any]) -> str:
     """Models and protocol of a row."""
-    return f"{pluralize(row['models'], 'model')}, {row['protocol']}"
+    return f"{pluralize(row['models'], 'model')}, {row['protocol']}{selection_mark(row)}"

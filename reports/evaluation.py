@@ -1,6 +1,7 @@
 """Predictions of checkpoints: read where a test has left them beside its run, and tested where they are missing.
 
-A report never trains, and never tests an unchanged checkpoint twice.
+A report never trains, and never tests an unchanged checkpoint twice on the same images. It takes results on the run's
+own data, unless flags name others.
 """
 
 import sys
@@ -8,11 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 
 from checkpointing.predictions import Predictions, file_hash, predictions_path
+from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import find_checkpoint
 from cli import command_line
+from datamodules.base import image_data
+from datamodules.identity import identify_evaluated
+from datamodules.run_data import LOADING_ARGUMENTS
 from datamodules.views import Views
 from errors import UserError
 
@@ -45,7 +51,9 @@ def load_predictions(
     for _, protocol in requests:
         Views(protocol, size=1)  # no shorter side is too small for 1 pixel: only the name can be wrong
     pairs = [(find_checkpoint(path.expanduser(), verb), protocol) for path, protocol in requests]
-    found = {pair: predictions for pair in pairs if (predictions := read_cached_predictions(*pair, verb))}
+    found = {}
+    if not names_data(flags):
+        found = {pair: predictions for pair in pairs if (predictions := read_cached_predictions(*pair, verb))}
     missing = [pair for pair in dict.fromkeys(pairs) if pair not in found]
     for number, (file, protocol) in enumerate(missing, 1):
         print(f"{VERB_TITLES[verb]} {number} of {len(missing)}: {file}, {protocol}", flush=True)
@@ -58,26 +66,92 @@ def load_predictions(
     return results
 
 
-def read_cached_predictions(checkpoint: Path, protocol: str, verb: str) -> Predictions | None:
-    """Read the predictions beside a checkpoint; None if there is no readable file, or if the checkpoint has changed."""
+def names_data(flags: Sequence[str]) -> bool:
+    """Whether flags of main.py may name other images than a run's own."""
+    names = [flag.partition("=")[0] for flag in flags]
+    loading = {f"--data.{name}" for name in LOADING_ARGUMENTS}
+    return any(name.startswith(("--data", "--config")) and name not in loading for name in names)
+
+
+def read_cached_predictions(
+    checkpoint: Path, protocol: str, verb: str, tag: str = "", data_hash: str | None = None
+) -> Predictions | None:
+    """Read the predictions beside a checkpoint.
+
+    Args:
+        checkpoint: file.
+        protocol: see `datamodules.views`.
+        verb: test or validate.
+        tag: of other data than the run's, see `checkpointing.predictions`.
+        data_hash: of the images; unset, that of the run's own, as far as the checkpoint says it.
+
+    Returns:
+        The predictions; None if there is no readable file, or if it is of another checkpoint or of other images.
+    """
     try:
-        predictions = Predictions.read(predictions_path(checkpoint, protocol, verb))
+        predictions = Predictions.read(predictions_path(checkpoint, protocol, verb, tag))
     except UserError:
         return None
-    if predictions.checkpoint_hash != file_hash(checkpoint):
+    wanted = data_hash or run_data_hash(checkpoint, verb)
+    if predictions.checkpoint_hash != file_hash(checkpoint) or wanted not in (None, predictions.data_hash):
         return None
     return replace(predictions, checkpoint=str(checkpoint.absolute()))  # the run may have been moved since
+
+
+def run_data_hash(checkpoint: Path, verb: str) -> str | None:
+    """SHA-256 of the images that a checkpoint's run has for a verb; None if the checkpoint does not say it."""
+    try:
+        record = read_checkpoint(checkpoint).record
+    except UserError:  # the test will say so
+        return None
+    return record.test_hash if verb == "test" else record.val_hash
+
+
+class AlreadyTested(Exception):
+    """The predictions of a test that begins are there already."""
+
+
+class CachedTest(pl.Callback):
+    """Ends a test whose predictions are there already: raises AlreadyTested.
+
+    Args:
+        checkpoint: that is tested.
+        protocol: see `datamodules.views`.
+
+    Attributes:
+        tag: of the images, once the test has begun: see `checkpointing.predictions`.
+        data_hash: theirs; None for a data module of another project.
+    """
+
+    def __init__(self, checkpoint: Path, protocol: str) -> None:
+        self.checkpoint, self.protocol = checkpoint, protocol
+        self.tag = ""
+        self.data_hash: str | None = None
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data, verb = image_data(trainer), trainer.state.fn
+        if data is None or verb is None:
+            return
+        images = identify_evaluated(data, "validate" if verb == "validate" else "test")
+        self.tag, self.data_hash = images.tag, images.data_hash
+        if read_cached_predictions(self.checkpoint, self.protocol, verb, self.tag, self.data_hash):
+            raise AlreadyTested
+
+    on_validation_start = on_test_start
 
 
 def evaluate(checkpoint: Path, protocol: str, verb: str, flags: Sequence[str]) -> Predictions:
     """Run main.py's test or validate on one device; its errors end the program with their message and status 1."""
     command = [verb, "--ckpt_path", checkpoint, *flags, "--data.protocol", protocol, "--trainer.devices", 1]
+    cached = CachedTest(checkpoint, protocol)
     try:
-        command_line.run_cli([str(word) for word in command])
+        command_line.run_cli([str(word) for word in command], callbacks=[cached])
+    except AlreadyTested:
+        print(f"Tested before: {predictions_path(checkpoint, protocol, verb, cached.tag)}", flush=True)
     except SystemExit as stop:
         if stop.code:
             sys.exit(stop.code if isinstance(stop.code, str) else 1)
-    predictions = read_cached_predictions(checkpoint, protocol, verb)
+    predictions = read_cached_predictions(checkpoint, protocol, verb, cached.tag, cached.data_hash)
     if predictions is None:
         raise UserError(
             f"The {verb} left no predictions in {predictions_path(checkpoint, protocol, verb)}: test whole sets (no "
@@ -109,15 +183,16 @@ def check_same_images(members: Sequence[Predictions]) -> None:
     for other in members[1:]:
         names = f"{label(other)} and {label(first)}"
         check_same_classes(names, first.class_names.tolist(), other.class_names.tolist())
-        if not np.array_equal(first.indices, other.indices):
+        if first.data_hash != other.data_hash:
+            raise UserError(
+                f"{names} are of different images ({len(other.labels):,} and {len(first.labels):,}, of the data "
+                f"{other.data_hash[:6]} and {first.data_hash[:6]}): name the folder for all tests with --data.root, "
+                "or take runs that are tested on the same images."
+            )
+        if not np.array_equal(first.indices, other.indices) or not np.array_equal(first.labels, other.labels):
             raise UserError(
                 f"{names} are of different images ({len(other.indices):,} and {len(first.indices):,}, with different "
                 "indices): repair the files that could not be read and test both again, on the same data."
-            )
-        if not np.array_equal(first.labels, other.labels) or first.data_hash != other.data_hash:
-            raise UserError(
-                f"{names} are of different data sets of the same size: remove the file with predictions of the wrong "
-                "one, and test again."
             )
 
 

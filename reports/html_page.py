@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
+from errors import printable
+
 if TYPE_CHECKING:
     from altair import TopLevelMixin  # takes half a second to import, and most commands draw nothing
 
@@ -105,4 +107,5 @@ def _render(template: str, title: str, sections: Sequence[Section]) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     escape = select_autoescape()  # escapes .html, not .md
     environment = Environment(loader=loader, autoescape=escape, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["printable"] = printable
     return environment.get_template(template).render(title=title, sections=sections, zip=zip) + "\n"

@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from errors import printable
 from reports.metrics import BINS, Reliability
 
 BLUE, ORANGE = "#2f7ebc", "#d97b28"  # legible on white and on black
@@ -55,6 +56,7 @@ def ensemble_size_chart(curve: Sequence[dict[str, float]]) -> alt.LayerChart:
 
 def confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> alt.LayerChart:
     """A confusion matrix, [K, K]: the darker an error, the larger its share of the images of its class."""
+    names = [printable(name) for name in names]
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     cells = [
         {"class": names[row], "predicted": names[column], "images": int(confusion[row, column])}

@@ -22,7 +22,7 @@ from checkpointing.run_dir import find_checkpoint
 from datamodules.views import PROTOCOLS
 from errors import UserError
 from reports import html_page, metrics, plots
-from reports.command import Parser, print_sections, run_label
+from reports.command import SELECTION_NOTE, Parser, print_sections, run_label, selection_mark, write_file
 from reports.draw_crops import draw
 from reports.error_analysis import ErrorAnalysis
 from reports.evaluation import check_same_classes, load_predictions
@@ -50,6 +50,7 @@ def measure(members: Sequence[Predictions], predictors: LogProbs, base: LogProbs
     each = [metrics.summary(log_probs, labels) for log_probs in predictors]
     views = [member.views for member in members]
     row: Row = {"models": models, "protocol": members[0].protocol, "views": views[0]}
+    row["selected_on_test"] = any(member.selected_on_test for member in members)
     row["cost"] = round(models * sum(views) / len(views))
     row |= {name: float(np.mean([result[name] for result in each])) for name in each[0]}
     for k in metrics.reported_k(len(members[0].class_names)):
@@ -95,7 +96,7 @@ def add_papers(rows: list[Row], configs: list[dict[str, Any]], test: Predictions
 
 def main_table(rows: list[Row]) -> Table:
     """GoogLeNet's Table 3."""
-    columns = {"models": "{models}", "<protocol": "{protocol}", "views": "{views}", "cost": "{cost}"}
+    columns = {"models": "{models}", "<protocol": "{protocol}{mark}", "views": "{views}", "cost": "{cost}"}
     for k in (k for k in (1, 5) if f"top{k}_error" in rows[0]):
         columns[f"top-{k} error, %"] = with_interval(f"top{k}_error", f"top{k}_interval")
         if k == 1 and len(rows[0]["each"]) > 1:
@@ -107,7 +108,7 @@ def main_table(rows: list[Row]) -> Table:
     for row in rows:
         printed = "{printed} ({source})".format(**row["paper"]) if row["paper"] else ""
         best_to_worst = "{:.2%} to {:.2%}".format(*row["top1_range"]) if row["models"] == 1 else ""
-        lines.append(row | {"range": best_to_worst, "printed": printed})
+        lines.append(row | {"range": best_to_worst, "printed": printed, "mark": selection_mark(row)})
     return format_table("Errors and their cost", lines, columns)
 
 
@@ -123,6 +124,8 @@ def explanation(rows: list[Row], test: Predictions) -> list[str]:
     if any(row.get(key) == 0 for row in rows for key in ("top1_error", "top5_error")):
         bound = 100 * metrics.upper_bound_without_errors(images)
         text.append(f"No errors observed; 95 % upper bound {bound:.2f} %. Brackets of 0 errors: Wilson interval.")
+    if any(row["selected_on_test"] for row in rows):
+        text.append(SELECTION_NOTE)
     if not test.complete:
         text.append("Images that could not be read are left out.")
     return text
@@ -136,7 +139,7 @@ def table_of_models(rows: list[Row]) -> Table:
         for index, path in enumerate(rows[0]["checkpoints"])
     ]
     title = "Top-1 / top-5 error of each model, %" if len(keys) > 1 else "Top-1 error of each model, %"
-    return Table(title, ["<model", *(row["protocol"] for row in rows)], lines)
+    return Table(title, ["<model", *(row["protocol"] + selection_mark(row) for row in rows)], lines)
 
 
 def overview(rows: list[Row], test: Predictions) -> Section:
@@ -164,13 +167,13 @@ def report(given: argparse.Namespace) -> None:
     sections = [overview(rows, analysis.test), analysis.calibration(rows), analysis.errors()]
     print_sections(sections)
     if given.html:
-        write(given.html, html_page.html(TITLE, sections))
+        write_file(given.html, html_page.html(TITLE, sections))
     if given.markdown:
-        write(given.markdown, html_page.markdown(TITLE, sections))
+        write_file(given.markdown, html_page.markdown(TITLE, sections))
     if given.json:
         facts = {"images": len(analysis.test.labels), "data_hash": analysis.test.data_hash}
         facts |= {"rows": rows, "error_analysis": analysis.facts()}
-        write(given.json, json.dumps(facts, indent=2) + "\n")
+        write_file(given.json, json.dumps(facts, indent=2) + "\n")
 
 
 def load_test_predictions(given: argparse.Namespace) -> tuple[PredictionsByProtocol, list[dict[str, Any]]]:
@@ -193,15 +196,6 @@ def analyse_best(rows: list[Row], tests: PredictionsByProtocol, calibrate: bool,
         pairs = [(Path(member.checkpoint), member.protocol) for member in members]
         validation = load_predictions(pairs, "validate", flags)
     return ErrorAnalysis(best, members, validation)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file and say so."""
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
-    print(f"Wrote {path}")
 
 
 def main(args: list[str] | None = None) -> None:

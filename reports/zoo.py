@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
-from reports.command import print_sections
+from cli.yaml_files import read_yaml
+from errors import UserError, escape_unencodable_output
+from reports.command import print_sections, write_file
 from reports.html_page import Section, Table
 from reports.papers.architectures import ARCHITECTURES, Architecture
 
@@ -28,7 +29,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 def read_experiments() -> dict[str, Architecture]:
     """The architecture of each YAML under configs/ that names the class of its model, by path; overlays do not."""
-    contents = {path.relative_to(CONFIGS): yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
+    contents = {path.relative_to(CONFIGS): read_yaml(path) for path in sorted(CONFIGS.rglob("*.yaml"))}
     return {
         f"configs/{path.as_posix()}": experiment_architecture(path, content["model"], content.get("data", {}))
         for path, content in contents.items()
@@ -135,6 +136,7 @@ def paper_count_cell(counted: int, paper: int | None, unit: float, letter: str) 
 
 def main(args: list[str] | None = None) -> None:
     """The command line of this report; `args` are by default those of the process."""
+    escape_unencodable_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE, as a list of objects")
     arguments = parser.parse_args(args)
@@ -150,8 +152,10 @@ def main(args: list[str] | None = None) -> None:
     ]
     print_sections([Section("Architectures", [table(measured), *notes])])
     if arguments.json:
-        arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
-        print(f"Wrote {arguments.json}")
+        try:
+            write_file(arguments.json, json.dumps(measured, indent=2) + "\n")
+        except UserError as error:
+            parser.exit(1, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Predictions made by hand, for tests of the reports."""
+"""Predictions and checkpoints made by hand, for tests of the reports."""
 
 import numpy as np
 
 from checkpointing.predictions import Predictions
+from checkpointing.record import RECORD_KEY, CheckpointRecord
 
 
 def predictions(scores, labels, **changes):
@@ -23,3 +24,8 @@ def predictions(scores, labels, **changes):
         "complete": True,
     }
     return Predictions(**content | changes)
+
+
+def checkpoint(record: CheckpointRecord):
+    """The content of a checkpoint of a run that took no step, with no weights."""
+    return {RECORD_KEY: record.to_plain(), "epoch": 0, "global_step": 0, "state_dict": {}}

@@ -46,6 +46,49 @@ def test_two_processes_share_one_run_and_count_each_image_once(run, here, capsys
     assert abs(together["metrics"]["test/loss"] - alone["metrics"]["test/loss"]) < 1e-5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [1, 2, 5, 63, 64, 65])
+def test_two_processes_and_one_find_the_same_errors(run, tiny_run, images):
+    test = ["test", "--ckpt_path", tiny_run, "--data.test_size", images]
+    done = type_it(*test, *TWO)
+    if images == 1:
+        assert done.returncode == 1 and "fewer than the 2 devices" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    results = sorted(tiny_run.glob("test-best-center*.json"))
+    together = json.loads(results[-1].read_text())
+    results[-1].unlink()
+    run(*test)
+    alone = json.loads(results[-1].read_text())
+    assert together["images"] == alone["images"] == images
+    for name in ("test/top1_error", "test/top5_error"):
+        assert together["metrics"][name] == alone["metrics"][name]
+
+
+@pytest.mark.slow
+def test_two_processes_and_one_train_alike(run, here):
+    """Twenty steps without a norm, in float64; in float32 rounding alone makes a difference of 3e-4."""
+    record = "--trainer.callbacks+=tests.dying_process.RecordLosses"
+    fit = ["fit", "--config", DIGITS, *TINY, "--trainer.precision", "64-true", "--trainer.max_epochs", 5]
+    fit += ["--model.norm", "none", "--model.optimizer.lr", 0.01, record]
+    done = type_it(*fit, "--trainer.callbacks.path=two.json", *TWO)
+    assert done.returncode == 0, done.stderr
+    run(*fit, "--trainer.callbacks.path=one.json")
+    losses = [json.loads((here / f"{name}.json").read_text()) for name in ("one", "two")]
+    assert len(losses[0]) == 20
+    assert max(abs(one - two) for one, two in zip(*losses, strict=True)) < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_one_process_is_killed_the_other_ends_with_one_sentence(here, rank):
+    kill = ["--trainer.callbacks+=tests.dying_process.Kill", "--trainer.callbacks.step=5"]
+    done = type_it("fit", "--config", DIGITS, *TINY, *TWO, *kill, f"--trainer.callbacks.rank={rank}")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert done.stderr.count("error: Another process of this command has ended, or cannot be reached") == 1
+    assert Path("runs/digits/resnet20/version_0/checkpoints/last.ckpt").is_file()
+
+
 UNSHAREABLE = [
     (["--data.batch_size", 9], "batch_size 9 is for all devices together and cannot be divided among 2"),
     pytest.param(["--data.val_size", 1], "The val set has 1 image, fewer than the 2 devices", marks=pytest.mark.slow),

@@ -7,17 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
+import numpy as np
 from torch import Tensor
 
 from batch import Batch
+from checkpointing.split import Split
 from datamodules.augment import Augmentation, Mixing
 from datamodules.base import ImageData
+from datamodules.class_folders import find_classes, find_images, find_splits
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import Interpolation
-from datamodules.image_files import ImageFiles, find_classes, find_images, list_folder
+from datamodules.folder_walk import announce, list_folder
+from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
+from datamodules.run_data import compare_arguments, divide_as_run, find_trained_on
 from datamodules.samplers import ExactSampler
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
@@ -86,7 +90,8 @@ class ImageNet(ImageData):
         check_at_least(eval_size, resize=resize)
         augmentation.check(size)
         self.root = Path(root).expanduser()
-        self.train_folder = self.root / "train" if (self.root / "train").is_dir() else self.root
+        self.splits = find_splits(self.root)
+        self.train_folder = self.splits.train
         self.classes = find_classes(self.train_folder)
         self.num_classes, self.class_names = len(self.classes), describe_classes(self.classes)
         self.preprocessing = {
@@ -102,29 +107,44 @@ class ImageNet(ImageData):
         self.skipped = SkippedFiles(on_bad_image)
 
     def load(self, stage: str) -> None:
-        val, test = self._find_folder("val"), self._find_folder("test")
+        val, test = self.splits.val, self._find_test_folder()
         val_size = 0.1 if self.val_size is None and val is None else self.val_size or 0
+        if self.run and self.run.split:
+            val, val_size = self._follow_split(self.run.split, stage, val, test)
         self.has_test_images = bool(test or val or val_size)
-        if stage == "test" and not self.has_test_images:
-            raise UserError(
-                f"There are no images to test on: {self.root} has no test/ and no val/ folder, and val_size is 0."
-            )
+        self.tests_validation_images = not test and not (val and val_size)
         if stage == "test" and (folder := test or val):
-            self.test_set = self._list_images(folder)
+            self.test_set = self._list_evaluated(folder)
             announce(f"test: {pluralize(len(self.test_set), 'image')} in {folder}")
         elif stage == "validate" and val and not val_size:
-            self.val_set = self._list_images(val)
+            self.val_set = self._list_evaluated(val)
             announce(f"validation: {pluralize(len(self.val_set), 'image')} in {val}")
         else:
-            self._split_training_images(val, val_size)
+            self._split_training_images(stage, val, val_size)
             if stage == "test":
-                assert self.val_set is not None
+                if self.val_set is None:
+                    raise UserError(
+                        f"There are no images to test on: {self.root} has no test/ and no val/ folder, and val_size is "
+                        "0, so that none are held back."
+                    )
                 self.test_set, count = self.val_set, pluralize(len(self.val_set), "image")
-                announce(f"test: {count} of {self.train_folder}, held back for validation")
+                origin = ", held back for validation" if self.tests_validation_images else ""
+                announce(f"test: {count} of {self.train_folder}{origin}")
             else:
                 self._announce_split(f"in {val}" if val and not val_size else "held back from the same folder")
-                if self.val_set and not test and not (val and val_size):
+                if self.val_set and self.tests_validation_images:
                     announce("there is no test/ folder: `test` reads the validation images, so its error is optimistic")
+
+    def test_fingerprint(self) -> str | None:
+        images = self.val_set
+        if not self.tests_validation_images:
+            folder = self.splits.test or self.splits.val
+            assert folder is not None
+            try:
+                images = self._list_images(folder)
+            except UserError:  # a training does not need the folder
+                return None
+        return None if images is None else self.fingerprint(images)
 
     def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
         if shuffle:
@@ -144,12 +164,13 @@ class ImageNet(ImageData):
             return super().to_inputs(batch, training)
         return self.mixing.mix(super().to_inputs(self.mixing.shuffle(batch), training))
 
-    def _find_folder(self, name: str) -> Path | None:
-        """The folder beside train/ if it holds labelled images: those of ImageNet's test/ have no labels."""
-        folder = self.root / name
-        if self.train_folder == self.root or not folder.is_dir():
+    def _find_test_folder(self) -> Path | None:
+        """The folder of the test images, if they lie in class folders: those of ImageNet have no labels."""
+        test = self.splits.test
+        if test and not list_folder(test)[0]:
+            announce(f"{test} is not read: it holds no class folders")
             return None
-        return folder if name == "val" or list_folder(folder)[0] else None
+        return test
 
     def _list_images(self, folder: Path) -> ImageFiles:
         """The images of a folder and their labels, to be evaluated."""
@@ -161,18 +182,48 @@ class ImageNet(ImageData):
             names, labels = read_flat_labels(folder, files, class_to_idx)
         return ImageFiles(folder, names, labels, self.center_crop)
 
-    def _split_training_images(self, val: Path | None, val_size: float) -> None:
-        images, held_back = split_validation(self._list_images(self.train_folder), val_size, self.split_seed)
+    def _list_evaluated(self, folder: Path) -> ImageFiles:
+        """The images of val/ or test/, without those that were moved there after the run had trained on them."""
+        images, split = self._list_images(folder), self.run and self.run.split
+        if not split:
+            return images
+        validated = split.held_back if split.own_folder and folder == self.splits.val else ()
+        moved = find_trained_on(images, split, list(validated), self.train_folder)
+        if moved.any():
+            count = pluralize(int(moved.sum()), "image")
+            announce(f"{count} of {folder} left out: the run trained on them, in {self.train_folder}")
+        return images.subset(np.flatnonzero(~moved))
+
+    def _follow_split(self, split: Split, stage: str, val: Path | None, test: Path | None) -> tuple[Path | None, int]:
+        """The run's folder of validation images; and how many it has held back of the training images."""
+        assert self.run is not None
+        if stage == "test" and (val or test):
+            return val, 0 if split.own_folder else len(split.held_back)
+        if split.own_folder and val is None:
+            raise UserError(
+                f"The images that this run has validated on are gone: there is no folder {self.root / 'val'}. Bring it "
+                "back, or start a new run from the weights with --model.weights."
+            )
+        arguments = {"val_size": self.val_size, "split_seed": self.split_seed}
+        for note in compare_arguments(self.run.record, stage, **arguments):
+            announce(note)
+        return (val, 0) if split.own_folder else (None, len(split.held_back))
+
+    def _split_training_images(self, stage: str, val: Path | None, val_size: float) -> None:
+        images, run = self._list_images(self.train_folder), self.run
+        if run and run.split:
+            division = divide_as_run(images, run.split, val, stage)
+            images, held_back = division.train, division.held_back
+            self.tests_validation_images &= not division.other_folder
+            for note in division.notes:
+                announce(note)
+        else:
+            by_name = run is None or run.record.data_hash is not None  # older runs drew positions in the list
+            images, held_back = split_validation(images, val_size, self.split_seed, by_name)
         self.train_set = images.with_transform(TrainCrop(self.augmentation, self.preprocessing["interpolation"]))
-        self.val_set = self._list_images(val) if val and not val_size else held_back
+        self.val_set = self._list_evaluated(val) if val and not val_size else held_back
 
     def _announce_split(self, val_source: str) -> None:
         train = f"{pluralize(len(self.train_set), 'training image')} of {self.num_classes:,} classes"
         val = f"{pluralize(len(self.val_set), 'validation image')} {val_source}" if self.val_set else "no validation"
         announce(f"{train} in {self.train_folder}, {val}")
-
-
-@rank_zero_only
-def announce(text: str) -> None:
-    """Print a line about the data, in one process."""
-    print(f"Data: {text}", flush=True)

@@ -12,10 +12,10 @@ from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from cli.yaml_files import read_yaml
 from errors import UserError
 
 AUXILIARY = "aux_weight"  # 0 builds a family's network without its auxiliary heads
@@ -130,7 +130,7 @@ def read_rows(path: Path, row_class: type[Row]) -> list[Row]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(row_class, "row")
     rows = []
-    for group in yaml.safe_load(path.read_text()):
+    for group in read_yaml(path):
         for own in group["rows"]:
             values = {key: value for key, value in group.items() if key != "rows"} | own
             try:

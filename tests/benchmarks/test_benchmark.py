@@ -15,7 +15,8 @@ from benchmarks import cases, competitors, measure, timing
 from benchmarks.cases import CASES, Case
 from benchmarks.measure import peak_multiply_adds, utilization
 from benchmarks.process import run_in_new_process
-from datamodules import ImageNet, image_files
+from datamodules import ImageNet
+from datamodules.class_folders import find_images
 from lit_models import LitResNet
 from tests.conftest import HOME
 
@@ -138,7 +139,7 @@ def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_needs(tmp_path, mo
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     root = cases.repeat_images(tmp_path / "photos", tmp_path / "links")
-    names, labels = image_files.find_images(root / "train", {"class_0": 0, "class_1": 1})
+    names, labels = find_images(root / "train", {"class_0": 0, "class_1": 1})
     assert len(names) == {8: 104, 250: 250}[count] and list(labels).count(0) == len(names) / 2
     data = ImageNet(root, val_size=0)
     data.setup("fit")

@@ -10,7 +10,8 @@ from torch import nn
 
 from callbacks import PreciseBN, RunLogger, StepLRDecay, Throughput
 from callbacks.precise_bn import update_bn_stats
-from checkpointing.resume import rebase_paths, truncate_metrics
+from checkpointing.metrics_file import truncate_metrics
+from checkpointing.resume import rebase_paths
 from checkpointing.run_dir import claim_version, find_checkpoint, release_version, version_folder
 from datamodules import Synthetic
 from datamodules.augment import normalise
@@ -168,9 +169,11 @@ def test_truncated_metrics_keep_the_whole_file(tmp_path):
 def test_each_run_claims_a_version_of_its_own(tmp_path):
     first, second = claim_version(tmp_path / "d" / "e"), claim_version(tmp_path / "d" / "e")
     assert [first.name, second.name] == ["version_0", "version_1"]
-    (first / "kept").touch()
-    release_version(first), release_version(second)
-    assert first.exists() and not second.exists()
+    (first / "config.yaml").touch()  # written before the run was refused
+    release_version(first)
+    assert not first.exists() and second.exists()
+    release_version(second)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_directory_that_cannot_be_made(tmp_path):

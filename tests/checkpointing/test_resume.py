@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from cli.parser import VERBS
 from tests.conftest import DIGITS, STEP_CHECKPOINTS, TINY, Run
 
 EXPERIMENT = """
@@ -73,7 +74,7 @@ def test_resumed_at_any_step_the_weights_are_those_of_the_whole_run(run, experim
         copy = Path(f"runs/noise/net/version_{number}")
         shutil.copytree(whole, copy)
         (copy / "checkpoints" / "last.ckpt").unlink()
-        run("fit", "--ckpt_path", copy / "checkpoints" / f"step-{cut}.ckpt")
+        run("fit", "--allow", "tests", "--ckpt_path", copy / "checkpoints" / f"step-{cut}.ckpt")
         assert same(end, copy / "checkpoints" / "last.ckpt"), f"resumed from step {cut}"
 
 
@@ -81,7 +82,7 @@ def test_a_run_that_max_steps_ended_inside_an_epoch_goes_on_inside_it(run, exper
     flags = ["--config", experiment, "--trainer.max_epochs", -1, "--trainer.max_steps"]
     run("fit", *flags, 15)
     run("fit", *flags, 11)
-    run("fit", "--ckpt_path", "runs/noise/net", "--trainer.max_steps", 15)
+    run("fit", "--allow", "tests", "--ckpt_path", "runs/noise/net", "--trainer.max_steps", 15)
     ends = [Path(f"runs/noise/net/version_{n}/checkpoints/last.ckpt") for n in (0, 1)]
     assert [torch.load(end, weights_only=True)["global_step"] for end in ends] == [15, 15]
     assert same(*ends)
@@ -92,7 +93,7 @@ def test_resumed_at_an_epochs_end_everything_goes_on(run, experiment, workers):
     flags = ["--config", experiment, "--data.num_workers", workers]
     run("fit", *flags, "--trainer.max_epochs", 3)
     run("fit", *flags, "--trainer.max_epochs", 2)
-    run("fit", "--ckpt_path", "runs/noise/net", "--trainer.max_epochs", 3)
+    run("fit", "--allow", "tests", "--ckpt_path", "runs/noise/net", "--trainer.max_epochs", 3)
     whole, parts = Path("runs/noise/net/version_0"), Path("runs/noise/net/version_1")
     assert not Path("runs/noise/net/version_2").exists()
     assert same(whole / "checkpoints" / "last.ckpt", parts / "checkpoints" / "last.ckpt")
@@ -132,7 +133,7 @@ def test_resuming_from_an_earlier_checkpoint_sets_the_later_ones_aside(run, tiny
     folder = tiny_run / "checkpoints"
     run("fit", "--config", DIGITS, *TINY[:-4], "--trainer.max_epochs", 1)
     shutil.copy("runs/digits/resnet20/version_1/checkpoints/last.ckpt", folder / "epoch1.ckpt")
-    run("fit", "--ckpt_path", folder / "epoch1.ckpt", "--trainer.max_epochs", 2)
+    run("fit", "--allow", "tests", "--ckpt_path", folder / "epoch1.ckpt", "--trainer.max_epochs", 2)
     kept = torch.load(folder / "before_resuming_from_step_4" / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 2 and torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 1
 
@@ -146,7 +147,7 @@ def test_a_run_stopped_before_its_first_epoch_ended_goes_on_from_its_newest_chec
         if path.stem not in ("step-1", "step-2"):
             path.unlink()
     (folder / "step-3.ckpt").write_bytes((folder / "step-2.ckpt").read_bytes()[:1000])
-    run("fit", "--ckpt_path", "runs/noise/net")
+    run("fit", "--allow", "tests", "--ckpt_path", "runs/noise/net")
     again = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
@@ -181,7 +182,7 @@ def test_a_run_stopped_before_its_first_checkpoint_says_that_it_cannot_be_resume
     assert (folders[0] / "config.yaml").is_file() and not list(folders[0].rglob("*.ckpt"))
     shutil.move(folders[0], folders[0].with_name("version_2"))  # the newest
     with pytest.raises(ValueError, match="stopped"):
-        run("fit", "--ckpt_path", "runs/digits/resnet20")
+        run("fit", "--allow", "tests", "--ckpt_path", "runs/digits/resnet20")
     assert "Run directory: " + str(folders[1].absolute()) in capsys.readouterr().out
 
 
@@ -203,10 +204,12 @@ def test_resuming_with_the_experiment_named_again_adds_no_callback_twice(run, ti
 def test_another_batch_size_in_the_middle_of_an_epoch_is_refused(fails, run, experiment):
     run("fit", "--config", experiment, "--trainer.max_epochs", 1)
     checkpoint = "runs/noise/net/version_0/checkpoints/step-2.ckpt"
-    assert "epoch was begun with batch_size 4" in fails("fit", "--ckpt_path", checkpoint, "--data.batch_size", 3)
+    assert "epoch was begun with batch_size 4" in fails(
+        "fit", "--allow", "tests", "--ckpt_path", checkpoint, "--data.batch_size", 3
+    )
     names = {path.name for path in Path("runs/noise/net/version_0/checkpoints").iterdir()}
     assert {"last.ckpt", "best.ckpt"} <= names  # a refused resume moves nothing
-    run("fit", "--ckpt_path", "runs/noise/net", "--data.batch_size", 3, "--trainer.max_epochs", 2)
+    run("fit", "--allow", "tests", "--ckpt_path", "runs/noise/net", "--data.batch_size", 3, "--trainer.max_epochs", 2)
     last = torch.load("runs/noise/net/version_0/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 4 + 5  # at an epoch's end the batches may change
 
@@ -245,7 +248,7 @@ def cycle_run(run: Run, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def test_another_schedule_on_resuming_is_refused(fails, cycle_run):
-    said = fails("fit", "--ckpt_path", cycle_run, "--model.lr_scheduler.max_lr", 0.1)
+    said = fails("fit", "--allow", "tests", "--ckpt_path", cycle_run, "--model.lr_scheduler.max_lr", 0.1)
     assert "lr_scheduler's max_lr is 0.1 here" in said
 
 
@@ -254,12 +257,12 @@ def test_a_cycle_that_is_over_is_not_to_be_made_longer_and_its_weights_start_a_n
 ):
     before = {path: path.stat().st_mtime_ns for path in cycle_run.rglob("*")}
     with pytest.raises(SystemExit) as stop:
-        run("fit", "--ckpt_path", cycle_run)
+        run("fit", "--allow", "tests", "--ckpt_path", cycle_run)
     printed, last = capsys.readouterr().out, cycle_run / "checkpoints" / "last.ckpt"
     assert stop.value.code == 0 and "has finished 3 of 3 epochs. To train further, start a new run from its" in printed
     assert f"--model.weights {last}: its learning-rate schedule" in printed and "--trainer.max_epochs" not in printed
     for checkpoint in (last, cycle_run / "checkpoints" / "step-6.ckpt"):
-        said = fails("fit", "--ckpt_path", checkpoint, "--trainer.max_epochs", 4)
+        said = fails("fit", "--allow", "tests", "--ckpt_path", checkpoint, "--trainer.max_epochs", 4)
         assert "laid out for 12 steps and this run takes 16: it cannot be made longer" in said
     assert {path: path.stat().st_mtime_ns for path in cycle_run.rglob("*")} == before
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -270,22 +273,25 @@ def test_another_batch_size_in_the_middle_of_an_epoch_of_a_cycle_is_refused(fail
     """The steps of a cycle are counted without making the loaders, which could not compare the batches any more."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
     checkpoint = cycle_run / "checkpoints" / "step-6.ckpt"
-    assert "epoch was begun with batch_size 4" in fails("fit", "--ckpt_path", checkpoint, "--data.batch_size", 5)
+    assert "epoch was begun with batch_size 4" in fails(
+        "fit", "--allow", "tests", "--ckpt_path", checkpoint, "--data.batch_size", 5
+    )
 
 
 def test_a_cycle_may_end_early_and_then_go_on_to_its_end(run, cycle_run, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     whole = weights(cycle_run / "checkpoints" / "last.ckpt")
-    run("fit", "--ckpt_path", cycle_run / "checkpoints" / "step-2.ckpt", "--trainer.max_epochs", 2)
+    run("fit", "--allow", "tests", "--ckpt_path", cycle_run / "checkpoints" / "step-2.ckpt", "--trainer.max_epochs", 2)
     with pytest.raises(SystemExit):
-        run("fit", "--ckpt_path", cycle_run)
+        run("fit", "--allow", "tests", "--ckpt_path", cycle_run)
     assert "2 of 2 epochs. To train further, give a larger --trainer.max_epochs" in capsys.readouterr().out
-    run("fit", "--ckpt_path", cycle_run, "--trainer.max_epochs", 3)
+    run("fit", "--allow", "tests", "--ckpt_path", cycle_run, "--trainer.max_epochs", 3)
     again = weights(cycle_run / "checkpoints" / "last.ckpt")
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
-@pytest.mark.parametrize("verb", ["fit", "test"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_another_net_that_would_fit_is_refused(tiny_run, fails, verb):
-    said = fails(verb, "--ckpt_path", tiny_run, "--model.activation", "selu")
+    images = ["--data.paths", "photo.jpg"] if verb == "predict" else []
+    said = fails(verb, "--ckpt_path", tiny_run, "--model.activation", "selu", *images)
     assert "activation is selu here, but the model of this checkpoint was trained with None" in said

@@ -8,11 +8,12 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import lightning
 import pytest
 import torch
+import wandb
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.loggers import WandbLogger
@@ -27,7 +28,7 @@ from cli.loggers import choose_wandb_mode
 from cli.parser import VERBS
 from cli.trainer import resolve_precision
 from errors import UserError
-from lit_models import LitResNet
+from lit_models import LitClassifier, LitResNet
 from tests.conftest import DIGITS, HOME, TINY, write_synthetic_cifar
 from tests.datamodules.test_datamodules import Evil
 
@@ -69,7 +70,7 @@ def test_a_checkpoint_carries_its_record_in_plain_types(tiny_run):
 
 
 def test_a_checkpoint_loads_in_python_by_its_base_class(tiny_run):
-    model = lightning.LightningModule.load_from_checkpoint(tiny_run / "checkpoints/best.ckpt", weights_only=True)
+    model = LitClassifier.load_from_checkpoint(tiny_run / "checkpoints/best.ckpt")
     assert isinstance(model, LitResNet) and model.num_classes == 6
 
 
@@ -124,7 +125,7 @@ def test_the_error_on_the_test_set_is_the_share_of_wrong_images(run, here):
     run(*FIT, "--trainer.max_epochs", 1)
     folder = Path("runs/digits/resnet20/version_0")
     run("test", "--ckpt_path", folder)
-    model = lightning.LightningModule.load_from_checkpoint(folder / "checkpoints/best.ckpt", weights_only=True).eval()
+    model = LitClassifier.load_from_checkpoint(folder / "checkpoints/best.ckpt").eval()
     data = datamodules.Digits()
     data.setup("test")
     images, labels, *_ = data.to_inputs(Batch(data.test_set.images, data.test_set.labels), training=False)
@@ -171,7 +172,7 @@ def test_predict_sees_what_validation_sees(run, here):
     run("predict", "--ckpt_path", "runs/digits/resnet20", "--data.paths", "[digit.png]")
     row = next(csv.DictReader((here / "predictions.csv").open()))
     path = "runs/digits/resnet20/version_0/checkpoints/best.ckpt"
-    model = lightning.LightningModule.load_from_checkpoint(path, weights_only=True).eval()
+    model = LitClassifier.load_from_checkpoint(path).eval()
     with torch.no_grad():
         images = data.to_inputs(Batch(data.test_set.images[:1], data.test_set.labels[:1]), training=False).images
         expected = model.log_probabilities(images).exp()[0]
@@ -199,8 +200,6 @@ def test_the_resolved_config_reaches_wandb_offline(run, here, monkeypatch):
 
 
 def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch):
-    import wandb
-
     monkeypatch.delenv("WANDB_MODE", raising=False)
     assert choose_wandb_mode() == "offline"
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -208,7 +207,24 @@ def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch)
     with pytest.warns(UserWarning, match="nobody is logged in"):
         assert choose_wandb_mode() == "offline"
     monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": "key"}))
+    monkeypatch.setattr(wandb, "login", lambda verify: True)
     assert choose_wandb_mode() == "online"
+
+
+def refuse_login(verify):
+    raise wandb.Error("the key is not known\nand more")
+
+
+@pytest.mark.parametrize(
+    ("login", "reason"), [(refuse_login, "the key is not known"), (lambda verify: time.sleep(1), "does not answer")]
+)
+def test_wandb_stays_offline_where_its_server_cannot_be_used(monkeypatch, login, reason):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setattr("cli.loggers.SECONDS_FOR_LOGIN", 0.1)
+    monkeypatch.setattr(wandb, "api", type("Api", (), {"api_key": "key"}))
+    monkeypatch.setattr(wandb, "login", login)
+    with pytest.warns(UserWarning, match=f"W&B stays offline: .*{reason}. Upload the run later with wandb sync"):
+        assert choose_wandb_mode() == "offline"
 
 
 def test_fast_dev_run_leaves_no_run_directory(run, here):
@@ -241,11 +257,21 @@ def test_base_yaml_is_found_from_any_directory(run, here, capsys):
     assert loggers == ["RunLogger", "WandbLogger"]
 
 
-@pytest.mark.parametrize(("flag", "off"), [("logger", "false"), ("enable_checkpointing", "false")])
-def test_loggers_and_checkpoints_can_be_switched_off(run, here, flag, off):
-    run(*FIT, *TINY, f"--trainer.{flag}", off, "--trainer.max_epochs", 1)
-    assert not list(here.rglob("*.ckpt"))
-    assert (flag == "logger") == (not list(here.rglob("metrics.csv")))
+def test_checkpoints_can_be_switched_off(run, here):
+    run(*FIT, *TINY, "--trainer.enable_checkpointing", "false", "--trainer.max_epochs", 1)
+    assert not list(here.rglob("*.ckpt")) and list(here.rglob("metrics.csv"))
+
+
+@pytest.mark.parametrize("logger", ["false", "true", "null", "[]", "lightning.pytorch.loggers.CSVLogger"])
+def test_whatever_loggers_are_off_a_training_leaves_its_run(run, here, monkeypatch, logger):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    extra = ["--trainer.logger.save_dir", "elsewhere"] if "." in logger else []
+    run(*FIT, *TINY, "--trainer.max_epochs", 1, "--trainer.logger", logger, *extra)
+    folder = Path("runs/digits/resnet20/version_0")
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    run("test", "--ckpt_path", folder)
+    assert bool(extra) == Path("elsewhere").is_dir()
 
 
 def test_precision_auto_comes_to_something_that_the_record_names(run, here):
@@ -393,7 +419,7 @@ def test_wrong_flags_get_one_sentence_and_leave_nothing(fails, here, command, me
 )
 def test_what_is_wrong_in_a_file_is_named_as_a_flag_would_be(fails, here, text, said):
     (here / "x.yaml").write_text(text)
-    assert f"error: {said}" == fails(*FIT, "--config", "x.yaml")
+    assert f"error: x.yaml: {said}" == fails(*FIT, "--config", "x.yaml")
 
 
 def test_a_bug_keeps_its_traceback(here):

@@ -24,9 +24,9 @@ from torchvision.transforms.v2 import functional as F
 from batch import Batch
 from datamodules import ImageNet
 from datamodules.augment import Augmentation, random_colour_jitter, random_erasing, random_flip, random_lighting
+from datamodules.class_folders import find_images
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import EncodedImage
-from datamodules.image_files import find_images
 from datamodules.imagenet import MEAN, STD
 from datamodules.imagenet.__main__ import main as imagenet
 from datamodules.samplers import ExactSampler
@@ -146,7 +146,7 @@ def test_to_validate_on_val_the_training_images_are_not_listed(photos, capsys, r
     held_back.setup("validate")
     assert len(held_back.val_set) == 5
     run(*fit(photos))
-    run("validate", "--ckpt_path", "runs/photos/net")
+    run("validate", "--allow", "tests", "--ckpt_path", "runs/photos/net")
     assert "val/top1_error" in capsys.readouterr().out
 
 
@@ -220,7 +220,7 @@ def test_val_size_0_leaves_validation_out(photos, fails, run, capsys):
     printed = capsys.readouterr().out
     assert "no images to test it on" in printed and "main.py test" not in printed
     assert "python main.py predict --ckpt_path runs/photos/net/version_0 --data.paths" in printed
-    said = fails("test", "--ckpt_path", "runs/photos/net/version_0")
+    said = fails("test", "--allow", "tests", "--ckpt_path", "runs/photos/net/version_0")
     assert "no images to test on" in said and "val_size is 0" in said
 
 
@@ -327,7 +327,7 @@ def test_readable_names_are_kept_in_the_checkpoint(official, run):
     record = checkpoint["lit_classics"]
     assert record["class_names"] == NAMES and record["preprocessing"]["mean"] == [0.5] * 3
     assert (record["preprocessing"]["crop"], record["preprocessing"]["resize"]) == (16, 18)
-    run("test", "--ckpt_path", "runs/photos/net")
+    run("test", "--allow", "tests", "--ckpt_path", "runs/photos/net")
     result = json.loads(Path("runs/photos/net/version_0/test-best-center.json").read_text())
     assert (result["images"], result["partial"]) == (len(SHOWN), False)
 
@@ -724,7 +724,15 @@ def test_resumed_inside_an_epoch_the_weights_are_those_of_the_whole_run(run, her
         shutil.copytree(whole, copy)
         (copy / "checkpoints" / "last.ckpt").unlink()
         # Nor does the number of processes matter
-        run("fit", "--ckpt_path", copy / "checkpoints" / f"step-{cut}.ckpt", "--data.num_workers", 2 - number)
+        run(
+            "fit",
+            "--allow",
+            "tests",
+            "--ckpt_path",
+            copy / "checkpoints" / f"step-{cut}.ckpt",
+            "--data.num_workers",
+            2 - number,
+        )
         assert same(whole / "checkpoints" / "last.ckpt", copy / "checkpoints" / "last.ckpt"), f"from step {cut}"
 
 
@@ -740,7 +748,7 @@ def test_folders_that_are_not_there_or_hold_no_classes_are_refused(fails, here, 
     write(here / "one" / "train" / "lonely", 3)
     assert "has a single class folder, lonely" in fails(*fit("one"))
     write(here / "two" / "val" / "a", 1)
-    assert "has a single class folder, val (its training images belong in" in fails(*fit("two"))
+    assert "two has val/ and no training images: they belong in" in fails(*fit("two"))
     assert not list(Path("runs").rglob("version_*"))
 
 
@@ -805,7 +813,7 @@ def test_unreadable_images_are_left_out_on_demand_and_the_test_says_so(run, phot
         assert caplog.text.count(f"Skipped: {photos / 'train' / name}: ") == 1  # not in every epoch
     assert "Data: skipped 4 files that could not be read\n" in capsys.readouterr().out
     caplog.clear()
-    run("test", "--ckpt_path", "runs/photos/net")
+    run("test", "--allow", "tests", "--ckpt_path", "runs/photos/net")
     assert "Data: skipped 1 file that could not be read\n" in capsys.readouterr().out
     assert caplog.text.count("Skipped: ") == 1
     result = json.loads(Path("runs/photos/net/version_0/test-best-center.json").read_text())

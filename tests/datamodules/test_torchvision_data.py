@@ -56,7 +56,7 @@ def test_a_data_set_of_torchvision_trains_is_tested_and_predicts(run, here, caps
     experiment.parent.mkdir()
     experiment.write_text(FAKE)
     run("fit", "--config", experiment)
-    run("test", "--ckpt_path", "runs/fake/net")
+    run("test", "--allow", "tests", "--ckpt_path", "runs/fake/net")
     folder = Path("runs/fake/net/version_0")
     result = json.loads((folder / "test-best-center.json").read_text())
     assert (result["images"], result["partial"]) == (7, False)
@@ -64,7 +64,7 @@ def test_a_data_set_of_torchvision_trains_is_tested_and_predicts(run, here, caps
     record = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["lit_classics"]
     assert record["class_names"] == ["0", "1", "2"] and record["preprocessing"]["crop"] == 8
     Image.effect_noise((40, 30), 50).convert("RGB").save(here / "photo.png")
-    run("predict", "--ckpt_path", "runs/fake/net", "--data.paths", here / "photo.png")
+    run("predict", "--allow", "tests", "--ckpt_path", "runs/fake/net", "--data.paths", here / "photo.png")
     assert next(csv.DictReader((here / "predictions.csv").open()))["class_1"] in {"0", "1", "2"}
 
 
@@ -129,10 +129,10 @@ def test_data_sets_that_cannot_be_read_are_refused(train, arguments, said):
 def test_any_data_module_with_num_classes_fits_and_tests(run, here, fails):
     run("fit", "--run_name", "own/net", *PLAIN)
     folder = Path("runs/own/net/version_0")
-    run("test", "--ckpt_path", folder)
+    run("test", "--allow", "tests", "--ckpt_path", folder)
     result = json.loads((folder / "test-best-center.json").read_text())
     assert result["images"] == 7 and np.isfinite(result["metrics"]["test/top1_error"])
     assert not list(folder.glob("predictions-*"))
     Image.new("RGB", (9, 9)).save(here / "photo.png")
-    said = fails("predict", "--ckpt_path", folder, "--data.paths", here / "photo.png")
+    said = fails("predict", "--allow", "tests", "--ckpt_path", folder, "--data.paths", here / "photo.png")
     assert "holds no preprocessing" in said and "datamodules.ImageData" in said

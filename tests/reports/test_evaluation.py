@@ -30,8 +30,9 @@ NAMES = np.array(["ant", "bee", "cow", "dog", "eel", "fox"])
          "number 2 is dog and cow, the same ones in another order"),
         ({"class_names": np.array([*NAMES[:5], "gnu"])}, r"number 5 is gnu and fox\)"),
         ({"class_names": NAMES[:5]}, "5 and 6 of them"),
-        ({"labels": np.ones(20, int)}, "are of different data sets of the same size"),
-        ({"data_hash": "other data"}, "are of different data sets of the same size"),
+        ({"labels": np.ones(20, int)}, "are of different images .20 and 20, with different indices"),
+        ({"data_hash": "other data"}, "are of different images .20 and 20, of the data other  and the da"),
+        ({"data_hash": "other data", "indices": np.arange(19)}, "of the data other  and the da"),
         ({"indices": np.arange(1, 21)}, "are of different images .20 and 20, with different indices"),
         ({"indices": np.arange(19)}, "are of different images .19 and 20"),
     ],
@@ -53,7 +54,7 @@ def tested(tmp_path, monkeypatch):
     (folder / "best.ckpt").write_bytes(b"best")
     typed = []
 
-    def main(command):
+    def main(command, callbacks=()):
         typed.append(command)
         verb, _, path = command[:3]
         protocol = command[command.index("--data.protocol") + 1]
@@ -149,14 +150,14 @@ def test_what_cannot_be_tested_is_refused_before_anything_is(tested, monkeypatch
 
 def test_a_test_that_leaves_nothing_behind(tested, monkeypatch):
     checkpoint, _ = tested
-    monkeypatch.setattr(evaluation.command_line, "run_cli", lambda command: None)
+    monkeypatch.setattr(evaluation.command_line, "run_cli", lambda command, callbacks: None)
     with pytest.raises(ValueError, match=r"left no predictions in .*predictions-best-center\.npz: test whole sets"):
         load(checkpoint, "center")
 
 
 @pytest.mark.parametrize(("code", "becomes"), [("error: no data.", "error: no data."), (2, 1)])
 def test_a_test_that_fails_ends_with_its_own_sentence_and_status_1(tested, monkeypatch, code, becomes):
-    def main(command):
+    def main(command, callbacks=()):
         raise SystemExit(code)
 
     monkeypatch.setattr(evaluation.command_line, "run_cli", main)

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from checkpointing.predictions import file_hash, predictions_path
-from checkpointing.record import RECORD_KEY, CheckpointRecord
+from checkpointing.record import CheckpointRecord
 from datamodules.views import Views
 from reports import metrics, protocols
 from reports.papers.architectures import ARCHITECTURES
 from reports.papers.published import PUBLISHED, find_published_row, is_imagenet, is_row_of
 from tests.conftest import DIGITS, HOME
-from tests.handmade import predictions
+from tests.handmade import checkpoint, predictions
 
 LABELS = np.random.default_rng(0).integers(7, size=200)
 
@@ -46,7 +46,7 @@ def runs(here):
         path.parent.mkdir(parents=True)
         names = [f"class {k}" for k in range(7)]
         record = CheckpointRecord(config("LitGoogLeNet", stem="cifar", seed=number), names, preprocessing={})
-        torch.save({RECORD_KEY: record.to_plain()}, path)
+        torch.save(checkpoint(record), path)
         for protocol, views in (("center", 1), ("ten_crop", 10)):
             content = {"protocol": protocol, "views": views, "checkpoint_hash": file_hash(path)}
             scores = logits(10 * number, sharpness=1.5 + (views > 1))
@@ -261,9 +261,8 @@ def test_members_of_different_classes(runs, fails):
 
 def test_models_of_different_classes_are_refused_before_a_test(runs, fails):
     record = CheckpointRecord(config(), [*"abcdefg"], preprocessing={})
-    torch.save(
-        {RECORD_KEY: record.to_plain()}, protocols.Path(runs[1]) / "checkpoints" / "best.ckpt"
-    )  # has not been tested either
+    # It has not been tested either
+    torch.save(checkpoint(record), protocols.Path(runs[1]) / "checkpoints" / "best.ckpt")
     said = fails("--checkpoints", *runs)
     assert "best.ckpt disagree on the classes (number 0 is a and class 0): take runs" in said
 

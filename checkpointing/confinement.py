@@ -1,0 +1,141 @@
+"""Paths of a checkpoint stay inside its run directory: what comes from somewhere else may not name where we write.
+
+Lightning's ModelCheckpoint deletes and writes whatever files a checkpoint's state and config name.
+"""
+
+import re
+from pathlib import Path, PurePath
+from typing import Any
+
+from errors import UserError
+
+# Arguments that name a folder, also where they are a plain word
+FOLDERS = {"default_root_dir", "dir", "dirpath", "log_dir", "offline_directory", "root_dir", "save_dir"}
+# A file name may hold a metric and its number of digits; other formats could write slashes
+FILE_NAME = re.compile(r"([^{}]|\{[^{}:!]*(:\d*\.?\d*[a-z]?)?\})*", re.DOTALL)
+# Arguments of loggers that the command line fills in for each run
+FILLED_IN_LOGGERS = ("RunLogger", "WandbLogger")
+FILLED_IN = {"save_dir", "name", "version", "dir", "id"}
+# What a command reads, appends to or replaces in a folder of results
+RESULTS = ("*.csv", "*.json", "*.npz", "*.part", "config.yaml", ".lock", "checkpoints", "wandb")
+
+
+def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:
+    """Refuse paths in a checkpoint's config for `fit` that lead out of its run directory.
+
+    The folders of RunLogger and WandbLogger are not looked at: the command line fills them in.
+
+    Args:
+        config: of the checkpoint, changed in place.
+        run_dir: None for a checkpoint file outside of any run directory.
+
+    Raises:
+        UserError: with the path and its place in the config.
+    """
+    name = config.get("run_name")
+    if name is not None and not is_inner(str(name)):
+        raise UserError(
+            f"run_name is {name} in the config of this checkpoint, which leads out of --runs: give --run_name."
+        )
+    trainer = config.get("trainer") or {}
+    loggers = trainer["logger"] if isinstance(trainer.get("logger"), list) else [trainer.get("logger")]
+    ours = [each for each in loggers if isinstance(each, dict) and each["class_path"].endswith(FILLED_IN_LOGGERS)]
+    filled_in = [each.setdefault("init_args", {}) for each in ours]
+    for arguments in filled_in:
+        for name in FILLED_IN & arguments.keys():
+            del arguments[name]
+    check_paths(trainer, "trainer", run_dir)
+    for arguments in filled_in:
+        arguments["save_dir"] = "runs"  # RunLogger has no default for it
+
+
+def check_run_id(run_id: Any) -> None:
+    """Refuse a W&B run of a checkpoint that would be a path: W&B names a folder after it."""
+    if run_id is not None and not re.fullmatch(r"[\w-]{1,64}", str(run_id)):
+        raise UserError(
+            f"The W&B run of this checkpoint is {str(run_id)[:80]!r}, which is no ID of W&B: start a new run from its "
+            "weights with --model.weights."
+        )
+
+
+def check_paths(value: Any, where: str, run_dir: Path | None) -> None:
+    """Refuse text in a value of the config that leads out of the run directory."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_paths(item, f"{where}.{key}", run_dir)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_paths(item, where, run_dir)
+    elif isinstance(value, str):
+        is_folder = where.rpartition(".")[2] in FOLDERS
+        is_outer = (is_folder or not is_inner(value)) and not lies_in(value, run_dir)
+        if is_outer or not FILE_NAME.fullmatch(value):
+            raise UserError(
+                f"{where} is {value[:200]} in the config of this checkpoint, which leads out of its run directory: "
+                "give it in a --config file or a flag of your own if you want it."
+            )
+
+
+def is_inner(path: str) -> bool:
+    """Whether a text, taken as a path, stays below the folder that it is put behind."""
+    return not (re.match(r"[/\\~]|[A-Za-z]:|\w+:/", path) or ".." in PurePath(path.replace("\\", "/")).parts)
+
+
+def lies_in(path: str, folder: Path | None) -> bool:
+    """Whether a path is inside a folder once all links are followed."""
+    if folder is None:
+        return False
+    try:
+        return Path(path).expanduser().resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def refuse_missing_root(data: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """Refuse folders of data that a checkpoint names and that are not there: a download would make them.
+
+    Args:
+        data: this command's config of the data.
+        recorded: the checkpoint's.
+    """
+    for root in sorted(find_roots(data) & find_roots(recorded)):
+        if not Path(root).exists():
+            raise UserError(
+                f"There is no folder {root}, where the data of this checkpoint were: give --data.root DIR, or the "
+                "argument of the data that names it."
+            )
+
+
+def find_roots(value: Any) -> set[str]:
+    """The values of all arguments called `root` in a config."""
+    if isinstance(value, dict):
+        own = {str(value["root"])} if isinstance(value.get("root"), str | Path) else set()
+        return own.union(*map(find_roots, value.values()))
+    return set().union(*map(find_roots, value)) if isinstance(value, list) else set()
+
+
+def rebase(path: Any, old: Path, new: Path) -> str:
+    """A path in a ModelCheckpoint's state moved from one folder to another; empty if it is outside of them."""
+    if not isinstance(path, str) or not path or not Path(path).is_relative_to(old):
+        return ""
+    moved = new / Path(path).relative_to(old)
+    return str(moved) if ".." not in moved.parts and lies_in(str(moved.parent), new) else ""
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse links in a folder of results that lead out of it: what is written there would be written elsewhere.
+
+    Args:
+        folder: a run directory, or the folder of a checkpoint file.
+
+    Raises:
+        UserError: with the link and where it leads.
+    """
+    found = [path for pattern in RESULTS for path in folder.glob(pattern)]
+    found += [*(folder / "checkpoints").glob("*"), *(folder / "wandb").glob("*")]
+    for path in found:
+        if path.is_symlink() and not lies_in(str(path), folder):
+            raise UserError(
+                f"{path} is a link to {path.resolve()}, outside of its run, where this command would write: replace it "
+                "by a copy, or move the whole run."
+            )

@@ -1,0 +1,45 @@
+"""Whether a checkpoint file is whole: torch.save writes a zip archive, each entry of which has a CRC-32."""
+
+import functools
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file; None for a whole one.
+
+    The whole file is read, once in a process for as long as it does not change.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.strerror
+    return read_through(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is a zip archive with compressed entries, of which a few bytes can stand for gigabytes."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+
+
+@functools.lru_cache(maxsize=1024)
+def read_through(path: Path, *version: int) -> str | None:
+    """What is wrong with a version of a file: its inode, size and time of change."""
+    try:
+        if is_compressed(path):
+            return "it is a compressed archive, which torch does not write"
+        with zipfile.ZipFile(path) as archive:
+            if broken := archive.testzip():
+                return f"the checksum of its part {broken} is wrong"
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # more exact about the table of contents
+    except pickle.UnpicklingError:
+        return None  # whole, and asks to run code
+    except Exception:  # zipfile and torch raise a different exception for each way of being damaged
+        return "it is truncated, or another kind of file"
+    return None

@@ -1,0 +1,85 @@
+"""metrics.csv of a run: rows that a killed process has cut off are mended, those that a resumed run repeats removed."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from checkpointing.atomic import atomic_write
+from checkpointing.run_dir import unused_name
+
+Row = Mapping[str, Any]
+
+
+def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of metrics.csv and its whole rows, without those that a killed process or a full disk has cut off."""
+    text = path.read_bytes().decode(errors="replace")
+    lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    columns = next(lines, [])
+    rows = [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
+    return columns, [row for row in rows if row.get("step", "").isdigit()]
+
+
+def write_metrics(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write metrics.csv anew."""
+    with atomic_write(path, newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def append_metrics(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> list[str]:
+    """Add rows to metrics.csv, which is written anew where it does not exist or has other columns.
+
+    Args:
+        path: of metrics.csv.
+        columns: of the file, as far as this process knows them already.
+        rows: to add; they may have more columns.
+
+    Returns:
+        The columns of the file.
+    """
+    rows = list(rows)
+    if path.is_file() and columns:
+        wanted = sorted({*columns, *(name for row in rows for name in row)})
+        if wanted == list(columns):
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, columns).writerows(rows)
+            return wanted
+    known, earlier = read_metrics(path) if path.is_file() else ([], [])
+    wanted = sorted({*known, *(name for row in rows for name in row)})
+    write_metrics(path, wanted, [*earlier, *rows])
+    return wanted
+
+
+def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), validates: bool = False) -> None:
+    """Remove the rows of metrics.csv from an optimizer step on; if there are any, the whole file is kept.
+
+    Args:
+        path: of metrics.csv; the copy is called metrics-until_step_N.csv.
+        step: the first one to remove.
+        unlogged: rows of the step before, which Lightning logs after the checkpoint is written; they are added where
+            a kill came between.
+        validates: whether the run goes on with the validation after the step before, whose row is then removed too.
+    """
+    if not path.is_file():
+        return
+    columns, rows = read_metrics(path)
+    earlier: list[Row] = [row for row in rows if int(row["step"]) < step - (validates and is_validation(row))]
+    earlier += [row for row in unlogged if not any(contains(other, row) for other in earlier)]
+    if earlier == rows and path.read_bytes().count(b"\n") == len(rows) + 1 and path.read_bytes().endswith(b"\n"):
+        return
+    if later := [int(row["step"]) for row in rows if int(row["step"]) >= step]:
+        unused_name(path.with_name(f"metrics-until_step_{max(later)}.csv")).write_bytes(path.read_bytes())
+    write_metrics(path, sorted({*columns, *(name for row in unlogged for name in row)}), earlier)
+
+
+def is_validation(row: Row) -> bool:
+    """Whether a row holds results of a validation."""
+    return any(value for name, value in row.items() if name.startswith("val/"))
+
+
+def contains(row: Row, part: Row) -> bool:
+    """Whether a row of the file has values of the same step under all names of another row."""
+    return row["step"] == str(part["step"]) and all(row.get(name) for name in part)

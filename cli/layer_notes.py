@@ -1,0 +1,162 @@
+"""Sentences on what a layer of the config undoes of a lower one, where the user may not have meant it.
+
+A key that a higher layer sets anew is ordinary layering, and so are another model and other data: of these nothing is
+said. Said are a flag given twice, a list of callbacks or loggers that loses some, an optimizer or another part that
+keeps arguments chosen for the class before, and what a file changes of the run that it resumes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jsonargparse import Namespace
+
+from cli.config_files import SECTIONS, Layer, flag_name, flatten
+from cli.yaml_files import parse_yaml
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value that a layer gives to a key.
+
+    Args:
+        source: the layer's name; of a flag, the flag.
+        layer: number of the layer, the lowest first; each flag is a layer.
+        key: as a flag would give it, without the dashes.
+        value: from YAML.
+    """
+
+    source: str
+    layer: int
+    key: str
+    value: Any
+
+
+def describe_losses(layers: list[Layer], flags: list[str], config: Namespace) -> list[str]:
+    """The sentences on flags given twice, shortened lists and arguments kept for another class.
+
+    Args:
+        layers: below the flags, base.yaml included, the lowest first.
+        flags: words of the command line.
+        config: that they result in.
+    """
+    settings = [
+        Setting(layer.name, number, key, value)
+        for number, layer in enumerate(layers)
+        for key, value in flatten(layer.content)
+    ]
+    given = [
+        Setting(f"--{name} {text}", len(layers) + number, flag_name(name), read_value(text))
+        for number, (name, text) in enumerate(split_flags(flags))
+    ]
+    settings += given
+    return [*repeated_flags(given), *shortened_lists(settings), *kept_arguments(settings, config)]
+
+
+def split_flags(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Name and value of each flag of a command line; the value is empty for a flag without one."""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if word.startswith("--"):
+            name, equals, value = word.removeprefix("--").partition("=")
+            yield name, value if equals or following.startswith("--") else following
+
+
+def read_value(text: str) -> Any:
+    """The value of a flag, as YAML where it is YAML."""
+    try:
+        return parse_yaml(text, "a flag")
+    except UserError:
+        return text
+
+
+def repeated_flags(flags: list[Setting]) -> Iterator[str]:
+    """Flags that are given twice with different values, of which the last counts.
+
+    A flag of a list's last item, such as --trainer.callbacks.decay, may be given for each item.
+    """
+    last: dict[str, Setting] = {}
+    for flag in flags:
+        if flag.key.endswith("+") or flag.key.startswith("trainer.callbacks."):
+            continue
+        if flag.key in last and last[flag.key].value != flag.value:
+            yield f"--{flag.key} is given twice: {flag.value} counts, and {last[flag.key].value} does not."
+        last[flag.key] = flag
+
+
+def shortened_lists(settings: list[Setting]) -> Iterator[str]:
+    """Lists of classes, such as callbacks, that a higher layer replaces by one without some of the classes."""
+    lists: dict[str, Counter[str]] = {}
+    for setting in settings:
+        key, names = setting.key.removesuffix("+"), Counter(class_names(setting.value))
+        if key.rpartition(".")[2] not in ("callbacks", "logger"):
+            continue
+        before = lists.get(key, Counter())
+        if setting.key.endswith("+"):
+            names = before + names
+        elif names and (lost := list((before - names).elements())):
+            yield f"{setting.source} replaces {', '.join(lost)}: write {key}+ to add to them instead."
+        lists[key] = names
+
+
+def class_names(value: Any) -> list[str]:
+    """Names of the classes in a list of callbacks or loggers; none for true, false and null."""
+    items = value if isinstance(value, list) else [value]
+    paths = [item.get("class_path") if isinstance(item, dict) else item for item in items]
+    return [path.rpartition(".")[2] for path in paths if isinstance(path, str)]
+
+
+def kept_arguments(settings: list[Setting], config: Namespace) -> Iterator[str]:
+    """Classes of parts, such as optimizers, that keep arguments chosen for the class of a lower layer.
+
+    jsonargparse keeps those that the new class takes too, such as the learning rate of another optimizer.
+    """
+    final = dict(flatten(config.as_dict()))
+    classes: dict[str, str] = {}
+    for setting in settings:
+        key, name = setting.key, str(setting.value).rpartition(".")[2]
+        if key in SECTIONS or not any(other.startswith(f"{key}.") for other in final):
+            continue
+        before = classes.setdefault(key, name)
+        if name == before:
+            continue
+        classes[key] = name
+        lower = arguments([other for other in settings if other.layer < setting.layer], key)
+        higher = arguments([other for other in settings if other.layer >= setting.layer], key)
+        now = arguments([Setting("", 0, *item) for item in final.items()], key)
+        kept = [f"{arg} {value}" for arg, value in lower.items() if arg not in higher and now.get(arg) == value]
+        if kept:
+            yield f"{setting.source} keeps {', '.join(kept)} of {before}: set them too if others are meant."
+
+
+def arguments(settings: list[Setting], key: str) -> dict[str, str]:
+    """Arguments that settings give to the class of a key, with their values; a class among them without its own."""
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, dot, _ = setting.key.removeprefix(f"{key}.").partition(".")
+        if setting.key.startswith(f"{key}.") and setting.value is not None:
+            found[name] = found.get(name, "") if dot else str(setting.value)
+    return found
+
+
+def describe_changed_run(run: dict[str, Any], layers: list[Layer], flags: list[str], config: Namespace) -> list[str]:
+    """The sentence on what --config files change of the run that they resume; what flags change was asked for.
+
+    Args:
+        run: config of the run.
+        layers: of the run and of the files.
+        flags: words of the command line.
+        config: of this command, completed as that of the run.
+    """
+    before, now = dict(flatten(run)), dict(flatten(config.as_dict()))
+    sources = {key: layer.name for layer in layers if layer.is_file for key, _ in flatten(layer.content)}
+    typed = {flag_name(name) for name, _ in split_flags(flags)}
+    changes = [
+        f"{key} {now[key]} instead of {before[key]} ({source})"
+        for key, source in sources.items()
+        if key not in typed and key in before and key in now and str(before[key]) != str(now[key])
+    ]
+    callbacks = zip(run["trainer"]["callbacks"] or [], layers[0].content["trainer"]["callbacks"] or [], strict=True)
+    changes += [f"another {class_names(new)[0]}" for old, new in callbacks if old != new]
+    return [f"The run goes on with {', '.join(changes)}."] if changes else []

@@ -1,0 +1,37 @@
+"""Which process of a training this one is, by the variables that launchers set and other jobs leave over."""
+
+import os
+
+import lightning.pytorch as pl
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
+
+from errors import UserError
+
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that makes run directories, before Lightning has said so."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
+
+
+def alone_in_allocation() -> list[ClusterEnvironment]:
+    """The plugin for a process that is alone in a SLURM allocation of several tasks, as in an interactive shell.
+
+    Only srun starts a task for each; Lightning would take the process for one of them, and refuse or wait.
+    """
+    tasks, in_step = (int(os.environ.get(name, 1)) for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"))
+    return [LightningEnvironment()] if tasks > 1 and in_step == 1 else []
+
+
+def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
+    """Refuse a rank that this training has no process for: such a process would train, and write nothing."""
+    processes = trainer.num_devices * trainer.num_nodes
+    ranks = [name for name in RANKS if os.environ.get(name, "0") != "0"]
+    if ranks and (processes == 1 or processes != int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))):
+        left_over = " ".join(f"-u {name}" for name in (*RANKS, "WORLD_SIZE") if name in os.environ)
+        raise UserError(
+            f"{ranks[0]} is {os.environ[ranks[0]]}, and this command is for {processes} "
+            f"process{'' if processes == 1 else 'es'}: if the variable is left over from another job, type `env "
+            f"{left_over} python main.py ...`; else give --trainer.devices and --trainer.num_nodes of all processes."
+        )

@@ -1,0 +1,125 @@
+"""Identity of the data: what a checkpoint's record says of them, and whether a command has the run's own."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from checkpointing.predictions import data_tag
+from checkpointing.record import CheckpointRecord
+from checkpointing.split import Split, split_path
+from datamodules.base import ImageData, Verb
+from datamodules.image_files import ImageFiles, portable_path
+from errors import UserError
+
+
+def identify(data: ImageData, split: Split | None) -> dict[str, Any]:
+    """The fields of `CheckpointRecord` that identify the data of a training; `split` as `make_split` makes it."""
+    val_hash = None if data.val_set is None else data.fingerprint(data.val_set)
+    hashes = {"data_hash": data_hash(data), "val_hash": val_hash, "test_hash": data.test_fingerprint()}
+    return hashes | {"split_hash": split and split.hash}
+
+
+def data_hash(data: ImageData) -> str:
+    """SHA-256 of classes and labels, and of the paths of files, of all images to train and to validate on."""
+    sets = [images.identity() for images in (data.train_set, data.val_set) if images is not None]
+    return hashlib.sha256("\n".join([*sets, *data.class_names]).encode(errors="surrogateescape")).hexdigest()
+
+
+def make_split(data: ImageData) -> Split | None:
+    """The files that a training trains on and holds back; of a resumed run, with those of before."""
+    trained, held_back = data.train_set, data.val_set
+    if not isinstance(trained, ImageFiles):
+        return None
+    before = data.run.split if data.run else None
+    trained_on = [portable_path(name) for name in trained.file_names]
+    sizes, own_folder = {}, False
+    if isinstance(held_back, ImageFiles):
+        paths = [portable_path(name) for name in held_back.file_names]
+        sizes, own_folder = dict(zip(paths, held_back.sizes(), strict=True)), held_back.folder != trained.folder
+    if before is None:
+        return Split(trained_on, sizes, own_folder)
+    return Split(list(dict.fromkeys([*before.trained_on, *trained_on])), sizes | before.held_back, before.own_folder)
+
+
+@dataclass(frozen=True)
+class EvaluatedImages:
+    """The images that `test` or `validate` evaluates.
+
+    Args:
+        data_hash: SHA-256 of the set: classes, labels, and pixels or files.
+        is_run_data: whether they are the very images that the checkpoint's run has for the verb.
+        selected_on_test: whether a test evaluates a checkpoint on the images by which it was chosen.
+    """
+
+    data_hash: str
+    is_run_data: bool
+    selected_on_test: bool
+
+    @property
+    def tag(self) -> str:
+        """The end of the names of files with results: empty for the run's own data."""
+        return "" if self.is_run_data else data_tag(self.data_hash)
+
+
+def identify_evaluated(data: ImageData, verb: Verb) -> EvaluatedImages:
+    """Compare the images that `test` or `validate` evaluates with those of the checkpoint's run."""
+    fingerprint, run = data.fingerprint(data.evaluated_set(verb)), data.run
+    if run is None:
+        return EvaluatedImages(fingerprint, True, False)
+    reference = run.record.test_hash if verb == "test" else run.record.val_hash
+    is_run_data = run.same_source if reference is None else fingerprint == reference
+    on_validation = data.tests_validation_images or fingerprint == run.record.val_hash
+    return EvaluatedImages(fingerprint, is_run_data, verb == "test" and run.selected_on_validation and on_validation)
+
+
+def compare_with_run(data: ImageData, verb: str) -> list[str]:
+    """Compare the images of a command with those of the checkpoint's run, where no list of files settles the matter.
+
+    Returns:
+        Sentences on what is different.
+
+    Raises:
+        UserError: for images in memory that are split otherwise than by the run.
+    """
+    run = data.run
+    if run is None or run.split or run.record.data_hash is None:
+        return []
+    if run.record.split_hash is None:
+        if verb != "test":
+            refuse_other_split(data, run.record)
+        return []
+    evaluated = data.test_set if verb == "test" else data.val_set
+    on_held_back = evaluated is not None and (verb != "test" or data.tests_validation_images)
+    if not on_held_back or evaluated is None or data.fingerprint(evaluated) == run.record.val_hash:
+        return []
+    return [
+        f"{split_path(Path(), run.record.split_hash)}, the run's list of files, is not beside the checkpoint, and the "
+        "images have changed since: some of those that are held back now may have been trained on"
+    ]
+
+
+def refuse_other_epoch(data: ImageData, record: CheckpointRecord) -> None:
+    """Raise UserError for a checkpoint from inside an epoch if files have come or gone since.
+
+    The order of an epoch's images follows from their number: some would be trained on twice and others not at all.
+    """
+    if isinstance(data.train_set, ImageFiles) and record.data_hash not in (None, data_hash(data)):
+        raise UserError(
+            "This checkpoint is from inside an epoch, and images have come or gone since: bring the folder back to "
+            "what it was, or resume from a checkpoint of an epoch's end."
+        )
+
+
+def refuse_other_split(data: ImageData, record: CheckpointRecord) -> None:
+    """Raise UserError for validation images in memory that the run may have trained on.
+
+    The same images at another size are accepted, and so are other training images beside the same validation images.
+    """
+    val_hash = None if data.val_set is None else data.fingerprint(data.val_set)
+    if val_hash == record.val_hash or data_hash(data) == record.data_hash:
+        return
+    raise UserError(
+        "The validation images are not those that this run held back, and it may have trained on them: leave out "
+        "--data.val_size, --data.split_seed and other data, or start a new run from the weights with --model.weights."
+    )

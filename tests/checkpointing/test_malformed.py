@@ -1,0 +1,111 @@
+"""Checkpoints whose content is of the wrong kind are refused in one sentence, on whatever verb reads them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from checkpointing.content import find_mismatch
+
+# Where in the file a value is replaced, by what, and a part of the sentence
+EVERY_VERB: list[tuple[str, Any, str]] = [
+    ("epoch", "a", "epoch is a str (a) and should be a int"),
+    ("epoch", -1, "epoch is a int (-1)"),
+    ("global_step", 2.5, "global_step is a float (2.5)"),
+    ("global_step", True, "global_step is a bool"),
+    ("state_dict", [1, 2], "state_dict is a list"),
+    ("state_dict.net.fc.bias", 3, "its weight net.fc.bias is a int and no tensor"),
+    ("lit_classics", [1], "its content is a list"),
+    ("lit_classics.class_names", 5, "class_names is a int"),
+    ("lit_classics.class_names", [1, 2], "class_names.0 is a int"),
+    ("lit_classics.preprocessing", "x", "preprocessing is a str"),
+    ("lit_classics.averaged_from", None, "averaged_from is a NoneType"),
+    ("lit_classics.config", [], "config is a list"),
+    ("lit_classics.config.model", 7, "model is a int"),
+]
+FIT: list[tuple[str, Any, str]] = [
+    ("loops", {}, "loops.fit_loop is missing"),
+    ("loops.fit_loop", [3], "loops.fit_loop is a list"),
+    ("loops.fit_loop.epoch_progress.current.processed", "a", "processed is a str (a)"),
+    ("loops.fit_loop.epoch_progress.total", None, "total is a NoneType"),
+    ("loops.fit_loop.epoch_loop.batch_progress.is_last_batch", 1, "is_last_batch is a int"),
+    ("loops.fit_loop.epoch_loop.automatic_optimization.optim_progress", {}, "optimizer is missing"),
+    ("callbacks", [], "callbacks is a list"),
+    ("lr_schedulers", 3, "lr_schedulers is a int"),
+    ("optimizer_states", {}, "optimizer_states is a dict"),
+    ("optimizer_states", [], "the state of 0 optimizers for 1"),
+    ("optimizer_states.0.state", {}, "no momentum or other state of SGD after 12 steps"),
+    ("optimizer_states.0.state.0", {}, "parameter 0 has no momentum_buffer"),
+    ("optimizer_states.0.state.0.momentum_buffer", torch.ones(2, 2), "momentum_buffer of parameter 0 is"),
+    ("optimizer_states.0.param_groups", [], "0 parameter groups for 1"),
+    ("optimizer_states.0.param_groups.0.lr", "a", "lr is a str (a)"),
+    ("optimizer_states.0.param_groups.0.params", [0, 1], "has 2 parameters for"),
+    ("resume.frozen", 3, "frozen is a int"),
+]
+
+
+def replace(content: Any, place: str, value: Any) -> None:
+    """Replace a value; names may hold dots."""
+    for key in [key for key in content if place == str(key)] if isinstance(content, dict) else []:
+        content[key] = value
+        return
+    for key in content if isinstance(content, dict) else range(len(content)):
+        if place == str(key):
+            content[key] = value
+            return
+        if place.startswith(f"{key}."):
+            replace(content[key], place[len(str(key)) + 1 :], value)
+            return
+    raise KeyError(place)
+
+
+def change(good: Path, folder: Path, place: str, value: Any) -> Path:
+    content = torch.load(good, weights_only=True)
+    replace(content, place, value)
+    torch.save(content, folder / "changed.ckpt")
+    return folder / "changed.ckpt"
+
+
+def check(fails: Callable[..., str], verb: str, tiny_run: Path, changes: list[tuple[str, Any, str]]) -> None:
+    folder = tiny_run / "checkpoints"
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*.*") if path.name != "changed.ckpt"}
+    for place, value, sentence in changes:
+        path = change(folder / "last.ckpt", folder, place, value)
+        said = fails(verb, "--ckpt_path", path, *(["--trainer.max_epochs", 4] if verb == "fit" else []))
+        assert sentence in said and "changed.ckpt" in said, said
+    after = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*.*") if path.name != "changed.ckpt"}
+    assert after == before
+
+
+def test_a_dozen_values_of_another_kind_are_refused(fails, tiny_run):
+    check(fails, "test", tiny_run, EVERY_VERB[::2])
+    check(fails, "fit", tiny_run, FIT[::3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+def test_values_of_another_kind_are_refused(fails, tiny_run, verb):
+    check(fails, verb, tiny_run, EVERY_VERB + (FIT if verb == "fit" else []))
+
+
+@pytest.mark.parametrize(
+    ("value", "example", "found"),
+    [
+        ({"a": 1, "b": 2}, {"a": 0}, None),
+        ({"b": 2}, {"a": 0}, "a is missing"),
+        ({"a": [1, 2]}, {"a": [0]}, None),
+        ({"a": (1, "b")}, {"a": [0]}, "a.1 is a str (b) and should be a int"),
+        ({"a": None}, {"a": 0}, "a is a NoneType and should be a int"),
+        ({"a": 3}, {"a": None}, None),
+        ({"a": 3}, {"a": 0.5}, None),
+        ({"a": 0.5}, {"a": 3}, "a is a float (0.5) and should be a int"),
+        ({"a": True}, {"a": 3}, "a is a bool (True) and should be a int"),
+        ({"a": -1}, {"a": -1}, None),
+        ({"a": torch.ones(2)}, {"a": torch.ones(3)}, "a is a Tensor and should be a Tensor"),
+        ([], {}, "its content is a list and should be a dict"),
+    ],
+)
+def test_mismatches(value, example, found):
+    assert find_mismatch(value, example) == found

@@ -1,0 +1,118 @@
+"""YAML files that people have: other encodings, slips, and files that mean harm."""
+
+import pytest
+
+from cli.yaml_files import parse_yaml, read_yaml
+from errors import UserError
+from tests.conftest import HOME
+
+TEXT = "trainer:\n  max_epochs: 3  # für mich\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_file_is_read_in_every_encoding_that_it_names(tmp_path, encoding):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(TEXT.encode(encoding))
+    assert read_yaml(path) == {"trainer": {"max_epochs": 3}}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (TEXT.encode("latin-1"), "line 2: the byte 0xfc is no UTF-8"),
+        (TEXT.encode("utf-16-le"), "line 2: the byte 0xfc is no UTF-8"),  # without a byte order mark
+        (b"\x89PNG\r\n\x1a\n", "line 1: the byte 0x89 is no UTF-8"),
+        (b"a: 1\nb: \0", "line 2: the character '\\x00'"),
+    ],
+)
+def test_a_file_in_no_encoding_of_yaml_is_named_with_the_line(tmp_path, content, said):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="own.yaml") as error:
+        read_yaml(path)
+    assert said in str(error.value)
+
+
+def test_a_folder_and_a_missing_file_are_named(tmp_path):
+    for name in (".", "nowhere.yaml"):
+        with pytest.raises(UserError, match="cannot be read"):
+            read_yaml(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("a: 1\nb: 2\na: 3", 3, "a is given twice, first in line 1"),
+        ("a:\n  b: 1\n  c: 2\n  b: 1", 4, "b is given twice, first in line 2"),
+        ("a:\n  - b: 1\n    b: 2", 3, "b is given twice, first in line 2"),
+        ("a: {b: 1, c: {d: 1, d: 2}}", 1, "d is given twice"),
+        ("a: 1\n'a': 2", 2, "a is given twice"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a", 4, "<< is given twice"),
+        ("? [a]\n: 1", 1, "this key is no text"),
+        ("a:\n\tb: 1", 2, "a tab"),
+        ("a: [1, 2", 1, "no YAML"),
+        ("a: 1\n---\nb: 1", 2, "no YAML"),
+        ("a: *b", 1, "no YAML (found undefined alias 'b')"),
+        ("a: &a [*a]", 1, "contains it"),
+        ("a: 1\nb: &b\n  c: {d: *b}", 2, "contains it"),
+        ("a: !!python/object/apply:os.system [ls]", 1, "the tag !!python/object/apply:os.system is not read"),
+        ("a: !secret x", 1, "the tag !secret is not read"),
+        ("a: !!binary aGk=", 1, "the tag !!binary is not read"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_the_line(text, line, said):
+    with pytest.raises(UserError) as error:
+        parse_yaml(text, "own.yaml")
+    assert f"own.yaml, line {line}: " in str(error.value) and said in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# trainer: {max_epochs: 3}\n"])
+def test_an_empty_file_is_refused(text):
+    with pytest.raises(UserError, match="own.yaml is empty"):
+        parse_yaml(text, "own.yaml")
+
+
+@pytest.mark.parametrize("bracket", ["[", "{a: ", "- "])
+def test_what_is_nested_too_deeply_is_refused(bracket):
+    with pytest.raises(UserError, match="own.yaml is nested too deeply"):
+        parse_yaml(bracket * 2_000, "own.yaml")
+
+
+def test_aliases_that_multiply_are_refused():
+    values = ["x", "*a", "*b", "*c", "*d", "*e"]
+    lists = [f"{name}: &{name} [{', '.join([value] * 10)}]" for name, value in zip("abcdef", values, strict=True)]
+    with pytest.raises(UserError, match="line 5: aliases make 111,111 values"):
+        parse_yaml("\n".join(lists), "own.yaml")
+    assert len(parse_yaml("\n".join(lists[:4]), "own.yaml")["d"]) == 10
+
+
+def test_a_tag_that_its_value_contradicts_is_refused():
+    for text in ("a: !!int x", "a: !!float x", "a: !!bool x"):
+        with pytest.raises(UserError, match="own.yaml: a tag and its value disagree"):
+            parse_yaml(text, "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("5.0e-4", 0.0005),
+        ("yes", True),
+        ("off", False),
+        ("null", None),
+        ("2020-01-01", "2020-01-01"),
+        ("2020-13-45", "2020-13-45"),
+        ("1e-3x", "1e-3x"),
+    ],
+)
+def test_plain_values_are_what_a_config_means_by_them(text, value):
+    assert parse_yaml(f"a: {text}", "own.yaml") == {"a": value}
+
+
+def test_a_merged_mapping_may_be_changed():
+    assert parse_yaml("a: &a {x: 1, y: 1}\nb: {<<: *a, x: 2}", "own.yaml")["b"] == {"x": 2, "y": 1}
+
+
+def test_every_yaml_of_the_repository_is_read():
+    paths = [*HOME.glob("configs/**/*.yaml"), *HOME.glob("reports/papers/*.yaml")]
+    assert len(paths) > 60 and all(read_yaml(path) for path in paths)

@@ -1,0 +1,49 @@
+"""Callbacks for trainings of several processes: one kills a process, one records the loss of all."""
+
+import json
+import multiprocessing
+import os
+import signal
+
+import lightning.pytorch as pl
+import torch
+
+
+class Kill(pl.Callback):
+    """Kills a process once that many optimizer steps are taken.
+
+    Args:
+        step: optimizer steps taken.
+        rank: of the process; -1 for a loader process of the first one.
+        name: of the signal.
+    """
+
+    def __init__(self, step: int, rank: int, name: str = "SIGKILL") -> None:
+        self.step, self.rank, self.signal = step, rank, getattr(signal, name)
+
+    def on_train_batch_start(self, trainer, *_) -> None:
+        if trainer.global_step == self.step and self.rank in (-1, trainer.global_rank):
+            process = multiprocessing.active_children()[0].pid if self.rank == -1 else os.getpid()
+            os.kill(process, self.signal)
+
+
+class RecordLosses(pl.Callback):
+    """Writes the loss of every step, the mean over all processes, into a file.
+
+    Args:
+        path: of the JSON file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.losses = path, []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, *_) -> None:
+        loss = outputs["loss"].clone()
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(loss)
+        self.losses.append(float(loss) / trainer.world_size)
+
+    def on_train_end(self, trainer, *_) -> None:
+        if trainer.is_global_zero:
+            with open(self.path, "w") as file:
+                json.dump(self.losses, file)

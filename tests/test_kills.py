@@ -1,0 +1,84 @@
+"""Runs that are killed at random moments and resumed end with the same bits as runs that were never stopped."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DIGITS
+from tests.killing import Kill, check_whole, draw_kill, fit, rows, run_killed, same_weights, start
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["--config", DIGITS, "--trainer.precision", "32-true", "--trainer.max_epochs", "3", "--data.batch_size", "16"]
+SMALL += ["--trainer.limit_train_batches", "5", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"]
+STEPS = ["--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--trainer.callbacks.filename=step-{step}"]
+STEPS += ["--trainer.callbacks.save_top_k=-1", "--trainer.callbacks.auto_insert_metric_name=false"]
+EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay=0.9"]
+EMA += ["--trainer.callbacks.use_buffers=false", "--trainer.callbacks+=callbacks.PreciseBN"]
+NETS = {
+    "dropout": ["--model.dropout", "0.3"],
+    "EMA": EMA,
+    "shake-shake": ["--model", "lit_models.LitShakeShake", "--model.optimizer", "torch.optim.SGD"],
+    "drop path": ["--model", "lit_models.LitNASNet", "--model.variant", "cifar", "--model.repeats", "1"],
+}
+NETS["drop path"] += ["--model.filters", "8", "--model.drop_path", "0.4", "--model.optimizer", "torch.optim.SGD"]
+for name in ("shake-shake", "drop path"):
+    NETS[name] += ["--model.optimizer.lr", "0.1", "--model.optimizer.momentum", "0.9"]
+
+
+@pytest.fixture(scope="session")
+def wholes(tmp_path_factory) -> dict[str, tuple[Path, float]]:
+    """Of each net the run that was never stopped, and its seconds of the processor; made when it is first needed."""
+    return {}
+
+
+def play_round(number: int, tmp_path_factory, wholes) -> int:
+    """One run, killed twice; returns how many of the kills met it."""
+    rng = random.Random(number)
+    net = list(NETS)[number % len(NETS)]
+    flags = [*SMALL, *NETS[net], *STEPS, f"--trainer.callbacks.every_n_train_steps={[2, 5, 1][number // 4 % 3]}"]
+    key = f"{flags}"
+    if key not in wholes:
+        folder = tmp_path_factory.mktemp("whole")
+        process = start(fit, flags, folder, None, {})
+        process.join()
+        said = "".join(path.read_text() for path in folder.glob("output-*.txt"))
+        assert process.exitcode == 0, said
+        wholes[key] = next(folder.glob("runs/*/*/version_0")), float((folder / "seconds.txt").read_text())
+    whole, seconds = wholes[key]
+    kills = [draw_kill(rng, seconds, validations=6, writings=12) for _ in range(2)]
+    elsewhere = {"TMPDIR": "/dev/shm"} if number % 2 and os.access("/dev/shm", os.W_OK) else {}
+    run, killed = run_killed(flags, tmp_path_factory.mktemp("killed"), kills, elsewhere, check_whole)
+    for name in ("last", "best"):
+        assert same_weights(whole / f"checkpoints/{name}.ckpt", run / f"checkpoints/{name}.ckpt"), (kills, run)
+    assert rows(run) == rows(whole), (kills, run)
+    assert not list(run.rglob("*.part"))
+    print(f"Round {number}, {net}: {kills}, {killed} met the run", flush=True)
+    return killed
+
+
+def test_a_killed_run_ends_with_the_same_bits(tmp_path_factory, wholes):
+    play_round(0, tmp_path_factory, wholes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(1, 30))
+def test_killed_runs_end_with_the_same_bits(number, tmp_path_factory, wholes):
+    play_round(number, tmp_path_factory, wholes)
+
+
+@pytest.mark.slow
+def test_killed_in_the_validation_of_an_epoch_it_is_resumed_into_that_validation(tmp_path_factory, wholes):
+    """With a checkpoint of the epoch's last step, and twice in the same epoch, and in the last one."""
+    flags = [*SMALL, *NETS["dropout"], *STEPS, "--trainer.callbacks.every_n_train_steps=5"]
+    folder = tmp_path_factory.mktemp("whole")
+    start(fit, flags, folder, None, {}).join()
+    whole = next(folder.glob("runs/*/*/version_0"))
+    kills = [Kill("in validation", after, signal.SIGKILL) for after in (3, 0, 2)]
+    run, killed = run_killed(flags, tmp_path_factory.mktemp("killed"), kills, {}, check_whole)
+    assert killed == 3 and rows(run) == rows(whole)
+    for name in ("last", "best", "step-15"):
+        assert same_weights(whole / f"checkpoints/{name}.ckpt", run / f"checkpoints/{name}.ckpt")
