@@ -56,6 +56,8 @@ class ResumeRun(pl.Callback):
         self.resumed_step = checkpoint["global_step"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.fit_loop.restarted_on_epoch_end:
+            begin_next_epoch(trainer)
         if self.resumed_step is not None and self.remembered:
             trainer.callback_metrics.update(self.remembered["monitored"])
             frozen = set(self.remembered["frozen"])
@@ -84,8 +86,8 @@ class ResumeRun(pl.Callback):
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # see `enter_validation`
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning steps no ReduceLROnPlateau in the epoch that it has restarted
-        trainer.fit_loop.restarting = False
+        # Else Lightning steps no epoch's schedule in the epoch that it has restarted; it calls this itself just after
+        trainer.fit_loop.on_iteration_done()
         self._set_aside(trainer)  # where it was resumed after the last batch of an epoch without validation
 
     def on_save_checkpoint(
@@ -122,6 +124,13 @@ class CheckOptimizerState(pl.Callback):
         own = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         check_content(dict(enumerate(self.loaded["lr_schedulers"])), dict(enumerate(own)), path)
         self.loaded = None
+
+
+def begin_next_epoch(trainer: pl.Trainer) -> None:
+    """Let a run of max_steps, resumed at an epoch's end, begin the next one; Lightning would end the epoch once more."""
+    trainer.fit_loop.epoch_progress.increment_completed()
+    trainer.fit_loop.reset_restart_stage()
+    trainer.fit_loop.epoch_loop.restarting = False
 
 
 def validation_is_due(trainer: pl.Trainer, fit_loop: dict[str, Any]) -> bool:

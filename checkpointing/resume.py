@@ -6,7 +6,7 @@ of the checkpoint, and ends with the same bits as a run that was never stopped. 
 - before anything is built, `check_can_resume` refuses a file of weights alone, another model and another optimizer, and
   ends the command if the run is finished; `refuse_other_weights` follows when the model is built, and
   `refuse_longer_schedule` when the length of the run is known;
-- `refuse_other_batches` is called by the loader, whose state Lightning restores inside an epoch only;
+- `refuse_other_batches` is called by the loader, whose state is kept inside an epoch only;
 - `adapt_state` is called while the checkpoint is loaded: the run may have been moved, or stopped inside an epoch
   (`checkpointing.progress`);
 - `refuse_other_optimizer_state` is called when the optimizers are made, before they get their state;
@@ -26,7 +26,7 @@ from torch import nn
 from checkpointing.confinement import rebase
 from checkpointing.content import TRAINING, check_content
 from checkpointing.metrics_file import truncate_metrics
-from checkpointing.progress import enter_unfinished_epoch, epochs_done
+from checkpointing.progress import enter_unfinished_epoch, epochs_done, inside_epoch
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
@@ -188,7 +188,10 @@ def adapt_state(content: dict[str, Any], run_dir: Path) -> None:
     for state in content["callbacks"].values():
         if "best_k_models" in state:
             rebase_paths(state, Path(state["dirpath"] or "."), run_dir / "checkpoints")
-    enter_unfinished_epoch(content["loops"]["fit_loop"])
+    fit_loop = content["loops"]["fit_loop"]
+    enter_unfinished_epoch(fit_loop)
+    if not inside_epoch(fit_loop):
+        fit_loop["state_dict"].pop("combined_loader", None)
 
 
 def rebase_paths(state: dict[str, Any], old: Path, new: Path) -> None:

@@ -111,7 +111,7 @@ class ResumableLoader(DataLoader):
         return [getattr(item, "index", item) for item in islice(sampler, self.batch_size)]
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Refuse other batches inside an epoch; Lightning does not call this for a checkpoint from an epoch's end."""
+        """Refuse other batches inside an epoch; checkpoints of an epoch's end are loaded without this state."""
         refuse_other_batches(state, self.state_dict())
 
 

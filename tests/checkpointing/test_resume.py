@@ -78,10 +78,11 @@ def test_resumed_at_any_step_the_weights_are_those_of_the_whole_run(run, experim
         assert same(end, copy / "checkpoints" / "last.ckpt"), f"resumed from step {cut}"
 
 
-def test_a_run_that_max_steps_ended_inside_an_epoch_goes_on_inside_it(run, experiment):
+@pytest.mark.parametrize("steps", [8, 11])  # at an epoch's end, inside an epoch
+def test_a_run_that_max_steps_ended_goes_on_where_it_ended(run, experiment, steps):
     flags = ["--config", experiment, "--trainer.max_epochs", -1, "--trainer.max_steps"]
     run("fit", *flags, 15)
-    run("fit", *flags, 11)
+    run("fit", *flags, steps)
     run("fit", "--allow", "tests", "--ckpt_path", "runs/noise/net", "--trainer.max_steps", 15)
     ends = [Path(f"runs/noise/net/version_{n}/checkpoints/last.ckpt") for n in (0, 1)]
     assert [torch.load(end, weights_only=True)["global_step"] for end in ends] == [15, 15]
