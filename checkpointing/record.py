@@ -1,5 +1,6 @@
 """The record of its run that a checkpoint carries, and the reading of checkpoint files."""
 
+import json
 import pickle
 import re
 import subprocess
@@ -166,6 +167,15 @@ def rename_classes(config: Any, done: dict[int, Any], depth: int = 0) -> Any:
         else:
             done[id(config)] = {key: rename_classes(value, done, depth + 1) for key, value in config.items()}
     return done[id(config)]
+
+
+def as_recorded(value: Any) -> Any:
+    """A value of a config as a checkpoint holds it: tuples are lists, classes and functions their class paths."""
+
+    def path(item: Any) -> str:
+        return f"{item.__module__}.{item.__qualname__}" if callable(item) else str(item)
+
+    return json.loads(json.dumps(value, default=path))
 
 
 def code_version() -> str:

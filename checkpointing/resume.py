@@ -14,7 +14,6 @@ of the checkpoint, and ends with the same bits as a run that was never stopped. 
   metrics.csv and checkpoints of later steps are set aside, because the run produces them again.
 """
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ from checkpointing.confinement import rebase
 from checkpointing.content import TRAINING, check_content
 from checkpointing.metrics_file import truncate_metrics
 from checkpointing.progress import enter_unfinished_epoch, epochs_done, inside_epoch
-from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, resumable_step
+from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, as_recorded, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
 
@@ -75,7 +74,7 @@ def refuse_other_model(config: Namespace, checkpoint: Checkpoint) -> None:
     compared_elsewhere = {"optimizer", "lr_scheduler"}
     for name in before.keys() & now.keys() - COMPUTATION_ARGUMENTS - INITIAL_WEIGHTS - compared_elsewhere:
         old, new = before[name], now[name]
-        if json.dumps(old, default=str) != json.dumps(new, default=str):  # tuples are lists in a checkpoint
+        if as_recorded(old) != as_recorded(new):
             raise UserError(
                 f"{name} is {new} here, but the model of this checkpoint was trained with {old}: leave it out, or "
                 "start a new run from its weights with --model.weights."
@@ -97,11 +96,7 @@ def refuse_other_optimizer(config: Namespace, checkpoint: Checkpoint) -> None:
 
 def class_and_arguments(part: dict[str, Any] | None) -> dict[str, Any]:
     """Class path and arguments of a part of the config in one dict; empty for None."""
-    content = {"class_path": part["class_path"], **part.get("init_args", {})} if part else {}
-    return {
-        name: f"{value.__module__}.{value.__qualname__}" if callable(value) else value  # as a checkpoint holds it
-        for name, value in content.items()
-    }
+    return as_recorded({"class_path": part["class_path"], **part.get("init_args", {})} if part else {})
 
 
 def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:

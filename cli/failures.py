@@ -33,6 +33,8 @@ SENTENCES = [
 
 def explain_failure(error: BaseException) -> str | None:
     """The sentence for a failure of the machine or of another process; None for any other error."""
+    if isinstance(error, ConnectionError):  # of Python's multiprocessing; those of torch.distributed are RuntimeErrors
+        return LOADER % "its connection was lost"
     for pattern, sentence in SENTENCES if isinstance(error, RuntimeError | OSError) else ():
         if match := re.search(pattern, str(error)):
             return sentence % match.groups() if match.groups() else sentence

@@ -1,6 +1,5 @@
 """The data of a checkpoint's run, found again by a command that starts from the checkpoint."""
 
-import json
 import os
 import unicodedata
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from checkpointing.record import CheckpointRecord
+from checkpointing.record import CheckpointRecord, as_recorded
 from checkpointing.split import Split
 from datamodules.decode import SUFFIXES
 from datamodules.image_files import ImageFiles, file_size, portable_path
@@ -253,8 +252,6 @@ def names_same_data(record: CheckpointRecord, config: dict[str, Any]) -> bool:
         config: `class_path` and `init_args` of a command.
     """
     before, now = (each.get("init_args", {}) for each in (record.config["data"], config))
-    same = all(
-        json.dumps(before[name], default=str) == json.dumps(now[name], default=str)
-        for name in before.keys() & now.keys() - LOADING_ARGUMENTS
-    )
+    common = before.keys() & now.keys() - LOADING_ARGUMENTS
+    same = all(as_recorded(before[name]) == as_recorded(now[name]) for name in common)
     return same and record.config["data"]["class_path"] == config["class_path"]

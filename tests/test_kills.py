@@ -10,8 +10,6 @@ import pytest
 from tests.conftest import DIGITS
 from tests.killing import Kill, check_whole, draw_kill, fit, rows, run_killed, same_weights, start
 
-pytestmark = pytest.mark.slow
-
 SMALL = ["--config", DIGITS, "--trainer.precision", "32-true", "--trainer.max_epochs", "3", "--data.batch_size", "16"]
 SMALL += ["--trainer.limit_train_batches", "5", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"]
 STEPS = ["--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--trainer.callbacks.filename=step-{step}"]

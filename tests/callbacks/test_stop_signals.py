@@ -12,8 +12,6 @@ import torch
 
 from tests.conftest import DIGITS, HOME, TINY
 
-pytestmark = pytest.mark.slow
-
 FIT = ["fit", "--config", DIGITS, *TINY]
 EMA = ["--config", HOME / "configs/overlays/ema.yaml"]
 RUN = Path("runs/digits/resnet20/version_0")

@@ -40,7 +40,7 @@ def read(path: Path) -> dict:
 
 
 def test_a_run_directory_holds_what_the_contract_says(tiny_run):
-    assert {path.name for path in tiny_run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}  # W&B is off
+    assert {path.name for path in tiny_run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", ".lock"}
     assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     rows = list(csv.DictReader((tiny_run / "metrics.csv").open()))
     for name in ("train/loss", "train/top1_error", "val/loss", "val/top1_error", "val/top5_error"):
@@ -88,7 +88,8 @@ def test_test_and_validate_need_nothing_but_the_checkpoint(run, tiny_run, capsys
         (tiny_run / "test-best-center.json").unlink(missing_ok=True)
         run("test", "--ckpt_path", path)
         result = json.loads((tiny_run / "test-best-center.json").read_text())
-        assert set(result) == {"checkpoint", "protocol", "images", "metrics", "partial"}
+        facts = {"checkpoint", "protocol", "images", "metrics", "partial"}
+        assert set(result) == facts | {"data_hash", "is_run_data", "selected_on_test"}
         assert (result["images"], result["partial"], result["protocol"]) == (11, False, "center")
         assert Path(result["checkpoint"]) == (tiny_run / "checkpoints/best.ckpt").absolute()
     capsys.readouterr()
@@ -103,10 +104,11 @@ def test_flags_lie_above_files_and_files_above_the_checkpoint(run, tiny_run, her
     overlay = here / "overlays" / "few.yaml"
     overlay.parent.mkdir()
     overlay.write_text("data: {init_args: {test_size: 7}}\n")
-    run("test", "--ckpt_path", tiny_run, "--config", overlay)
-    assert json.loads((tiny_run / "test-best-center.json").read_text())["images"] == 7
-    run("test", "--ckpt_path", tiny_run, "--config", overlay, "--data.test_size", 5)
-    assert json.loads((tiny_run / "test-best-center.json").read_text())["images"] == 5
+    for images, flags in ((7, []), (5, ["--data.test_size", 5])):
+        run("test", "--ckpt_path", tiny_run, "--config", overlay, *flags)
+        (result,) = tiny_run.glob("test-best-center-*.json")  # of other images than the run's
+        assert json.loads(result.read_text())["images"] == images
+        result.unlink()
 
 
 def test_a_part_of_the_set_is_called_partial(run, tiny_run):
@@ -268,7 +270,7 @@ def test_whatever_loggers_are_off_a_training_leaves_its_run(run, here, monkeypat
     extra = ["--trainer.logger.save_dir", "elsewhere"] if "." in logger else []
     run(*FIT, *TINY, "--trainer.max_epochs", 1, "--trainer.logger", logger, *extra)
     folder = Path("runs/digits/resnet20/version_0")
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", ".lock"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     run("test", "--ckpt_path", folder)
     assert bool(extra) == Path("elsewhere").is_dir()
@@ -497,7 +499,7 @@ def test_broken_checkpoints(fails, tiny_run, here):
 
 def test_a_checkpoint_of_another_class_count(fails, tiny_run):
     message = fails("test", "--ckpt_path", tiny_run, "--data.classes", 9)
-    assert "net.fc.weight is (6, 64) in the checkpoint and (9, 64) in the model" in message
+    assert "the checkpoint knows no class class 6, class 7, class 8" in message
 
 
 def test_a_data_module_without_num_classes_is_named(fails, here):
@@ -506,10 +508,10 @@ def test_a_data_module_without_num_classes_is_named(fails, here):
 
 
 def test_a_result_that_cannot_be_written_is_printed(run, tiny_run, capsys, monkeypatch):
-    def refuse(*args, **kwargs):
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr("callbacks.result_writer.atomic_write", refuse)
     run("test", "--ckpt_path", tiny_run)
     printed = capsys.readouterr().out
     assert (

@@ -11,8 +11,6 @@ from datamodules.loading import RawBatch, keep_batch
 from datamodules.samplers import ExactSampler
 from tests.conftest import DIGITS, TINY
 
-pytestmark = pytest.mark.slow
-
 FIT = ["fit", "--config", DIGITS, *TINY]
 RUN = Path("runs/digits/resnet20/version_0")
 PLAIN = ["--trainer.callbacks", "null"]
@@ -194,13 +192,18 @@ def test_failures_of_the_machine_are_told_from_bugs(message, said):
     assert explain_failure(TypeError(message)) is None
 
 
+def test_a_lost_connection_is_that_of_a_loader_process():
+    assert "A loader process has ended" in explain_failure(ConnectionResetError(104, "Connection reset by peer"))
+
+
 def test_a_loader_process_that_is_killed_is_one_sentence(fails, here):
     kill = [
         "--trainer.callbacks+=tests.dying_process.Kill",
         "--trainer.callbacks.step=5",
         "--trainer.callbacks.rank=-1",
     ]
-    assert "A loader process has ended (killed by signal: Killed)" in fails(*FIT, "--data.num_workers", 2, *kill)
+    # torch sees it in one of three ways: by SIGCHLD, by a process that is gone, or by its connection
+    assert "A loader process has ended (" in fails(*FIT, "--data.num_workers", 2, *kill)
 
 
 @pytest.mark.parametrize("sizes", [[8], [4, 6]])
