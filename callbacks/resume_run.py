@@ -127,7 +127,7 @@ class CheckOptimizerState(pl.Callback):
 
 
 def begin_next_epoch(trainer: pl.Trainer) -> None:
-    """Let a run of max_steps, resumed at an epoch's end, begin the next one; Lightning would end the epoch once more."""
+    """Let a run of max_steps, resumed at an epoch's end, begin the next one; Lightning would end it once more."""
     trainer.fit_loop.epoch_progress.increment_completed()
     trainer.fit_loop.reset_restart_stage()
     trainer.fit_loop.epoch_loop.restarting = False

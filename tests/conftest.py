@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 import main
 
@@ -48,6 +49,12 @@ def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datamodules.skipped_files.SECONDS_TO_SEARCH", math.inf)
     monkeypatch.setenv("WANDB__SERVICE_WAIT", "600")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "600")
+
+
+@pytest.fixture(autouse=True)
+def first_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts as the only process: Lightning keeps the rank that an earlier one was given."""
+    monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)
 
 
 @pytest.fixture

@@ -1,24 +1,30 @@
 """Runs that are killed: fits in processes of their own, forked from one that has imported everything."""
 
 import csv
+import json
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TypeVar
 
 import lightning.pytorch as pl
 import torch
 
 from checkpointing.integrity import find_damage
 from checkpointing.record import resumable_step
+from tests.conftest import HOME
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["tests.killing", "cli.command_line", "lit_models.nasnet", "timm", "sklearn.datasets"])
+K = TypeVar("K")  # a kind of kill
 WAYS = ("anywhere", "in validation", "in writing")  # where a run is killed
 
 
@@ -34,6 +40,21 @@ class Kill:
 
     way: str
     after: float
+    signal: int
+
+
+@dataclass(frozen=True)
+class GroupKill:
+    """A kill of one or all of several processes that train together.
+
+    Args:
+        after: seconds after the training began.
+        rank: of the process; None for all of them.
+        signal: SIGKILL or SIGTERM.
+    """
+
+    after: float
+    rank: int | None
     signal: int
 
 
@@ -97,8 +118,47 @@ def start(function: Callable[..., None], *args: object) -> BaseProcess:
     return process
 
 
+def fit_alone(
+    args: list[str], folder: Path, kill: Kill | None, environment: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """`main.py fit` in one process.
+
+    Returns:
+        Its exit status, and what it printed.
+    """
+    process = start(fit, args, folder, kill, environment or {})
+    process.join()
+    said = "".join(path.read_text()[-2000:] for path in folder.glob(f"output-{process.pid}.txt"))
+    assert "error:" not in said, said
+    return process.exitcode, said
+
+
+def fit_together(args: list[str], folder: Path, kill: GroupKill | None) -> tuple[int, str]:
+    """`main.py fit` in two processes on one CPU; see `fit_alone`."""
+    environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HOME)}
+    command = [sys.executable, "-m", "tests.dying_main", "fit", *args]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"KILL": json.dumps(asdict(kill)) if kill else ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    one = kill is not None and kill.rank is not None and kill.signal == signal.SIGKILL
+    assert "error:" not in done.stdout or (one and "error: Another process" in done.stdout), done.stdout
+    return done.returncode, done.stdout
+
+
 def run_killed(
-    flags: list[str], folder: Path, kills: list[Kill], environment: dict[str, str], check: Callable[[Path], None]
+    flags: list[str],
+    folder: Path,
+    kills: list[K],
+    fit: Callable[[list[str], Path, K | None], tuple[int, str]],
+    check: Callable[[Path], None],
 ) -> tuple[Path, int]:
     """A run that is killed and resumed as often as there are kills, and then to its end.
 
@@ -108,17 +168,15 @@ def run_killed(
     killed, checkpoint = 0, None
     for kill in [*kills, None]:
         args = ["--ckpt_path", str(checkpoint)] if checkpoint else flags
-        process = start(fit, args, folder, kill, environment)
-        process.join()
-        killed += process.exitcode != 0
-        said = "".join(path.read_text()[-2000:] for path in folder.glob(f"output-{process.pid}.txt"))
-        assert "Traceback" not in said and "error:" not in said, said
-        assert kill or process.exitcode == 0, said
+        status, said = fit(args, folder, kill)
+        killed += status != 0
+        assert "Traceback" not in said, said
+        assert kill or status == 0, said
         runs = sorted(folder.glob("runs/*/*/version_*"), key=lambda path: int(path.name.split("_")[1]))
         if runs:
             check(runs[-1])
             checkpoint = runs[-1] if list(runs[-1].glob("checkpoints/*.ckpt")) else None
-        if checkpoint and process.exitcode == 0:
+        if checkpoint and status == 0:
             break
     assert checkpoint is not None
     return checkpoint, killed

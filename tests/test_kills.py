@@ -3,12 +3,23 @@
 import os
 import random
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import DIGITS
-from tests.killing import Kill, check_whole, draw_kill, fit, rows, run_killed, same_weights, start
+from tests.killing import (
+    GroupKill,
+    Kill,
+    check_whole,
+    draw_kill,
+    fit_alone,
+    fit_together,
+    rows,
+    run_killed,
+    same_weights,
+)
 
 SMALL = ["--config", DIGITS, "--trainer.precision", "32-true", "--trainer.max_epochs", "3", "--data.batch_size", "16"]
 SMALL += ["--trainer.limit_train_batches", "5", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1"]
@@ -25,6 +36,8 @@ NETS = {
 NETS["drop path"] += ["--model.filters", "8", "--model.drop_path", "0.4", "--model.optimizer", "torch.optim.SGD"]
 for name in ("shake-shake", "drop path"):
     NETS[name] += ["--model.optimizer.lr", "0.1", "--model.optimizer.momentum", "0.9"]
+TOGETHER = [*SMALL, *NETS["dropout"], *STEPS, "--trainer.callbacks.every_n_train_steps=2"]
+TOGETHER += ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +54,14 @@ def play_round(number: int, tmp_path_factory, wholes) -> int:
     key = f"{flags}"
     if key not in wholes:
         folder = tmp_path_factory.mktemp("whole")
-        process = start(fit, flags, folder, None, {})
-        process.join()
-        said = "".join(path.read_text() for path in folder.glob("output-*.txt"))
-        assert process.exitcode == 0, said
+        status, said = fit_alone(flags, folder, None)
+        assert status == 0, said
         wholes[key] = next(folder.glob("runs/*/*/version_0")), float((folder / "seconds.txt").read_text())
     whole, seconds = wholes[key]
     kills = [draw_kill(rng, seconds, validations=6, writings=12) for _ in range(2)]
     elsewhere = {"TMPDIR": "/dev/shm"} if number % 2 and os.access("/dev/shm", os.W_OK) else {}
-    run, killed = run_killed(flags, tmp_path_factory.mktemp("killed"), kills, elsewhere, check_whole)
+    fit = partial(fit_alone, environment=elsewhere)
+    run, killed = run_killed(flags, tmp_path_factory.mktemp("killed"), kills, fit, check_whole)
     for name in ("last", "best"):
         assert same_weights(whole / f"checkpoints/{name}.ckpt", run / f"checkpoints/{name}.ckpt"), (kills, run)
     assert rows(run) == rows(whole), (kills, run)
@@ -73,10 +85,34 @@ def test_killed_in_the_validation_of_an_epoch_it_is_resumed_into_that_validation
     """With a checkpoint of the epoch's last step, and twice in the same epoch, and in the last one."""
     flags = [*SMALL, *NETS["dropout"], *STEPS, "--trainer.callbacks.every_n_train_steps=5"]
     folder = tmp_path_factory.mktemp("whole")
-    start(fit, flags, folder, None, {}).join()
+    fit_alone(flags, folder, None)
     whole = next(folder.glob("runs/*/*/version_0"))
     kills = [Kill("in validation", after, signal.SIGKILL) for after in (3, 0, 2)]
-    run, killed = run_killed(flags, tmp_path_factory.mktemp("killed"), kills, {}, check_whole)
+    run, killed = run_killed(flags, tmp_path_factory.mktemp("killed"), kills, fit_alone, check_whole)
     assert killed == 3 and rows(run) == rows(whole)
     for name in ("last", "best", "step-15"):
         assert same_weights(whole / f"checkpoints/{name}.ckpt", run / f"checkpoints/{name}.ckpt")
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(tmp_path_factory) -> tuple[Path, float]:
+    """A run of two processes that was never stopped, and the seconds that its training took."""
+    folder = tmp_path_factory.mktemp("whole")
+    status, said = fit_together(TOGETHER, folder, None)
+    assert status == 0, said
+    return next(folder.glob("runs/*/*/version_0")), float((folder / "seconds.txt").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+def test_killed_runs_of_two_processes_end_with_the_same_bits(number, tmp_path_factory, whole_of_two):
+    """One or both processes are killed, or both are asked to end, as a scheduler does; twice."""
+    whole, seconds = whole_of_two
+    rng = random.Random(number)
+    ways = [(0, signal.SIGKILL), (1, signal.SIGKILL), (None, signal.SIGKILL), (None, signal.SIGTERM)]
+    kills = [GroupKill(rng.uniform(0.1, 0.9) * seconds, *rng.choice(ways)) for _ in range(2)]
+    run, killed = run_killed(TOGETHER, tmp_path_factory.mktemp("killed"), kills, fit_together, check_whole)
+    for name in ("last", "best"):
+        assert same_weights(whole / f"checkpoints/{name}.ckpt", run / f"checkpoints/{name}.ckpt"), (kills, run)
+    assert rows(run) == rows(whole), (kills, run)
+    print(f"Round {number}: {kills}, {killed} met the run", flush=True)

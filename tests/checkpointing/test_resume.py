@@ -60,9 +60,17 @@ def experiment(here: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+EPOCHS, STEPS = ["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "-1", "--trainer.max_steps", "11"]
+
+
 @pytest.mark.parametrize(
-    "length", [["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "-1", "--trainer.max_steps", "11"]]
+    ("workers", "length"),
+    [
+        (0, STEPS),
+        (2, EPOCHS),
+        pytest.param(0, EPOCHS, marks=pytest.mark.slow),
+        pytest.param(2, STEPS, marks=pytest.mark.slow),
+    ],
 )
 def test_resumed_at_any_step_the_weights_are_those_of_the_whole_run(run, experiment, workers, length):
     """4 batches an epoch, the last ragged: inside an epoch, at its last batch, and at the boundary (last.ckpt)."""
@@ -141,7 +149,7 @@ def test_resuming_from_an_earlier_checkpoint_sets_the_later_ones_aside(run, tiny
 
 def test_a_run_stopped_before_its_first_epoch_ended_goes_on_from_its_newest_checkpoint(run, experiment):
     """As after a kill: step checkpoints of half an epoch, and no last.ckpt; one file was cut off in writing."""
-    run("fit", "--config", experiment)
+    run("fit", "--config", experiment, "--trainer.max_epochs", 2)
     folder = Path("runs/noise/net/version_0/checkpoints")
     whole = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
     for path in folder.glob("*.ckpt"):
