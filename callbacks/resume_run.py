@@ -93,6 +93,8 @@ class ResumeRun(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # rows that callbacks have logged wait in memory for those of the step
         metrics = {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
         checkpoint[RESUME_KEY] = {
             "frozen": [name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad],

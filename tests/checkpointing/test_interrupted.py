@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import BaseFinetuning
 
+from checkpointing.checkpoint_io import AtomicCheckpointIO
 from checkpointing.integrity import find_damage
 from tests.checkpointing.test_resume import EXPERIMENT, same
 from tests.conftest import DIGITS, TINY
@@ -143,3 +144,20 @@ def test_average_best_takes_only_epochs_that_were_validated(run, here):
 
     content = json.loads(Path("runs/digits/resnet20/version_0/averaging.json").read_text())
     assert content["members"] == ["epoch_1.ckpt", "epoch_3.ckpt"]
+
+
+def test_what_was_logged_before_a_checkpoint_is_in_the_file_before_it(run, here, monkeypatch):
+    """Also the learning rate, which its callback logs into the memory of the logger."""
+    steps, write = [], AtomicCheckpointIO.save_checkpoint
+
+    def spy(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path, **options: Any) -> None:
+        with (Path(path).parents[1] / "metrics.csv").open(newline="") as file:
+            logged = {int(row["step"]) for row in csv.DictReader(file) if row["lr-SGD"]}
+        steps.append(checkpoint["global_step"])
+        assert logged == set(range(steps[-1]))
+        write(self, checkpoint, path, **options)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", spy)
+    saver = ["--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"]
+    run("fit", "--config", DIGITS, *TINY, *saver, "--trainer.callbacks.every_n_train_steps=3")
+    assert {3, 6, 9} <= set(steps)
