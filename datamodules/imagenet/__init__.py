@@ -21,7 +21,8 @@ from datamodules.folder_walk import announce, list_folder
 from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
-from datamodules.run_data import compare_arguments, divide_as_run, find_trained_on
+from datamodules.run_data import compare_arguments
+from datamodules.run_files import divide_as_run, find_trained_on
 from datamodules.samplers import ExactSampler
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
