@@ -1,5 +1,6 @@
 """What a data set owes the rest of the project: `ImageData`, the base class of the data modules here."""
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -139,7 +140,9 @@ class ImageData(pl.LightningDataModule):
         return self.fingerprint(self.test_set) if hasattr(self, "test_set") else None
 
     def fingerprint(self, images: ImageSet) -> str:
-        """SHA-256 of images (or of their names and sizes), labels and class names."""
+        """SHA-256 of images (or of their names and sizes), labels and class names, in the run's order of classes."""
+        if self._label_map is not None:
+            number_classes([images := copy.copy(images)], self._label_map)
         content = [images.fingerprint(), *self.class_names]
         return hashlib.sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()
 

@@ -161,7 +161,11 @@ def read_orientation(data: bytes) -> int:
 def find_pixels(data: bytes) -> int:
     """The position in a JPEG at which its metadata end: that of the first scan, or of what is no segment."""
     position = 2
-    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != START_OF_SCAN:
+    while data[position : position + 1] == b"\xff":
+        while data[position + 1 : position + 2] == b"\xff":  # any number of fill bytes may stand before a marker
+            position += 1
+        if data[position + 1 : position + 2] == START_OF_SCAN:
+            break
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
     return position
 

@@ -21,7 +21,7 @@ def identify(data: ImageData, split: Split | None) -> dict[str, Any]:
 
 
 def data_hash(data: ImageData) -> str:
-    """SHA-256 of classes and labels, and of the paths of files, of all images to train and to validate on."""
+    """SHA-256 of classes, labels, and paths or indices of all images to train and to validate on."""
     sets = [images.identity() for images in (data.train_set, data.val_set) if images is not None]
     return hashlib.sha256("\n".join([*sets, *data.class_names]).encode(errors="surrogateescape")).hexdigest()
 

@@ -77,7 +77,7 @@ class ImageSet(Dataset):
 
     @abstractmethod
     def identity(self) -> str:
-        """SHA-256 of the labels, and of the names where images are files: which images they are, at little cost."""
+        """SHA-256 of the labels, and of names or indices: which images they are, at little cost."""
 
     @abstractmethod
     def subset(self, indices: np.ndarray) -> Self:

@@ -17,10 +17,12 @@ class TensorImages(ImageSet):
     Args:
         images: [N, 3, H, W] uint8.
         labels: [N] int64.
+        indices: [N] int64, of the images in the data set that they are a part of; unset, 0 to N - 1.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, indices: np.ndarray | None = None) -> None:
         self.images, self.labels = images, labels
+        self.indices = np.arange(len(labels)) if indices is None else indices
 
     def __getitems__(self, items: Sequence[int]) -> RawBatch:
         indices = torch.tensor(items)
@@ -31,7 +33,7 @@ class TensorImages(ImageSet):
 
     def to(self, device: torch.device) -> "TensorImages":
         """The same images in the memory of a device, where batches are cut without a transfer."""
-        return TensorImages(self.images.to(device), self.labels.to(device))
+        return TensorImages(self.images.to(device), self.labels.to(device), self.indices)
 
     def fingerprint(self) -> str:
         """SHA-256 of labels and pixels."""
@@ -40,9 +42,11 @@ class TensorImages(ImageSet):
         return content.hexdigest()
 
     def identity(self) -> str:
-        """SHA-256 of the labels."""
-        return hashlib.sha256(self.labels.cpu().numpy().tobytes()).hexdigest()
+        """SHA-256 of the labels and the indices: labels alone are the same in every split of images sorted by class."""
+        content = hashlib.sha256(self.labels.cpu().numpy().tobytes())
+        content.update(self.indices.astype("<i8").tobytes())
+        return content.hexdigest()
 
     def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
-        return type(self)(self.images[indices], self.labels[indices])
+        return type(self)(self.images[indices], self.labels[indices], self.indices[indices])

@@ -108,15 +108,15 @@ class ImageNet(ImageData):
         self.skipped = SkippedFiles(on_bad_image)
 
     def load(self, stage: str) -> None:
-        val, test = self.splits.val, self._find_test_folder()
+        val, self.test_folder = self.splits.val, self._find_test_folder()
         val_size = 0.1 if self.val_size is None and val is None else self.val_size or 0
         if self.run and self.run.split:
-            val, val_size = self._follow_split(self.run.split, stage, val, test)
-        self.has_test_images = bool(test or val or val_size)
-        self.tests_validation_images = not test and not (val and val_size)
-        if stage == "test" and (folder := test or val):
-            self.test_set = self._list_evaluated(folder)
-            announce(f"test: {pluralize(len(self.test_set), 'image')} in {folder}")
+            val, val_size = self._follow_split(self.run.split, stage, val)
+        self.has_test_images = bool(self.test_folder or val_size)
+        self.tests_validation_images = self.test_folder in (None, None if val_size else val)
+        if stage == "test" and self.test_folder:
+            self.test_set = self._list_evaluated(self.test_folder)
+            announce(f"test: {pluralize(len(self.test_set), 'image')} in {self.test_folder}")
         elif stage == "validate" and val and not val_size:
             self.val_set = self._list_evaluated(val)
             announce(f"validation: {pluralize(len(self.val_set), 'image')} in {val}")
@@ -139,10 +139,9 @@ class ImageNet(ImageData):
     def test_fingerprint(self) -> str | None:
         images = self.val_set
         if not self.tests_validation_images:
-            folder = self.splits.test or self.splits.val
-            assert folder is not None
+            assert self.test_folder is not None
             try:
-                images = self._list_images(folder)
+                images = self._list_images(self.test_folder)
             except UserError:  # a training does not need the folder
                 return None
         return None if images is None else self.fingerprint(images)
@@ -166,12 +165,12 @@ class ImageNet(ImageData):
         return self.mixing.mix(super().to_inputs(self.mixing.shuffle(batch), training))
 
     def _find_test_folder(self) -> Path | None:
-        """The folder of the test images, if they lie in class folders: those of ImageNet have no labels."""
+        """The folder that `test` reads: test/, if it holds class folders (ImageNet's has no labels), or else val/."""
         test = self.splits.test
         if test and not list_folder(test)[0]:
             announce(f"{test} is not read: it holds no class folders")
-            return None
-        return test
+            test = None
+        return test or self.splits.val
 
     def _list_images(self, folder: Path) -> ImageFiles:
         """The images of a folder and their labels, to be evaluated."""
@@ -195,10 +194,10 @@ class ImageNet(ImageData):
             announce(f"{count} of {folder} left out: the run trained on them, in {self.train_folder}")
         return images.subset(np.flatnonzero(~moved))
 
-    def _follow_split(self, split: Split, stage: str, val: Path | None, test: Path | None) -> tuple[Path | None, int]:
+    def _follow_split(self, split: Split, stage: str, val: Path | None) -> tuple[Path | None, int]:
         """The run's folder of validation images; and how many it has held back of the training images."""
         assert self.run is not None
-        if stage == "test" and (val or test):
+        if stage == "test" and self.test_folder:
             return val, 0 if split.own_folder else len(split.held_back)
         if split.own_folder and val is None:
             raise UserError(

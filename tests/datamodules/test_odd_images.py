@@ -85,10 +85,12 @@ def test_cmyk_jpegs_of_adobe_and_others_are_not_negatives():
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-@pytest.mark.parametrize("kilobytes", [1, 70, 300, 2000])
-def test_exif_behind_any_amount_of_other_metadata_turns_the_image(orientation, kilobytes):
+@pytest.mark.parametrize(
+    ("kilobytes", "fill"), [(1, 0), (70, 0), (300, 0), (2000, 0), (70, 1), (300, 2), (300, 70_000)]
+)
+def test_exif_behind_any_amount_of_other_metadata_turns_the_image(orientation, kilobytes, fill):
     data, block = turned(photo(20, 30), orientation), b"\xff\xe2" + struct.pack(">H", 62_002) + bytes(62_000)
-    data = data[:2] + block * (kilobytes // 60 + 1) + data[2:]
+    data = data[:2] + b"\xff" * fill + block * (kilobytes // 60 + 1) + b"\xff" * fill + data[2:]
     image = EncodedImage(data)
     assert (image.width, image.height) == upright(data).size and image.orientation == orientation
 

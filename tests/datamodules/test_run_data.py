@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from checkpointing.record import CheckpointRecord
-from datamodules import CIFAR10, Digits, ImageNet, Synthetic
+from datamodules import CIFAR10, Digits, ImageNet, Synthetic, TorchvisionData
 from datamodules.identity import compare_with_run, identify, identify_evaluated, make_split
 from datamodules.run_data import RunData, match_classes
 from datamodules.splits import stratified_split
@@ -360,6 +361,22 @@ def test_a_val_folder_that_comes_later_is_tested_and_the_run_keeps_its_own_held_
     assert len(again(run_data, tmp_path / "all", "test").test_set) == 6
 
 
+@pytest.mark.parametrize("folders", [("train",), ("train", "val"), ("train", "val", "test"), ("train", "flat", "val")])
+@pytest.mark.parametrize("val_size", [None, 4])
+def test_a_training_notes_the_images_that_a_test_will_read(tmp_path, folders, val_size):
+    for seed, (folder, name) in enumerate((folder, name) for folder in folders for name in ("cat", "dog")):
+        write(tmp_path / "test" if folder == "flat" else tmp_path / folder / name, 8, seed)
+    run_data = trained_on(tmp_path, val_size=val_size)
+    tested = again(run_data, tmp_path, "test", val_size=val_size)
+    assert run_data.record.test_hash == tested.fingerprint(tested.test_set)
+    assert identify_evaluated(tested, "test").is_run_data
+    resumed = again(run_data, tmp_path, "fit", val_size=val_size)
+    assert identify(resumed, make_split(resumed))["test_hash"] == run_data.record.test_hash
+    swapped = replace(run_data, record=replace(run_data.record, class_names=["dog", "cat"]))
+    resumed, tested = (again(swapped, tmp_path, verb, val_size=val_size) for verb in ("fit", "test"))
+    assert identify(resumed, None)["test_hash"] == tested.fingerprint(tested.test_set)
+
+
 @pytest.mark.parametrize("change", ["add", "remove", "rename"])
 def test_inside_an_epoch_a_run_is_not_resumed_on_other_images(run, fails, root, change):
     run(*fit(root, "--trainer.max_epochs", -1, "--trainer.max_steps", 2))
@@ -399,3 +416,26 @@ def test_ten_other_classes_are_not_cifar10s(cifar, other):
     data = CIFAR10(cifar, val_size=50)
     with pytest.raises(UserError, match="the data have no class airplane, automobile, bird, cat, deer and 5 more"):
         match_classes(other().class_names, data.class_names)
+
+
+@pytest.mark.parametrize("order", ["by class", "in turn"])
+@pytest.mark.parametrize("change", [{}, {"split_seed": 1}, {"val_size": 5}, {"size": 16}])
+def test_images_in_memory_that_are_split_otherwise_are_refused_in_whatever_order_they_are_stored(order, change):
+    labels = torch.arange(20) % 2 if order == "in turn" else torch.arange(20) // 10
+    generator = torch.Generator().manual_seed(0)
+    images = [Image.fromarray(torch.randint(256, (9, 9), generator=generator).numpy().astype(np.uint8)) for _ in labels]
+
+    def load(**kwargs) -> TorchvisionData:
+        pairs = list(zip(images, labels.tolist(), strict=True))
+        data = TorchvisionData(pairs, pairs, num_classes=2, **{"size": 8, "val_size": 4} | kwargs)
+        data.setup("fit")
+        return data
+
+    before, now = load(), load(**change)
+    content = {"config": {"data": {"class_path": "datamodules.TorchvisionData"}}, "preprocessing": {}}
+    now.follow(RunData(CheckpointRecord(class_names=["0", "1"], **content, **identify(before, None)), None, True, True))
+    if change.keys() & {"split_seed", "val_size"}:
+        with pytest.raises(UserError, match="not those that this run held back"):
+            compare_with_run(now, "fit")
+    else:
+        assert compare_with_run(now, "fit") == []
