@@ -1,6 +1,8 @@
 """The prediction file that `test` and `validate` leave in a run directory."""
 
+import contextlib
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -103,6 +105,17 @@ def predictions_path(checkpoint: Path, protocol: str, verb: str = "test", tag: s
 def result_path(checkpoint: Path, protocol: str, tag: str = "") -> Path:
     """The result of a test, beside its predictions."""
     return results_folder(checkpoint) / f"test-{checkpoint.stem}-{protocol}{tag}.json"
+
+
+def read_tested_hashes(checkpoint: Path) -> set[str]:
+    """`data_hash` of each result on the run's own images, of any protocol, that lies beside a checkpoint."""
+    found = set()
+    for path in results_folder(checkpoint).glob("test-*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged file will be replaced
+            result = json.loads(path.read_bytes())
+            if result["is_run_data"] and Path(result["checkpoint"]).name == checkpoint.name:
+                found.add(str(result["data_hash"]))
+    return found
 
 
 def data_tag(data_hash: str) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from checkpointing.atomic import atomic_write, end_run_if_unwritable
+from checkpointing.content import check_content
 from errors import UserError
 
 
@@ -18,14 +19,17 @@ class Split:
 
     Args:
         trained_on: paths relative to the folder of the training images.
-        held_back: size in bytes of each file that was held back for validation, by its path.
+        held_back: size and hash of each file that was held back for validation, by its path: see
+            `datamodules.image_files.content_id`.
         own_folder: whether the files that were held back lie in a folder of their own, val/, to which their paths are
             relative, and not among the training images.
+        sample: size and hash of some of the files that were trained on, by which their folder is known again.
     """
 
     trained_on: list[str]
-    held_back: dict[str, int]
+    held_back: dict[str, str]
     own_folder: bool
+    sample: dict[str, str]
 
     @cached_property
     def text(self) -> str:
@@ -68,4 +72,6 @@ def read_split(run_dir: Path, split_hash: str) -> Split | None:
             f"{path}, the list of what the run trained on and held back, is not as the run wrote it: restore it, or "
             "remove it, and the images that are held back follow from --data.split_seed."
         )
-    return Split(**json.loads(content))
+    fields = json.loads(content)
+    check_content(fields, {"trained_on": [""], "held_back": {}, "own_folder": False, "sample": {}}, path)
+    return Split(**fields)

@@ -31,6 +31,7 @@ from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
 from checkpointing.confinement import refuse_links, refuse_missing_root
 from checkpointing.import_policy import names_given, restored_import_policy
+from checkpointing.predictions import read_tested_hashes
 from checkpointing.progress import ended_on_epoch_boundary
 from checkpointing.record import Checkpoint, read_checkpoint, selected_on_validation
 from checkpointing.requeue import find_requeued_run
@@ -258,7 +259,8 @@ def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Chec
         return
     split = read_split(results_folder(checkpoint.path), record.split_hash) if record.split_hash else None
     same_source = names_same_data(record, config.as_dict())
-    data.follow(RunData(record, split, same_source, selected_on_validation(checkpoint)))
+    tested_hashes = read_tested_hashes(checkpoint.path)
+    data.follow(RunData(record, split, same_source, selected_on_validation(checkpoint), tested_hashes))
 
 
 def print_notes(sentences: Iterable[str]) -> None:

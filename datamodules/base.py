@@ -45,6 +45,7 @@ class ImageData(pl.LightningDataModule):
         has_test_images: whether there are images for `test`.
         tests_validation_images: whether those are the validation images, for want of others.
         run: the data of the run whose checkpoint a command starts from; None without a checkpoint.
+        renamed: the path in the run's list of each held-back file that has another path now, by this path.
         skipped: decides about files that cannot be read, and keeps those that were skipped.
         train_set, val_set, test_set: the images; `val_set` is None where none are held back.
 
@@ -83,6 +84,7 @@ class ImageData(pl.LightningDataModule):
         self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
         self.protocol = protocol
         self.skipped = SkippedFiles()
+        self.renamed: dict[str, str] = {}
         self._loaded: set[str] = set()
         self._label_map: np.ndarray | None = None  # from the data's own numbers of the classes to those of the run
 

@@ -9,8 +9,12 @@ from checkpointing.predictions import data_tag
 from checkpointing.record import CheckpointRecord
 from checkpointing.split import Split, split_path
 from datamodules.base import ImageData, Verb
-from datamodules.image_files import ImageFiles, portable_path
+from datamodules.image_files import ImageFiles, content_id
+from datamodules.run_data import RunData
+from datamodules.run_files import is_copy, portable_paths, search_contents
 from errors import UserError
+
+SAMPLE = 100  # files that were trained on, whose content is noted
 
 
 def identify(data: ImageData, split: Split | None) -> dict[str, Any]:
@@ -27,19 +31,28 @@ def data_hash(data: ImageData) -> str:
 
 
 def make_split(data: ImageData) -> Split | None:
-    """The files that a training trains on and holds back; of a resumed run, with those of before."""
+    """The files that a training trains on and holds back; of a resumed run, with those of before.
+
+    A file that was held back and has another path now replaces that of before, and one that is gone stays in the list.
+    """
     trained, held_back = data.train_set, data.val_set
     if not isinstance(trained, ImageFiles):
         return None
-    before = data.run.split if data.run else None
-    trained_on = [portable_path(name) for name in trained.file_names]
-    sizes, own_folder = {}, False
+    trained_on = portable_paths(trained)
+    step = max(1, len(trained) // SAMPLE)
+    sample = {trained_on[index]: content_id(trained.path(index)) for index in range(0, len(trained), step)}
+    contents, own_folder = {}, False
     if isinstance(held_back, ImageFiles):
-        paths = [portable_path(name) for name in held_back.file_names]
-        sizes, own_folder = dict(zip(paths, held_back.sizes(), strict=True)), held_back.folder != trained.folder
-    if before is None:
-        return Split(trained_on, sizes, own_folder)
-    return Split(list(dict.fromkeys([*before.trained_on, *trained_on])), sizes | before.held_back, before.own_folder)
+        contents = {path: content_id(held_back.path(index)) for index, path in enumerate(portable_paths(held_back))}
+        own_folder = held_back.folder != trained.folder
+    if data.run is None or (before := data.run.split) is None:
+        return Split(trained_on, contents, own_folder, sample)
+    replaced = {*data.renamed.values(), *(() if before.own_folder else trained_on)}
+    contents = {path: each for path, each in before.held_back.items() if path not in replaced} | contents
+    trained_on = list(dict.fromkeys([*before.trained_on, *trained_on]))
+    if not before.own_folder:
+        trained_on = [path for path in trained_on if path not in contents]
+    return Split(trained_on, contents, before.own_folder, sample)
 
 
 @dataclass(frozen=True)
@@ -68,9 +81,22 @@ def identify_evaluated(data: ImageData, verb: Verb) -> EvaluatedImages:
     if run is None:
         return EvaluatedImages(fingerprint, True, False)
     reference = run.record.test_hash if verb == "test" else run.record.val_hash
-    is_run_data = run.same_source if reference is None else fingerprint == reference
-    on_validation = data.tests_validation_images or fingerprint == run.record.val_hash
-    return EvaluatedImages(fingerprint, is_run_data, verb == "test" and run.selected_on_validation and on_validation)
+    references = run.tested_hashes if reference is None else {reference}
+    is_run_data = fingerprint in references if references else run.same_source
+    selected = verb == "test" and run.selected_on_validation
+    if selected and fingerprint != run.record.val_hash:
+        selected = fingerprint != reference and tests_held_back_images(data, run)
+    return EvaluatedImages(fingerprint, is_run_data, selected)
+
+
+def tests_held_back_images(data: ImageData, run: RunData) -> bool:
+    """Whether a test on other images than the run's own evaluates some that the run has held back."""
+    images, split = data.test_set, run.split
+    if split is None or not isinstance(images, ImageFiles):
+        return data.tests_validation_images and (run.record.val_hash is None or run.record.split_hash is not None)
+    if data.tests_validation_images and (not split.own_folder or is_copy(portable_paths(images), [*split.held_back])):
+        return True
+    return bool(search_contents(images, range(len(images)), split.held_back))
 
 
 def compare_with_run(data: ImageData, verb: str) -> list[str]:

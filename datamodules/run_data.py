@@ -1,7 +1,7 @@
 """The data of a checkpoint's run, found again by a command that starts from the checkpoint."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,11 @@ from datamodules.loading import ImageSet
 from errors import UserError
 
 CLASSES_NAMED = 5  # in an error
-# Arguments of data modules that change how images are read, and not which
-LOADING_ARGUMENTS = {"batch_size", "num_workers", "drop_last", "protocol", "on_bad_image", "augmentation"}
+# Arguments of data modules that change neither which images are evaluated nor their pixels
+LOADING_ARGUMENTS = {"batch_size", "num_workers", "drop_last", "protocol", "on_bad_image"}
+LOADING_ARGUMENTS |= {"augmentation", "flip", "padding", "shift"}  # of training images
+# Those that change how an image becomes an input, and not which images there are
+PREPROCESSING_ARGUMENTS = {"size", "eval_size", "resize", "interpolation", "mean", "std", "hflip_preserves_label"}
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class RunData:
         split: which files the run trained on and held back; None where that is not known, or images are not files.
         same_source: whether the command's config names the same data as the run's.
         selected_on_validation: whether the checkpoint was chosen by its error on the validation images.
+        tested_hashes: `data_hash` of the results on the run's own images that lie beside the checkpoint.
     """
 
     record: CheckpointRecord
     split: Split | None
     same_source: bool
     selected_on_validation: bool
+    tested_hashes: Set[str] = frozenset()
 
 
 def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> np.ndarray | None:
@@ -119,6 +124,6 @@ def names_same_data(record: CheckpointRecord, config: dict[str, Any]) -> bool:
         config: `class_path` and `init_args` of a command.
     """
     before, now = (each.get("init_args", {}) for each in (record.config["data"], config))
-    common = before.keys() & now.keys() - LOADING_ARGUMENTS
+    common = before.keys() & now.keys() - LOADING_ARGUMENTS - PREPROCESSING_ARGUMENTS
     same = all(as_recorded(before[name]) == as_recorded(now[name]) for name in common)
     return same and record.config["data"]["class_path"] == config["class_path"]

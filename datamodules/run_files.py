@@ -1,8 +1,8 @@
 """The files of a checkpoint's run, found again in folders that may have changed since."""
 
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from checkpointing.split import Split
 from datamodules.decode import SUFFIXES
-from datamodules.image_files import ImageFiles, file_size, portable_path
+from datamodules.image_files import ImageFiles, content_id, file_size, portable_path
 from errors import UserError, pluralize
+
+COPY_SHARE = 0.9  # of the run's paths: a converted or resized copy may lack files that could not be read
 
 
 @dataclass(frozen=True)
@@ -21,36 +23,99 @@ class FoundFiles:
     Args:
         held_back: [N] bool: whether the run has held an image back, also under another name or in another class.
         new: [N] bool: whether an image is in neither list of the run.
+        renamed: the path in the run's list of each file that was held back, by the other path that it has now.
         missing: how many of the images that the run held back are gone.
+        unchanged: whether an image is known by its content, and not by its name alone.
         other_folder: whether none of the run's images is there.
     """
 
     held_back: np.ndarray
     new: np.ndarray
+    renamed: dict[str, str]
     missing: int
+    unchanged: bool
     other_folder: bool
 
 
 def find_run_files(images: ImageFiles, split: Split) -> FoundFiles:
     """Find a run's files in the folder of its training images, from which it has held some back.
 
-    A file that was held back and is gone may have been renamed, converted or moved to another class: an unlisted file
-    of the same path up to its suffix, or of the same size in bytes, is taken for it, and stays held back.
+    A file that was held back is found by its content under any path, or else by its path, where it was edited in
+    place, converted or resized. Where files have got the paths of others, paths say nothing.
     """
-    paths = [portable_path(name) for name in images.file_names]
-    trained_on, there = set(split.trained_on), set(paths)
-    held_back = np.array([path in split.held_back for path in paths], dtype=bool)
-    new = np.array([path not in trained_on for path in paths], dtype=bool) & ~held_back
-    gone = {path: size for path, size in split.held_back.items() if path not in there}
-    stems, sizes = {without_suffix(path) for path in gone}, Counter(gone.values())
-    for index in np.flatnonzero(new).tolist() if gone else ():
-        size = file_size(images.path(index))
-        if without_suffix(paths[index]) in stems or sizes[size] > 0:
-            sizes[size] -= 1
-            held_back[index], new[index] = True, False
-    known = {without_suffix(path) for path in (*split.trained_on, *split.held_back)} if new.all() else set()
-    other_folder = bool(new.all()) and not any(without_suffix(path) in known for path in paths)
-    return FoundFiles(held_back, new, max(0, len(split.held_back) - int(held_back.sum())), other_folder)
+    paths = portable_paths(images)
+    index_of = {path: index for index, path in enumerate(paths)}
+    trained_on = set(split.trained_on)
+    found = {
+        index_of[path]: path
+        for path, content in split.held_back.items()
+        if path in index_of and content_id(images.path(index_of[path])) == content
+    }
+    others = [index for index in range(len(paths)) if index not in found]
+    others.sort(key=lambda index: paths[index] in trained_on)  # of files of one content, a new one is preferred
+    found |= search_contents(images, others, without(split.held_back, found.values()))
+    unchanged = bool(found) or holds_sample(images, split)
+    other_folder = not unchanged and not is_copy(paths, [*split.trained_on, *split.held_back])
+    paths_were_reused = any(
+        paths[index] != path and (paths[index] in trained_on or paths[index] in split.held_back)
+        for index, path in found.items()
+    )
+    if not other_folder and not paths_were_reused:
+        found |= {index_of[path]: path for path in without(split.held_back, found.values()) if path in index_of}
+        new = [index for index in others if index not in found and paths[index] not in trained_on]
+        found |= match_stems(paths, new, without(split.held_back, found.values()))
+    held_back = np.isin(np.arange(len(paths)), list(found))
+    known = np.array([path in trained_on and not other_folder for path in paths], dtype=bool)
+    renamed = {paths[index]: path for index, path in found.items() if paths[index] != path}
+    missing = len(split.held_back) - len(found)
+    return FoundFiles(held_back, ~held_back & ~known, renamed, missing, unchanged, other_folder)
+
+
+def portable_paths(images: ImageFiles) -> list[str]:
+    """[N] paths as a `Split` has them."""
+    return [portable_path(name) for name in images.file_names]
+
+
+def without(contents: Mapping[str, str], paths: Collection[str]) -> dict[str, str]:
+    """Files and their contents, but for those with some paths."""
+    known = set(paths)
+    return {path: content for path, content in contents.items() if path not in known}
+
+
+def search_contents(images: ImageFiles, candidates: Iterable[int], contents: Mapping[str, str]) -> dict[int, str]:
+    """Search images for the contents of files, each of which is found once.
+
+    Args:
+        images: to search in.
+        candidates: indices of those that may be the files; only those with the size of one of them are read.
+        contents: the `content_id` of each file by its path.
+
+    Returns:
+        The path of the file that an image has the content of, by the index of the image.
+    """
+    wanted = defaultdict(list)
+    for path, content in contents.items():
+        wanted[content].append(path)
+    sizes = {content.partition("-")[0] for content in wanted}
+    found = {}
+    for index in candidates if contents else ():
+        if str(file_size(images.path(index))) in sizes and (waiting := wanted.get(content_id(images.path(index)))):
+            found[index] = waiting.pop(0)
+    return found
+
+
+def match_stems(paths: Sequence[str], candidates: Iterable[int], gone: Iterable[str]) -> dict[int, str]:
+    """Match images with files that are gone and had the same path up to the suffixes, each of them once.
+
+    A resized copy of a.png is a.png.jpg, and a converted one a.jpg. Arguments and result as of `search_contents`.
+    """
+    exact = set(gone)
+    found = {index: path for index in candidates if (path := os.path.splitext(paths[index])[0]) in exact}
+    stems = {without_suffix(path): path for path in exact - set(found.values())}
+    for index in candidates if stems else ():
+        if index not in found and (path := stems.pop(without_suffix(paths[index]), "")):
+            found[index] = path
+    return found
 
 
 def without_suffix(path: str) -> str:
@@ -59,8 +124,25 @@ def without_suffix(path: str) -> str:
     return without_suffix(stem) if suffix.lower() in SUFFIXES else path
 
 
-def find_trained_on(images: ImageFiles, split: Split, own_paths: Sequence[str], train_folder: Path) -> np.ndarray:
-    """[N] bool: whether an image of val/ or test/ was moved there after the run had trained on it.
+def holds_sample(images: ImageFiles, split: Split) -> bool:
+    """Whether one of the files that the run has trained on, of a sample, is there with its content."""
+    names = enumerate(portable_paths(images))
+    return any(path in split.sample and content_id(images.path(k)) == split.sample[path] for k, path in names)
+
+
+def is_copy(paths: Iterable[str], of_run: Sequence[str]) -> bool:
+    """Whether images have the paths of a run's, up to the suffixes, as in a converted or resized copy of its folder."""
+    stems = {without_suffix(path) for path in paths}
+    return bool(of_run) and sum(without_suffix(path) in stems for path in of_run) >= COPY_SHARE * len(of_run)
+
+
+def is_run_folder(images: ImageFiles, split: Split) -> bool:
+    """Whether images are those that the run has trained on, or a copy of them, as far as a sample and paths tell."""
+    return holds_sample(images, split) or is_copy(portable_paths(images), split.trained_on)
+
+
+def find_trained_on(images: ImageFiles, split: Split, own_paths: Collection[str], train_folder: Path) -> np.ndarray:
+    """[N] bool: whether an image of val/ or test/ seems to have been moved there after the run had trained on it.
 
     Args:
         images: of the folder.
@@ -75,19 +157,22 @@ def find_trained_on(images: ImageFiles, split: Split, own_paths: Sequence[str], 
 
 
 def find_validated(images: ImageFiles, split: Split, val_folder: Path) -> np.ndarray:
-    """[N] bool: whether a training image was moved there from val/, judged by path or size in bytes."""
-    gone = {path: size for path, size in split.held_back.items() if not os.path.exists(val_folder / path)}
-    trained_on, sizes = set(split.trained_on), Counter(gone.values())
-    moved = np.zeros(len(images), dtype=bool)
-    for index, name in enumerate(images.file_names) if gone else ():
-        path = portable_path(name)
-        if path in trained_on and path not in gone:
-            continue
-        size = file_size(images.path(index))
-        if sizes[size] > 0 or (path in gone and path not in trained_on):
-            sizes[size] -= 1
-            moved[index] = True
-    return moved
+    """[N] bool: whether a training image was moved there from val/, judged by its content, or by its path if it is new.
+
+    Args:
+        images: of the training folder.
+        split: of the run, which validates on the images of val/.
+        val_folder: files that are still there have not been moved.
+    """
+    files = {path: os.fsencode(val_folder / path) for path in split.held_back}
+    lost = {path: content for path, content in split.held_back.items() if content_id(files[path]) != content}
+    moved = search_contents(images, range(len(images)), lost)
+    paths, trained_on = portable_paths(images), set(split.trained_on)
+    gone = [path for path in without(lost, moved.values()) if not os.path.exists(files[path])]
+    new = [index for index, path in enumerate(paths) if index not in moved and path not in trained_on]
+    in_place = {index: paths[index] for index in new if paths[index] in gone}
+    moved |= in_place | match_stems(paths, new, set(gone) - set(in_place.values()))
+    return np.isin(np.arange(len(images)), list(moved))
 
 
 @dataclass(frozen=True)
@@ -98,12 +183,14 @@ class Division:
         train: to train on.
         held_back: to validate on; None if the run has held none of them back.
         notes: sentences on what is different.
+        renamed: see `FoundFiles`.
         other_folder: whether none of the run's images is there, and all are tested.
     """
 
     train: ImageFiles
     held_back: ImageFiles | None
     notes: list[str]
+    renamed: dict[str, str]
     other_folder: bool = False
 
 
@@ -121,22 +208,38 @@ def divide_as_run(images: ImageFiles, split: Split, val_folder: Path | None, ver
         moved = find_validated(images, split, val_folder)
         count = pluralize(int(moved.sum()), "image")
         notes = [f"{count} not trained on: the run validated on them, in {val_folder}"] if moved.any() else []
-        return Division(images.subset(np.flatnonzero(~moved)), None, notes)
+        return Division(images.subset(np.flatnonzero(~moved)), None, notes, {})
     found = find_run_files(images, split)
     if found.other_folder and verb == "test":
-        return Division(images, images, ["none of the images is one of the run's, so all of them are tested"], True)
+        return Division(images, images, [describe_other_folder(images, split)], {}, True)
     if split.held_back and not found.held_back.any():
         raise UserError(
             f"None of the {pluralize(len(split.held_back), 'image')} that this run held back is in "
             f"{os.fsdecode(images.folder)}: name the run's folder with --data.root, put images that are to be tested "
             "into a folder test/ in it, or start a new run from the weights with --model.weights."
         )
+    held_back = images.subset(np.flatnonzero(found.held_back)) if found.held_back.any() else None
+    notes = describe_changes(found, len(split.held_back), verb)
+    return Division(images.subset(np.flatnonzero(~found.held_back)), held_back, notes, found.renamed)
+
+
+def describe_other_folder(images: ImageFiles, split: Split) -> str:
+    """A sentence on a folder that is tested whole."""
+    known = {*split.trained_on, *split.held_back}
+    count = sum(path in known for path in portable_paths(images))
+    names = f", though {count:,} {'has' if count == 1 else 'have'} the path of one" if count else ""
+    return f"none of the images is one of the run's{names}, so all of them are tested"
+
+
+def describe_changes(found: FoundFiles, held_back: int, verb: str) -> list[str]:
+    """Sentences on a run's folder that has changed; `held_back` is the number of images that the run held back."""
     notes = []
+    if not found.unchanged:
+        notes.append("no image has the content that the run knows: a converted or resized copy, found by its paths")
     if found.missing:
-        total = pluralize(len(split.held_back), "image")
+        total = pluralize(held_back, "image")
         notes.append(f"of the {total} that the run held back, {found.missing:,} cannot be found")
     if found.new.any():
         fate = "trained on from now on" if verb == "fit" else "left out"
         notes.append(f"{pluralize(int(found.new.sum()), 'new image')}, in neither list of the run: {fate}")
-    held_back = images.subset(np.flatnonzero(found.held_back)) if found.held_back.any() else None
-    return Division(images.subset(np.flatnonzero(~found.held_back)), held_back, notes)
+    return notes

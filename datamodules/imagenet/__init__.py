@@ -22,7 +22,7 @@ from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
 from datamodules.run_data import compare_arguments
-from datamodules.run_files import divide_as_run, find_trained_on
+from datamodules.run_files import divide_as_run, find_trained_on, holds_sample, is_run_folder
 from datamodules.samplers import ExactSampler
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
@@ -184,14 +184,22 @@ class ImageNet(ImageData):
 
     def _list_evaluated(self, folder: Path) -> ImageFiles:
         """The images of val/ or test/, without those that were moved there after the run had trained on them."""
-        images, split = self._list_images(folder), self.run and self.run.split
-        if not split:
+        images, run = self._list_images(folder), self.run
+        if run is None or (split := run.split) is None:
             return images
         validated = split.held_back if split.own_folder and folder == self.splits.val else ()
-        moved = find_trained_on(images, split, list(validated), self.train_folder)
-        if moved.any():
-            count = pluralize(int(moved.sum()), "image")
-            announce(f"{count} of {folder} left out: the run trained on them, in {self.train_folder}")
+        moved = find_trained_on(images, split, validated, self.train_folder)
+        if not moved.any() or self.fingerprint(images) in (run.record.test_hash, run.record.val_hash):
+            return images
+        if not holds_sample(images, split) and not is_run_folder(self._list_images(self.train_folder), split):
+            return images  # of another data set, whose files have the same names
+        reason = f"the run trained on images of these names, which are no longer in {self.train_folder}"
+        if moved.all():
+            raise UserError(
+                f"None of the {pluralize(len(images), 'image')} of {folder} can be evaluated: {reason}. Move them "
+                "back, or rename them if they are other images."
+            )
+        announce(f"{pluralize(int(moved.sum()), 'image')} of {folder} left out: {reason}")
         return images.subset(np.flatnonzero(~moved))
 
     def _follow_split(self, split: Split, stage: str, val: Path | None) -> tuple[Path | None, int]:
@@ -215,6 +223,7 @@ class ImageNet(ImageData):
             division = divide_as_run(images, run.split, val, stage)
             images, held_back = division.train, division.held_back
             self.tests_validation_images &= not division.other_folder
+            self.renamed = division.renamed
             for note in division.notes:
                 announce(note)
         else:

@@ -14,6 +14,7 @@ from PIL import Image
 from checkpointing.record import CheckpointRecord
 from datamodules import CIFAR10, Digits, ImageNet, Synthetic, TorchvisionData
 from datamodules.identity import compare_with_run, identify, identify_evaluated, make_split
+from datamodules.image_files import content_id
 from datamodules.run_data import RunData, match_classes
 from datamodules.splits import stratified_split
 from errors import UserError
@@ -60,7 +61,8 @@ def test_the_run_keeps_lists_of_what_it_trained_on_and_held_back(trained):
     content = split()
     assert set(content["trained_on"]) | set(content["held_back"]) == files(trained)
     assert len(content["trained_on"]) == 22 and len(content["held_back"]) == 2 and not content["own_folder"]
-    assert all((trained / path).stat().st_size == size for path, size in content["held_back"].items())
+    assert all(content_id(bytes(trained / path)) == known for path, known in content["held_back"].items())
+    assert content["sample"].keys() == set(content["trained_on"])
 
 
 def move(root: Path) -> Path:
@@ -243,7 +245,8 @@ def test_a_held_back_file_stays_held_back_when_it_is_moved_and_what_was_trained_
     assert len(resumed.val_set) == before and len(resumed.train_set) == 22
     assert paths(resumed.val_set) == paths(tested)
     split = make_split(resumed)
-    assert held in split.held_back and trained in split.trained_on and not set(split.held_back) & set(split.trained_on)
+    assert split.held_back.keys() == {Path(path).as_posix() for path in paths(tested)} and held not in split.held_back
+    assert trained in split.trained_on and not set(split.held_back) & set(split.trained_on)
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
@@ -325,7 +328,8 @@ def test_images_moved_out_of_train_are_not_tested(photos, target, capsys):
     before = len(files(photos / target))
     (photos / "train" / "cat" / "7.jpg").rename(photos / target / "cat" / "7.jpg")
     assert len(again(run_data, photos, "test").test_set) == before
-    assert f"1 image of {photos / target} left out: the run trained on them" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"1 image of {photos / target} left out: the run trained on images of these names, which are no" in said
 
 
 def test_images_moved_from_val_to_train_are_not_trained_on(photos, capsys):
