@@ -110,8 +110,9 @@ def result_path(checkpoint: Path, protocol: str, tag: str = "") -> Path:
 def read_tested_hashes(checkpoint: Path) -> set[str]:
     """`data_hash` of each result on the run's own images, of any protocol, that lies beside a checkpoint."""
     found = set()
-    for path in results_folder(checkpoint).glob("test-*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged file will be replaced
+    for path in filter(Path.is_file, results_folder(checkpoint).glob("test-*.json")):
+        # A damaged file says nothing
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             result = json.loads(path.read_bytes())
             if result["is_run_data"] and Path(result["checkpoint"]).name == checkpoint.name:
                 found.add(str(result["data_hash"]))

@@ -13,7 +13,7 @@ from PIL import Image
 
 import datamodules
 from batch import Batch
-from checkpointing.predictions import Predictions, file_hash, predictions_path
+from checkpointing.predictions import Predictions, file_hash, predictions_path, read_tested_hashes
 from lit_models import LitClassifier
 from tests.conftest import DIGITS, HOME, TINY
 from tests.test_ddp import TWO, type_it
@@ -162,3 +162,15 @@ def test_144_crops_of_more_images_take_no_more_memory(run, here, tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
     assert peaks[1] < peaks[0] + 60, peaks  # MB
+
+
+def test_the_images_of_earlier_results_are_read_as_far_as_they_can_be(tmp_path):
+    checkpoint = tmp_path / "best.ckpt"
+    own = {"checkpoint": "/elsewhere/best.ckpt", "is_run_data": True, "data_hash": "a"}
+    contents = [own, own | {"is_run_data": False, "data_hash": "b"}, own | {"checkpoint": "best-2.ckpt"}, [1], {}, "x"]
+    for number, content in enumerate(contents):
+        (tmp_path / f"test-best-{number}.json").write_text(json.dumps(content))
+    (tmp_path / "test-best-cut.json").write_text('{"check')
+    (tmp_path / "test-best-deep.json").write_text("[" * 10**6)
+    (tmp_path / "test-best-folder.json").mkdir()
+    assert read_tested_hashes(checkpoint) == {"a"}

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from datamodules import TorchvisionData
 from datamodules.crops import CenterCrop
 from datamodules.decode import EncodedImage
 from errors import UserError
+from tests.datamodules.test_imagenet import write
 
 FAKE = """
 model:
@@ -124,6 +126,32 @@ def test_training_images_are_augmented_only_as_told():
 def test_data_sets_that_cannot_be_read_are_refused(train, arguments, said):
     with pytest.raises(UserError, match=said):
         TorchvisionData(train, fake(), **arguments).setup("fit")
+
+
+def test_images_that_were_replaced_in_place_get_a_result_of_their_own(run, here):
+    for folder, seed in (("train", 0), ("test", 1)):
+        write(here / "images" / folder / "ant", 5, seed), write(here / "images" / folder / "bee", 5, seed + 10)
+    text = FAKE.replace("num_classes: 3", "").replace("size: 8", "val_size: 2\n    size: 8")
+    for name in ("train", "test"):
+        images = f"{{class_path: torchvision.datasets.ImageFolder, init_args: {{root: {here / 'images' / name}}}}}"
+        text = re.sub(rf"^    {name}: .*$", f"    {name}: {images}", text, flags=re.MULTILINE)
+    (here / "net.yaml").write_text(text)
+    run("fit", "--config", here / "net.yaml", "--run_name", "fake/net")
+    test = ["test", "--allow", "tests", "--ckpt_path", "runs/fake/net"]
+    folder = Path("runs/fake/net/version_0")
+    run(*test)
+    own = (folder / "test-best-center.json").read_bytes()
+    run(*test, "--data.flip", "false", "--data.padding", 1)
+    assert [path.name for path in folder.glob("test-*.json")] == ["test-best-center.json"]
+    assert (folder / "test-best-center.json").read_bytes() == own
+    run(*test, "--data.size", 9)
+    write(here / "images" / "test" / "ant", 5, 30)
+    run(*test)
+    run(*test, "--data.protocol", "ten_crop")
+    others = [json.loads(path.read_text()) for path in folder.glob("test-best-*-*.json")]
+    assert sorted(result["protocol"] for result in others) == ["center", "center", "ten_crop"]
+    assert not any(result["is_run_data"] for result in others) and json.loads(own)["is_run_data"]
+    assert (folder / "test-best-center.json").read_bytes() == own
 
 
 def test_any_data_module_with_num_classes_fits_and_tests(run, here, fails):

@@ -84,6 +84,22 @@ def test_a_missing_test_is_run_once_and_then_read(tested, capsys):
     assert (again.log_probabilities == first.log_probabilities).all() and again.protocol == "ten_crop"
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--data.root", "here"], True),
+        (["--data.size=64"], True),
+        (["--data.mean", "[0, 0, 0]"], True),
+        (["--data.hflip_preserves_label", "false"], True),
+        (["--config", "own.yaml"], True),
+        (["--data.flip=false", "--data.padding", "1"], False),
+        (["--data.batch_size", "1", "--trainer.precision", "32-true"], False),
+    ],
+)
+def test_flags_that_change_no_prediction_need_no_test(flags, named):
+    assert evaluation.names_data(flags) == named
+
+
 def test_only_what_is_missing_is_run_and_counted(tested, capsys):
     checkpoint, typed = tested
     load(checkpoint, "center")
