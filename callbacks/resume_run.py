@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import Tensor
 
 from callbacks.run_logger import run_dir
 from checkpointing.content import check_content, check_state_dict
@@ -16,7 +17,6 @@ from checkpointing.progress import (
 )
 from checkpointing.resume import adapt_state, set_aside_later_results
 from lit_models.classifier import LitClassifier
-from lit_models.metrics import MeanLoss
 
 RESUME_KEY = "resume"  # in a checkpoint: what this callback remembers
 
@@ -96,10 +96,12 @@ class ResumeRun(pl.Callback):
         for logger in trainer.loggers:
             logger.save()  # rows that callbacks have logged wait in memory for those of the step
         metrics = {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
+        fit_loop = checkpoint["loops"]["fit_loop"]
+        means = whole_epoch_means(pl_module, fit_loop)
         checkpoint[RESUME_KEY] = {
             "frozen": [name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad],
-            "monitored": {name: value for name, value in metrics.items() if not name.startswith("train/")},
-            "unlogged": unlogged_rows(trainer, pl_module, checkpoint["loops"]["fit_loop"]),
+            "monitored": {name: value for name, value in metrics.items() if not name.startswith("train/")} | means,
+            "unlogged": unlogged_rows(trainer, fit_loop, means),
         }
 
 
@@ -161,22 +163,27 @@ def count_batches(trainer: pl.Trainer, fit_loop: dict[str, Any]) -> int | None:
     return min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
 
 
+def whole_epoch_means(module: pl.LightningModule, fit_loop: dict[str, Any]) -> dict[str, Tensor]:
+    """The means of an epoch's training images after its last batch; empty anywhere else.
+
+    A run that is resumed there sees none of these batches. Every process must call this: the means are over all.
+    """
+    if not (inside_epoch(fit_loop) and ended_on_epoch_boundary(fit_loop) and isinstance(module, LitClassifier)):
+        return {}
+    return {name: mean.compute().detach().cpu() for name, mean in module.train_means.items()}
+
+
 def unlogged_rows(
-    trainer: pl.Trainer, module: pl.LightningModule, fit_loop: dict[str, Any]
+    trainer: pl.Trainer, fit_loop: dict[str, Any], means: dict[str, Tensor]
 ) -> list[dict[str, float | int]]:
     """The rows of metrics.csv that Lightning logs after the checkpoint that is being written.
 
-    A kill between the two would lose them. Every process must call this: metrics are computed over all of them.
+    A kill between the two would lose them.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = [means]
     every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
     if not inside_epoch(fit_loop) or (every and trainer.global_step % every == 0):
         rows.append(newly_logged(trainer))
-    if inside_epoch(fit_loop) and ended_on_epoch_boundary(fit_loop) and isinstance(module, LitClassifier):
-        # A run that is resumed here sees none of the epoch's batches, whose metrics its end would log
-        means = {f"train/{name}": value for name, value in module.train_metrics.compute().items()}
-        heads = {name: loss for name, loss in module.head_losses.items() if isinstance(loss, MeanLoss)}
-        rows.append(means | {f"train/{name}_loss": loss.compute() for name, loss in heads.items()})
     place = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
     rows = [{name: float(value) for name, value in row.items() if name.startswith("train/")} for row in rows]
     return [row | place for row in rows if row]

@@ -29,6 +29,7 @@ from callbacks.resume_run import CheckOptimizerState, ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
+from callbacks.train_means import TrainMeans
 from checkpointing.confinement import refuse_links, refuse_missing_root
 from checkpointing.import_policy import names_given, restored_import_policy
 from checkpointing.predictions import read_tested_hashes
@@ -207,7 +208,7 @@ class CommandLine(LightningCLI):
         # A test that did not count every image is refused before its predictions replace others
         added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
-        first: list[Callback] = [] if config.fast_dev_run else [ResumeRun()]
+        first: list[Callback] = [] if config.fast_dev_run else [ResumeRun(), TrainMeans()]
         added += [CheckOptimizerState()] if self.subcommand == "fit" else []
         if self.subcommand == "fit":
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt

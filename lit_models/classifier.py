@@ -18,7 +18,7 @@ from errors import check_at_least, check_probability
 from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
 from lit_models.losses import LossName, check_logits, classification_loss, main_logits
-from lit_models.metrics import MeanLoss, make_metrics
+from lit_models.metrics import ImageMean, MeanLoss, make_metrics
 from lit_models.nets.dense import make_dense
 from lit_models.nets.layers import find_batch_norms, freeze_batch_norms
 from lit_models.nets.surgery import Activation, Norm, apply_surgery
@@ -119,6 +119,13 @@ class LitClassifier(pl.LightningModule):
         if freeze_batch_norm:
             freeze_batch_norms(self.net)
             self.train()
+
+    @property
+    def train_means(self) -> dict[str, ImageMean]:
+        """The means over the training images of an epoch so far, by the names under which they are logged."""
+        heads = {f"train/{name}_loss": loss for name, loss in self.head_losses.items()}
+        means = {f"train/{name}": metric for name, metric in self.train_metrics.items()} | heads
+        return {name: mean for name, mean in means.items() if isinstance(mean, ImageMean)}
 
     def weigh_heads(self, **weights: float) -> None:
         """Set the weight of each auxiliary head's loss, by the names of the net's outputs; 0 where it has no heads.

@@ -12,6 +12,7 @@ class ImageMean(Metric):
         zero: where the sum begins, of the type in which it is exact: an int for counts, a float for losses.
     """
 
+    full_state_update = False  # states of several passes can be added up
     sum: Tensor
     images: Tensor
 

@@ -189,18 +189,13 @@ def check_whole(run_dir: Path) -> None:
 
 
 def rows(run_dir: Path) -> list[tuple[tuple[str, str], ...]]:
-    """The rows of metrics.csv, sorted.
-
-    Without rates, which depend on the machine, and without the values of an epoch's training metrics: a run that is
-    resumed inside an epoch takes them over the rest of it.
-    """
+    """The rows of metrics.csv, sorted, without rates, which depend on the machine."""
     with (run_dir / "metrics.csv").open(newline="") as file:
         content = list(csv.DictReader(file))
     kept = []
     for row in content:
         values = {name: value for name, value in row.items() if value and "images_per_s" not in name}
-        means = [name for name in values if name.startswith("train/") and name != "train/batch_loss"]
-        kept.append(tuple(sorted((values | dict.fromkeys(means, "some value")).items())))
+        kept.append(tuple(sorted(values.items())))
     return sorted(kept)
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import BaseFinetuning
 
 from checkpointing.checkpoint_io import AtomicCheckpointIO
 from checkpointing.integrity import find_damage
-from tests.checkpointing.test_resume import EXPERIMENT, same
+from tests.checkpointing.test_resume import CYCLE, EXPERIMENT, ONE_CYCLE, same
 from tests.conftest import DIGITS, TINY
 
 TESTS = ["--allow", "tests"]
@@ -28,12 +28,11 @@ def experiment(here: Path) -> Path:
     return path
 
 
-def rows(folder: Path, means: bool) -> list[tuple[tuple[str, str], ...]]:
-    """The rows of metrics.csv without rates; the means of an epoch's training metrics only if asked for."""
+def rows(folder: Path) -> list[tuple[tuple[str, str], ...]]:
+    """The rows of metrics.csv without rates."""
     with (folder / "metrics.csv").open(newline="") as file:
         content = list(csv.DictReader(file))
-    left_out = () if means else ("train/loss", "train/top1_error", "train/top5_error")
-    kept = [{k: v for k, v in row.items() if v and "images_per_s" not in k and k not in left_out} for row in content]
+    kept = [{k: v for k, v in row.items() if v and "images_per_s" not in k} for row in content]
     return sorted(tuple(sorted(row.items())) for row in kept if len(row) > 2)
 
 
@@ -60,7 +59,7 @@ def test_a_run_killed_after_an_epochs_last_batch_goes_on_with_what_follows(run, 
         for name in ("last", "best"):
             path = whole / "checkpoints" / f"{name}.ckpt"
             assert not path.exists() or same(path, copy / "checkpoints" / path.name), f"{name} from step {cut}"
-        assert rows(whole, means=False) == rows(copy, means=False), f"resumed from step {cut}"
+        assert rows(whole) == rows(copy), f"resumed from step {cut}"
         counts = [torch.load(run / "checkpoints" / "last.ckpt")["loops"]["fit_loop"] for run in (whole, copy)]
         progress = [
             [count[name]["current"] for name in ("epoch_progress", "epoch_loop.batch_progress")] for count in counts
@@ -161,3 +160,20 @@ def test_what_was_logged_before_a_checkpoint_is_in_the_file_before_it(run, here,
     saver = ["--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"]
     run("fit", "--config", DIGITS, *TINY, *saver, "--trainer.callbacks.every_n_train_steps=3")
     assert {3, 6, 9} <= set(steps)
+
+
+def test_what_follows_the_training_loss_decides_as_in_the_whole_run(run, here):
+    """Resumed inside an epoch, and after its last batch: the mean is that over the whole epoch."""
+    Path("noise").mkdir()
+    plateau = "lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: train/loss, patience: 0, threshold: 0.3}"
+    Path("noise/net.yaml").write_text(CYCLE.replace(ONE_CYCLE, plateau).replace("lr_interval: step", ""))
+    run("fit", "--config", "noise/net.yaml", "--trainer.max_epochs", 4)
+    whole = Path("runs/noise/net/version_0")
+    with (whole / "metrics.csv").open() as file:
+        assert len({row["lr-SGD"] for row in csv.DictReader(file) if row["lr-SGD"]}) > 1
+    for number, cut in enumerate((2, 4, 7), start=1):
+        copy = whole.with_name(f"version_{number}")
+        shutil.copytree(whole, copy)
+        run("fit", *TESTS, "--ckpt_path", copy / f"checkpoints/step-{cut}.ckpt")
+        assert rows(whole) == rows(copy), f"resumed from step {cut}"
+        assert same(whole / "checkpoints/last.ckpt", copy / "checkpoints/last.ckpt")

@@ -28,19 +28,20 @@ trainer:
 EXPERIMENT += STEP_CHECKPOINTS
 
 
+ONE_CYCLE = "torch.optim.lr_scheduler.OneCycleLR, init_args: {max_lr: 0.4, total_steps: null}"
 CYCLE = """
 model:
   class_path: tests.dropout_net.LitDropoutNet
   init_args:
     optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
-    lr_scheduler: {class_path: torch.optim.lr_scheduler.OneCycleLR, init_args: {max_lr: 0.4, total_steps: null}}
+    lr_scheduler: {class_path: ONE_CYCLE}
     lr_interval: step
 data: {class_path: tests.dropout_net.JitteredNoise}
 trainer:
   max_epochs: 3
   callbacks+:
 """
-CYCLE += STEP_CHECKPOINTS
+CYCLE = CYCLE.replace("ONE_CYCLE", ONE_CYCLE) + STEP_CHECKPOINTS
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
