@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from callbacks.run_logger import run_dir
+from callbacks.run_logger import RunLogger, run_dir
 from checkpointing.content import check_content, check_state_dict
 from checkpointing.optimizer_state import refuse_other_optimizer_state
 from checkpointing.progress import (
@@ -32,6 +32,11 @@ class ResumeRun(pl.Callback):
     resumed_step: int | None = None
     remembered: dict[str, Any]  # of the checkpoint
     validates = False  # whether the run goes on with a validation
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.share(trainer.strategy)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

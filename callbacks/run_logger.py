@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.strategies import Strategy
 
 from checkpointing.atomic import end_run_if_unwritable
 from checkpointing.metrics_file import append_metrics
@@ -14,8 +15,19 @@ from checkpointing.metrics_file import append_metrics
 class RunLogger(CSVLogger):
     """Writes metrics.csv into <save_dir>/<name>/version_<version>, and appends to that of a resumed run.
 
-    The command line fills in the arguments for each run.
+    The command line fills in the arguments for each run, in processes that it has not launched those of the first one
+    only: `share` tells the others.
     """
+
+    shared: str | None = None  # the folder, from the first process
+
+    @property
+    def log_dir(self) -> str:
+        return self.shared or super().log_dir
+
+    def share(self, strategy: Strategy) -> None:
+        """Take over the folder of the first process; every process must call this."""
+        self.shared = strategy.broadcast(self.log_dir)
 
     @property
     @rank_zero_experiment

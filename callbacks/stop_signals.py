@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Self
 import lightning.pytorch as pl
 
 from callbacks.finite_loss import decide_together
+from callbacks.result_writer import gather
 from callbacks.run_logger import run_dir
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -28,6 +29,7 @@ class StopSignals(pl.Callback):
         self.received: int | None = None
         self.training = False  # whether a signal may wait for the end of the step
         self.leaving_validation = False
+        self.validated = self.common_batches = 0  # batches of a validation: done, and those that every process has
         self.process = os.getpid()
         self.previous: dict[int, Any] = {}
 
@@ -66,7 +68,7 @@ class StopSignals(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._asked_to_stop(trainer):  # after the last step
-            self._exit()
+            self._exit(trainer)
         self.training = False
 
     def on_train_batch_end(
@@ -79,10 +81,16 @@ class StopSignals(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._listen()
-        self.leaving_validation = False
+        self.leaving_validation, self.validated = False, 0
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            # No image is counted twice, so one process may have a batch more, in which the others do not answer
+            self.common_batches = min(gather(trainer, [sum(trainer.num_val_batches)]))
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and self._asked_to_stop(trainer):
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        self.validated += 1
+        if self.validated <= self.common_batches and self._asked_to_stop(trainer):
             self.leaving_validation = True
             raise StopIteration  # ends the validation; averaged weights are swapped back before its end
 
@@ -103,11 +111,13 @@ class StopSignals(pl.Callback):
         folder = run_dir(trainer)
         if folder and trainer.checkpoint_callbacks:
             trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
-        self._exit()
+        self._exit(trainer)
 
-    def _exit(self) -> NoReturn:
+    def _exit(self, trainer: pl.Trainer) -> NoReturn:
         self.training = False
-        raise SystemExit(EXIT_STATUS[signal.Signals(self.received or signal.SIGTERM)])
+        status = EXIT_STATUS[signal.Signals(self.received or signal.SIGTERM)]
+        # Lightning kills the process that launched this one as soon as this one's status is not 0
+        raise SystemExit(0 if is_launched(trainer) else status)
 
 
 def rewind_validation(fit_loop: dict[str, Any]) -> None:
@@ -125,6 +135,12 @@ def rewind_validation(fit_loop: dict[str, Any]) -> None:
         validation["total"][name] -= done
         validation["current"][name] = 0
     validation["is_last_batch"] = False
+
+
+def is_launched(trainer: pl.Trainer) -> bool:
+    """Whether Lightning has launched this process, and another one's exit status is that of the command."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)  # strategies of one device have none
+    return environment is not None and trainer.local_rank > 0 and not environment.creates_processes_externally
 
 
 def say(sentence: str) -> None:

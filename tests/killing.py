@@ -150,6 +150,8 @@ def fit_together(args: list[str], folder: Path, kill: GroupKill | None) -> tuple
     )
     one = kill is not None and kill.rank is not None and kill.signal == signal.SIGKILL
     assert "error:" not in done.stdout or (one and "error: Another process" in done.stdout), done.stdout
+    if kill is not None and kill.rank is None and kill.signal == signal.SIGTERM:
+        assert done.returncode in (0, 143), done.stdout  # 0 where it came after the end
     return done.returncode, done.stdout
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,17 @@ from tests.conftest import DIGITS, HOME, TINY
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
-def type_it(*args: object) -> subprocess.CompletedProcess[str]:
+def type_it(*args: object, launch: Sequence[str] = (str(HOME / "main.py"),)) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HOME / "main.py"), *map(str, args)]
+    command = [sys.executable, *launch, *map(str, args)]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
 
 
 def test_two_processes_share_one_run(run, here, capsys):
-    done = type_it("fit", "--config", DIGITS, *TINY, *TWO, "--trainer.max_epochs", 1)
+    # Of 9 images to validate on, one process has 2 batches of 4 and the other has one
+    done = type_it("fit", "--config", DIGITS, *TINY, *TWO, "--trainer.max_epochs", 1, "--data.val_size", 9)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     assert [p.name for p in Path("runs/digits/resnet20").iterdir()] == ["version_0"]
@@ -35,6 +37,17 @@ def test_two_processes_share_one_run(run, here, capsys):
         in_fit = next(float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"])
     run("validate", "--ckpt_path", "runs/digits/resnet20/version_0/checkpoints/last.ckpt")
     assert float(re.search(r"val/loss\D+([0-9.]+)", capsys.readouterr().out)[1]) == pytest.approx(in_fit, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_know_the_run_directory(here):
+    """Only the first one makes it; averaging reads the checkpoints in every process."""
+    average = ["--config", HOME / "configs/overlays/average_last.yaml", "--trainer.callbacks.count", 2]
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", str(HOME / "main.py")]
+    done = type_it("fit", "--config", DIGITS, *average, *TINY, *TWO, "--trainer.max_epochs", 3, launch=launch)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in Path("runs").iterdir()] == ["digits"]
+    assert Path("runs/digits/resnet20/version_0/checkpoints/averaged.ckpt").is_file()
 
 
 @pytest.mark.slow
