@@ -61,7 +61,7 @@ def read_split(run_dir: Path, split_hash: str) -> Split | None:
         split_hash: SHA-256 of the file, as the checkpoint says it.
 
     Raises:
-        UserError: if the file has another content.
+        UserError: if the file has another content, or is malformed.
     """
     path = split_path(run_dir, split_hash)
     if not path.is_file():
@@ -72,6 +72,11 @@ def read_split(run_dir: Path, split_hash: str) -> Split | None:
             f"{path}, the list of what the run trained on and held back, is not as the run wrote it: restore it, or "
             "remove it, and the images that are held back follow from --data.split_seed."
         )
-    fields = json.loads(content)
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        fields = None
     check_content(fields, {"trained_on": [""], "held_back": {}, "own_folder": False, "sample": {}}, path)
-    return Split(**fields)
+    for name in ("held_back", "sample"):
+        check_content({name: list(fields[name].values())}, {name: [""]}, path)
+    return Split(**{name: fields[name] for name in Split.__dataclass_fields__})
