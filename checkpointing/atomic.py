@@ -17,11 +17,12 @@ def atomic_write(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any
 
     Args:
         path: of the file; it lies in the same file system as the file that replaces it.
-        mode: w for text in UTF-8, in which bytes of a file name that are none stay as they are; or wb.
+        mode: w for text in UTF-8, in which bytes of a file name that are none stay as they are, and whose lines end
+            in a line feed on every system; or wb.
         **options: see `open`.
     """
     if "b" not in mode:
-        options = {"encoding": "utf-8", "errors": "surrogateescape"} | options
+        options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"} | options
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
         with part.open(mode, **options) as file:

@@ -1,7 +1,6 @@
 """metrics.csv of a run: rows that a killed process has cut off are mended, those that a resumed run repeats removed."""
 
 import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,22 @@ Row = Mapping[str, Any]
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of metrics.csv and its whole rows, without those that a killed process or a full disk has cut off."""
+    """The columns of metrics.csv and its whole rows, without those that a killed process or a full disk has cut off.
+
+    Nor is a line whole that holds zero bytes, as a power failure leaves them.
+    """
     text = path.read_bytes().decode(errors="replace")
-    lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-    columns = next(lines, [])
+    columns, *lines = map(split_line, text[: text.rfind("\n") + 1].split("\n"))
     rows = [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
     return columns, [row for row in rows if row.get("step", "").isdigit()]
+
+
+def split_line(line: str) -> list[str]:
+    """The values of a line of metrics.csv; none where it is damaged."""
+    try:
+        return [] if "\0" in line else next(csv.reader([line]), [])
+    except csv.Error:  # a value longer than any that was written
+        return []
 
 
 def write_metrics(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:

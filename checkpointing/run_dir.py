@@ -1,5 +1,6 @@
 """Where a run lives: runs/<dataset>/<experiment>/version_N/ with checkpoints/{best,last}.ckpt inside."""
 
+import errno
 import os
 import re
 import shutil
@@ -14,6 +15,12 @@ from errors import UserError
 
 CLAIMED = "LIT_CLASSICS_RUN"  # names the claimed folder to the processes that Lightning launches, until training begins
 LOCK = ".lock"  # in a run directory: the file that the process which trains there holds
+NO_LOCKS = {
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+}  # of file systems that lock no files, as some NFS
 
 
 def claim_version(experiment: Path) -> Path:
@@ -53,17 +60,30 @@ def release_version(folder: Path) -> None:
 def lock_run(folder: Path) -> FileLock:
     """Hold a run directory against other processes until the lock is released, or this process has died.
 
+    A file system that has no locks is said in a warning: the run goes on without one. A file whose existence is the
+    lock would not do, because it would outlive a process that is killed.
+
     Raises:
-        UserError: if another process holds it.
+        UserError: if another process holds it, or its lock file cannot be opened.
     """
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise UserError(
-            f"Another process is training in {folder}: two would write over each other's checkpoints. Wait for it to "
-            "end, or stop it; to train beside it, start a new run."
+            f"Another process is training in {folder} and holds its {LOCK}: two would write over each other's "
+            "checkpoints. Wait for it to end, or stop it; to train beside it, start a new run."
         ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise UserError(
+                f"{folder / LOCK} cannot be opened ({error.strerror}): it keeps two processes out of one run. "
+                "Remove it if no process of another user trains there, or copy the run to a folder of your own."
+            ) from error
+        rank_zero_warn(
+            f"{folder} cannot be locked, because its file system has no locks ({error.strerror}): let no other process "
+            "train there meanwhile."
+        )
     return lock
 
 

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import zipfile
@@ -17,6 +18,7 @@ from checkpointing.checkpoint_io import AtomicCheckpointIO
 from checkpointing.integrity import find_damage
 from checkpointing.metrics_file import append_metrics, read_metrics, truncate_metrics
 from checkpointing.run_dir import find_checkpoint, lock_run, release_version
+from checkpointing.split import Split, read_split
 from errors import UserError
 from tests.conftest import DIGITS, TINY
 
@@ -151,7 +153,7 @@ def test_a_run_is_held_by_one_process_and_freed_by_its_death(tmp_path):
     holder = fork.Process(target=hold, args=(tmp_path, holds))
     holder.start()
     assert holds.wait(60)
-    with pytest.raises(UserError, match="Another process is training in"):
+    with pytest.raises(UserError, match=r"Another process is training in .* holds its \.lock"):
         lock_run(tmp_path)
     holder.kill()
     holder.join()
@@ -159,6 +161,36 @@ def test_a_run_is_held_by_one_process_and_freed_by_its_death(tmp_path):
     lock.release()
     release_version(tmp_path)
     assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_where_files_cannot_be_locked_a_run_goes_on_with_a_warning(tmp_path, monkeypatch, code):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(descriptor, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for _ in range(2):  # a process that has died leaves nothing that would hold the run
+        with pytest.warns(UserWarning, match="has no locks") as warnings:
+            lock_run(tmp_path)
+        assert len(warnings) == 1 and os.strerror(code) in str(warnings[0].message)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_lock_file_that_cannot_be_opened_is_one_sentence(tmp_path, monkeypatch, code):
+    def acquire(self, **options):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("checkpointing.run_dir.FileLock.acquire", acquire)
+    with pytest.raises(UserError, match=re.escape(f".lock cannot be opened ({os.strerror(code)})")):
+        lock_run(tmp_path)
+
+
+def test_a_folder_in_place_of_the_lock_file_is_one_sentence(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UserError, match=r"\.lock cannot be opened"):
+        lock_run(tmp_path)
 
 
 def test_a_running_run_cannot_be_resumed(fails, tiny_run):
@@ -190,6 +222,42 @@ def test_a_row_of_metrics_that_was_cut_off_is_mended(tmp_path, tail):
     append_metrics(other, [], [{"a": 4, "step": 2}])
     for each in (path, other):
         assert [(row["a"], row["step"]) for row in read_metrics(each)[1]] == [*rows, ("4", "2")]
+
+
+@pytest.mark.parametrize(
+    "zeros", ["\0" * 9, "\0" * 200_000, "\0" * 200_000 + "\n", "5.0,\0\n", "5.0,1\0\0\n", "5" * 200_000 + ",1\n"]
+)
+def test_zeros_in_metrics_after_a_power_failure_are_no_row(tmp_path, zeros):
+    path = tmp_path / "metrics.csv"
+    append_metrics(path, [], [{"a": 0.5, "step": 0}])
+    with path.open("a", newline="") as file:
+        file.write(zeros)
+    assert [row["a"] for row in read_metrics(path)[1]] == ["0.5"]
+    columns = append_metrics(path, [], [{"a": 0.25, "step": 1}])
+    append_metrics(path, columns, [{"a": 0.125, "step": 2}])
+    assert [row["a"] for row in read_metrics(path)[1]] == ["0.5", "0.25", "0.125"]
+    assert path.read_text().splitlines() == ["a,step", "0.5,0", "0.25,1", "0.125,2"]
+
+
+@pytest.mark.parametrize("content", ["", "\0" * 40, "\0" * 200_000 + "\n0.5,0\n", '"a'])
+def test_metrics_without_a_header_are_begun_anew(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_text(content)
+    truncate_metrics(path, 5, [{"a": 0.5, "step": 4}])
+    assert [row["a"] for row in read_metrics(path)[1]] == ["0.5"]
+
+
+def test_text_has_the_same_bytes_on_every_system(tmp_path, monkeypatch):
+    """Windows would end its lines in two characters, and the hash of a split's file would be another."""
+    plain = Path.open
+
+    def open_on_windows(self, mode="r", newline=None, **options):
+        return plain(self, mode, newline="\r\n" if mode == "w" and newline is None else newline, **options)
+
+    monkeypatch.setattr(Path, "open", open_on_windows)
+    split = Split(["a.jpg"], {"b.jpg": 3}, own_folder=False)
+    split.write(tmp_path)
+    assert read_split(tmp_path, split.hash) == split
 
 
 def test_rows_that_were_still_to_be_logged_are_added_once(tmp_path):
