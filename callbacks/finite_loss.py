@@ -44,8 +44,8 @@ class FiniteLoss(pl.Callback):
     this callback, and its Trainer asks `may_save` before it writes a checkpoint.
 
     Args:
-        policy: stop names the step, the images and the last good checkpoint; continue goes on, and writes no checkpoint
-            of weights that are not finite.
+        policy: stop names the step, the images and the last good checkpoint; continue goes on, and neither writes a
+            checkpoint nor removes one while the weights are not finite.
 
     Raises:
         Diverged: if the policy is to stop.
@@ -55,6 +55,10 @@ class FiniteLoss(pl.Callback):
         self.policy = policy
         self.unchecked: list[BatchLoss] = []
         self.warned: set[str] = set()  # of the loss, the weights, the validation loss: each once
+        self.saved: dict[str, dict[str, Any]] = {}  # the states of the ModelCheckpoints that name files that exist
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.saved = {saver.state_key: copy_state(saver) for saver in model_checkpoints(trainer)}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,14 +83,14 @@ class FiniteLoss(pl.Callback):
         """Whether a checkpoint may be written now; every process must ask."""
         self._check_losses(trainer)
         if not decide_together(trainer, not all_finite(trainer.lightning_module)):
+            self.saved = {saver.state_key: copy_state(saver) for saver in model_checkpoints(trainer)}
             return True
         said = f"The weights are not finite after step {trainer.global_step:,}"
         if self.policy == "stop":
             raise Diverged(f"{said}: {advise(trainer)}")
-        self._warn(trainer, "weights", f"{said}: no checkpoint is written any more.")
-        for saver in trainer.checkpoint_callbacks:
-            if isinstance(saver, ModelCheckpoint):
-                saver.save_top_k = 0  # nor an older one removed
+        self._warn(trainer, "weights", f"{said}: no checkpoint is written, and none removed, while they are not.")
+        for saver in model_checkpoints(trainer):
+            restore_state(saver, self.saved[saver.state_key])
         return False
 
     def _check_losses(self, trainer: pl.Trainer) -> None:
@@ -105,6 +109,25 @@ class FiniteLoss(pl.Callback):
         if topic not in self.warned and trainer.is_global_zero:
             warnings.warn(sentence, stacklevel=2)
         self.warned.add(topic)
+
+
+def model_checkpoints(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    """The callbacks that write checkpoints."""
+    return [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
+
+
+def copy_state(saver: ModelCheckpoint) -> dict[str, Any]:
+    """The scores and paths that a ModelCheckpoint knows, in dicts of their own."""
+    state = saver.state_dict()
+    return state | {"best_k_models": dict(state["best_k_models"])}
+
+
+def restore_state(saver: ModelCheckpoint, state: dict[str, Any]) -> None:
+    """Let a ModelCheckpoint forget a file that was not written: it notes files before they are."""
+    saver.load_state_dict(state | {"best_k_models": dict(state["best_k_models"])})
+    saver.current_score = state["current_score"]
+    if saver.save_last == "link":
+        saver.save_last = True  # Lightning would link to the file that was not written
 
 
 def first_not_finite(losses: list[BatchLoss]) -> BatchLoss | None:

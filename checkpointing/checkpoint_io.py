@@ -15,7 +15,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints in the file system of the run directory; the older file stays until the new one is whole.
 
     Lightning's own writes them in TMPDIR and moves them, which on another file system is a copy that a kill cuts off.
+
+    Attributes:
+        removes: whether older files are removed; not while the net has diverged, because no newer ones are written.
     """
+
+    removes = True
+
+    def remove_checkpoint(self, path: Any) -> None:
+        if self.removes:
+            super().remove_checkpoint(path)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         if "://" in str(path):  # an object store, which replaces whole objects

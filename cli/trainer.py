@@ -48,7 +48,10 @@ class Trainer(pl.Trainer):
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, see Lightning; never of a net that has diverged: see `FiniteLoss`."""
         callbacks: list[pl.Callback] = self.callbacks  # type: ignore[attr-defined]  # set by Lightning
-        if all(callback.may_save(self) for callback in callbacks if isinstance(callback, FiniteLoss)):
+        allowed = all(callback.may_save(self) for callback in callbacks if isinstance(callback, FiniteLoss))
+        if isinstance(writer := self.strategy.checkpoint_io, AtomicCheckpointIO):
+            writer.removes = allowed  # a ModelCheckpoint removes an older file once it has saved
+        if allowed:
             super().save_checkpoint(*args, **kwargs)
 
     @property

@@ -43,6 +43,15 @@ class Spoil(pl.Callback):
                     pl_module.net.bn1.running_var[0] = self.value
 
 
+class NameSavedFiles(pl.Callback):
+    """Fails if a ModelCheckpoint names a file that does not exist."""
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        for saver in trainer.checkpoint_callbacks:
+            named = [saver.best_model_path, saver.kth_best_model_path, saver.last_model_path, *saver.best_k_models]
+            assert all(Path(path).is_file() for path in named if path)
+
+
 def spoil(step: int, **options: object) -> list[str]:
     flags = [f"--trainer.callbacks.{name}={value}" for name, value in {"step": step, **options}.items()]
     return ["--trainer.callbacks+=tests.callbacks.test_finite_loss.Spoil", *flags]
@@ -102,11 +111,33 @@ def test_on_request_a_run_goes_on_says_so_once_and_keeps_its_good_checkpoints(ru
     with pytest.warns(UserWarning) as warnings:
         run(*FIT, "--on_nonfinite", "continue", *spoil(6))
     said = [str(warning.message) for warning in warnings]
-    for once in ("training goes on", "no checkpoint is written any more", "The validation loss is nan"):
+    for once in ("training goes on", "no checkpoint is written, and none removed", "The validation loss is nan"):
         assert len([each for each in said if once in each]) == 1
     assert {name: content["global_step"] for name, content in checkpoints().items()} == {"best": 4, "last": 4}
     with (RUN / "metrics.csv").open() as file:
         assert len([row for row in csv.DictReader(file) if row["train/loss"]]) == 3
+
+
+@pytest.mark.parametrize(("save_top_k", "save_last"), [(1, "false"), (2, "true"), (2, "link")])
+def test_no_good_checkpoint_is_removed_where_no_newer_one_is_written(run, here, save_top_k, save_last):
+    options = {"monitor": "step", "mode": "max", "every_n_train_steps": 1, "filename": "{step}"}
+    options |= {"save_top_k": save_top_k, "save_last": save_last, "auto_insert_metric_name": "false"}
+    saver = ["--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint"]
+    saver += [f"--trainer.callbacks.{name}={value}" for name, value in options.items()]
+    states = ["--trainer.callbacks+=tests.callbacks.test_finite_loss.NameSavedFiles"]
+    with pytest.warns(UserWarning, match="none removed"):
+        run(*FIT, "--on_nonfinite", "continue", *spoil(5), *saver, *states)
+    kept = {name: content["global_step"] for name, content in checkpoints().items() if name.isdigit()}
+    assert kept == {str(step): step for step in (3, 4)[-save_top_k:]}
+    assert checkpoints()["best"]["global_step"] == checkpoints()["last"]["global_step"] == 4
+    assert all(map(all_finite, checkpoints().values()))
+
+
+def test_once_the_weights_are_finite_again_checkpoints_are_written_again(run, here):
+    """As where statistics of BatchNorm are recomputed."""
+    with pytest.warns(UserWarning, match="none removed"):
+        run(*FIT, "--on_nonfinite", "continue", *spoil(8, where="buffers"), *spoil(10, where="buffers", value=1.0))
+    assert checkpoints()["last"]["global_step"] == 12
 
 
 def test_a_single_bad_loss_that_leaves_the_weights_finite_does_not_end_saving(run, here, monkeypatch):
