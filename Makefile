@@ -35,7 +35,7 @@ lint: setup ## check style and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-smoke: setup ## train every experiment for one batch of noise at its own image size (20 minutes on two cores)
+smoke: setup ## train every experiment for one batch of noise at its own image size (2 minutes on two idle cores)
 	$(RUN) -m pytest tests/test_configs.py -k test_experiment_trains_a_batch_at_its_own_size -m slow -v -n 0 --durations=0
 
 zoo: setup ## count every architecture and lay it beside its paper

@@ -146,22 +146,25 @@ PEAK = (
 
 @pytest.mark.slow
 def test_144_crops_of_more_images_take_no_more_memory(run, here, tmp_path):
-    """A ResNet-18 at 224 px: what is held is the views of one image, 22 MB of bytes and 87 MB of numbers."""
+    """A ResNet-18 at 224 px: what is held is the views of one image, 22 MB of bytes and 87 MB of numbers.
+
+    The peak itself varies by 50 MB from run to run; the views of eight images more would be 176 MB of bytes alone.
+    """
     noise = np.random.default_rng(0)
-    for place in range(12):
+    for place in range(16):
         path = tmp_path / "photos" / ("a", "b")[place % 2] / f"{place}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(256, size=(375, 500, 3), dtype=np.uint8)).save(path)
-    flags = ["--data.root", tmp_path / "photos", "--data.batch_size", 2, "--data.num_workers", 0, "--data.val_size", 6]
+    flags = ["--data.root", tmp_path / "photos", "--data.batch_size", 2, "--data.num_workers", 0, "--data.val_size", 10]
     run("fit", "--config", HOME / "configs/imagenet/resnet18.yaml", *flags, "--trainer.max_steps", 1)
     peaks = []
-    for limit in (2, 6):
+    for limit in (2, 10):
         command = [sys.executable, "-c", PEAK, "test", "--ckpt_path", "runs/imagenet/resnet18"]
         command += ["--data.protocol", "crops_144", "--trainer.limit_test_batches", str(limit)]
         environment = {**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "2"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
-    assert peaks[1] < peaks[0] + 60, peaks  # MB
+    assert peaks[1] < peaks[0] + 120, peaks  # MB
 
 
 def test_the_images_of_earlier_results_are_read_as_far_as_they_can_be(tmp_path):
