@@ -1,89 +1,42 @@
 """Which classes the config inside a checkpoint may name.
 
-A checkpoint is data, wherever it comes from. Its config is checked before it is parsed: the name of each class decides
-before anything is imported, then its kind before anything is called. What the rule refuses, the user can allow: with
-`--allow MODULE`, or by naming the class in a config file or a flag of their own. While a checkpoint's config is in
-play, jsonargparse's own policy denies every other import as well (`checkpointing.import_policy`).
+A checkpoint is data, wherever it comes from. Its config is a tree of plain values in which classes stand as dicts, and
+is checked before it is parsed: the name of each class decides before anything is imported, then its kind before
+anything is called (`checkpointing.class_lists`). Text stays text: what jsonargparse would read as YAML or as the path
+of a file is refused. What the rule refuses, the user can allow: with `--allow MODULE`, or by naming the class in a
+config file or a flag of their own. While a checkpoint's config is in play, jsonargparse's own policy denies every other
+import as well (`checkpointing.import_policy`).
 """
 
 import importlib
 import inspect
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import yaml
-from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment, Precision
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.accelerators import Accelerator
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import LayerSync
-from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import Strategy
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset
+from jsonargparse import get_loader
 
+from checkpointing.class_lists import (
+    FREE_TEXT,
+    FUNCTION_ARGUMENTS,
+    FUNCTION_CALLERS,
+    FUNCTIONS,
+    SLOTS,
+    SLOTS_OF_CLASS,
+    WANDB_ARGUMENTS,
+    Slot,
+)
 from errors import UserError
 
-REGISTERED_NAME = re.compile(r"[A-Za-z][\w-]*")  # Lightning's strategy: ddp, profiler: simple, accelerator: cpu
+REGISTERED_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)  # Lightning's strategy: ddp, profiler: simple
+ARGUMENT = re.compile(r"[A-Za-z]\w*", re.ASCII)
+KEY = re.compile(r"[A-Za-z]\w*|\d+", re.ASCII)  # of other dicts: {4: 2} of a GradientAccumulationScheduler
 CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 TOO_LARGE = "The config in this checkpoint is too large: `main.py fit` writes no such one. Give another checkpoint."
 LONGEST_TEXT = 4096
-MOST_VALUES = 100_000  # of a config; YAML inside of text can multiply a few lines without an end
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place of a config that takes a class.
-
-    Args:
-        kind: what the class must be derived from.
-        modules: where it may come from; the modules inside them count too.
-        registered: whether a name without a dot is allowed, which Lightning looks up in a table of its own.
-    """
-
-    kind: type | tuple[type, ...]
-    modules: tuple[str, ...]
-    registered: bool = False
-
-
-NET = Slot(nn.Module, ("lit_models", "torch.nn", "torchvision.models", "timm.models"))
-DATA_SET = Slot(Dataset, ("datamodules", "torchvision.datasets", "torch.utils.data"))
-TRANSFORM = Slot(object, ("torchvision.transforms",))
-TRAINER_PART = Slot(
-    (Accelerator, Strategy, Precision, ClusterEnvironment, CheckpointIO, LayerSync, Profiler),
-    ("lightning.pytorch", "lightning.fabric"),
-    registered=True,
-)
-# The slots of each section by the name of the argument; "" is the section itself, "*" is any other argument
-SLOTS: dict[str, dict[str, Slot]] = {
-    "model": {
-        "": Slot(LightningModule, ("lit_models",)),
-        "optimizer": Slot(Optimizer, ("torch.optim", "timm.optim")),
-        "lr_scheduler": Slot(LRScheduler, ("torch.optim.lr_scheduler", "lightning.pytorch.cli")),
-        "*": NET,
-    },
-    "data": {
-        "": Slot(LightningDataModule, ("datamodules",)),
-        **dict.fromkeys(("transform", "transforms", "target_transform"), TRANSFORM),
-        "*": DATA_SET,
-    },
-    "trainer": {
-        "callbacks": Slot(Callback, ("callbacks", "lightning.pytorch.callbacks")),
-        "logger": Slot(Logger, ("callbacks", "lightning.pytorch.loggers")),
-        **dict.fromkeys(("accelerator", "strategy", "plugins", "profiler"), TRAINER_PART),
-        "*": TRAINER_PART,
-    },
-}
-# Arguments that are slots in one class only: elsewhere text there may be text
-SLOTS_OF_CLASS = {"datamodules.TorchvisionData": {"train": DATA_SET, "test": DATA_SET}}
-# Data sets that unpickle a file beside their images
-UNPICKLING = ("torchvision.datasets.lsun", "torchvision.datasets.LSUN")
-LISTED_MODULES = sorted({module for slots in SLOTS.values() for slot in slots.values() for module in slot.modules})
+MOST_VALUES = 100_000  # of a config
 
 
 @dataclass
@@ -124,53 +77,58 @@ class ConfigNames:
             for item in value:
                 self._check(item, where, slot, slots)
         elif isinstance(value, str):
-            self._check_text(value, where, slot, slots)
+            self._check_text(value, where, slot)
         elif not isinstance(value, int | float | None):
             raise UserError(
                 f"{where} is a {type(value).__name__} in the config of this checkpoint, and no plain value."
             )
 
     def _check_dict(self, value: dict[Any, Any], where: str, slot: Slot | None, slots: dict[str, Slot]) -> None:
-        inner, found = slots, None
-        if value.keys() & CLASS_KEYS or slot:
+        found, is_class = None, bool(value.keys() & CLASS_KEYS or slot)
+        check_keys(value, where, KEY)
+        if is_class:
             if not isinstance(value.get("class_path"), str) or not value.keys() <= CLASS_KEYS:
                 raise UserError(f"{where} should be a class with its init_args in the config of this checkpoint.")
             found = self._check_class(value["class_path"], where, slot or slots.get("*"))
-            inner = slots | SLOTS_OF_CLASS.get(value["class_path"], {})
         for key, item in value.items():
-            if not isinstance(key, str):
-                raise UserError(f"{where} has a key that is no text ({key!r}) in the config of this checkpoint.")
-            if key == "class_path":
-                continue
-            if key in CLASS_KEYS:
-                self._check_arguments(item, where, found, inner, slots)
-            else:
-                self._check(item, f"{where}.{key}", inner.get(key) if where == "trainer" else None, slots)
+            if key in ("init_args", "dict_kwargs"):
+                self._check_arguments(item, where, found, slots)
+            elif key != "class_path":
+                self._check(item, f"{where}.{key}", slots.get(key) if where == "trainer" else None, slots)
 
-    def _check_arguments(
-        self, arguments: Any, where: str, found: type | None, own: dict[str, Slot], slots: dict[str, Slot]
-    ) -> None:
+    def _check_arguments(self, arguments: Any, where: str, found: type | None, slots: dict[str, Slot]) -> None:
         """Check the arguments of a class; a key with a dot or a plus would reach into another one.
 
         Args:
             arguments: of the config.
             where: the dotted key of the class.
             found: the class; None for one that the user trusts.
-            own: slots of the class.
             slots: of the section.
         """
-        if not isinstance(arguments, dict) or not all(str(key).isidentifier() for key in arguments):
-            raise UserError(f"The arguments of {where} have no plain names in the config of this checkpoint.")
+        if not isinstance(arguments, dict):
+            raise UserError(f"The arguments of {where} have no names in the config of this checkpoint.")
+        check_keys(arguments, where, ARGUMENT)
         functions = default_functions(found) if found else {}
+        own = slots | slots_of(found)
         for key, item in arguments.items():
-            if key in functions and isinstance(item, str):
-                if item != functions[key] and not is_under(item, self.trusted):
-                    raise refusal(item, f"{where}.{key}", f"which is {functions[key]} where nobody sets it")
-                self.classes.add(item)
+            place = f"{where}.{key}"
+            if found and found.__name__ == "WandbLogger" and item and key not in WANDB_ARGUMENTS:
+                raise refuse_argument(place, item)
+            if item is not None and (key in FUNCTION_ARGUMENTS or (key in functions and isinstance(item, str))):
+                self._check_function(item, place, functions.get(key))
             else:
-                self._check(item, f"{where}.{key}", own.get(key), slots)
+                self._check(item, place, own.get(key), slots)
 
-    def _check_text(self, text: str, where: str, slot: Slot | None, slots: dict[str, Slot]) -> None:
+    def _check_function(self, item: Any, where: str, default: str | None) -> None:
+        """Check the value of an argument that is a function: its default, or one of a few."""
+        if not isinstance(item, str):
+            raise refuse_argument(where, item)
+        if item != default and item not in FUNCTIONS and not is_under(item, self.trusted):
+            raise refusal(item, where, f"which is {default} where nobody sets it" if default else "a function")
+        self.classes.add(item)
+
+    def _check_text(self, text: str, where: str, slot: Slot | None) -> None:
+        section, _, key = where.partition(".")
         if slot and not (slot.registered and REGISTERED_NAME.fullmatch(text)):
             raise UserError(
                 f"{where} is the text {text[:80]!r} in the config of this checkpoint, and should be a class with its "
@@ -178,31 +136,32 @@ class ConfigNames:
             )
         if is_dotted_name(text) and not is_under(text, self.trusted):
             self.texts.add(text)
-        section = where.partition(".")[0]
-        if section in ("model", "trainer") and not slot and is_file(text):
+        if is_read_as_file(text):
             raise UserError(
                 f"{where} names the file {text} in the config of this checkpoint, which would be read as a config: "
                 "give it in a --config file of your own if you trust it."
             )
-        if nested := parse_nested(text):  # jsonargparse reads text as YAML where a class is wanted
-            self._check(nested, where, slot, slots)
+        is_free = section == "trainer" and key.rpartition(".")[2] in FREE_TEXT
+        if section in SLOTS and not is_free and holds_config(text):
+            raise UserError(
+                f"{where} is the text {text[:80]!r} in the config of this checkpoint, which would be read as a config: "
+                "give it in a --config file or a flag of your own if you want it."
+            )
 
     def _check_class(self, name: str, where: str, slot: Slot | None) -> type | None:
         """Check the name of a class, and then its kind. Returns the class; None for one that the user trusts."""
-        if is_under(name, self.trusted):
+        is_trusted = is_under(name, self.trusted)
+        if slot is None or not may_be_listed(name, slot):
+            if not is_trusted:
+                raise refusal(name, where, "none of the classes that a checkpoint may name there")
             self.classes.add(name)
             return None
-        hidden = any(part.startswith("_") for part in name.split("."))
-        listed = slot is not None and is_under(name, slot.modules) and not is_under(name, UNPICKLING)
-        if slot is None or hidden or not listed or not is_dotted_name(name):
-            raise refusal(name, where, "none of the classes that a checkpoint may name there")
         found = import_class(name)
         if found is None or not issubclass(found, slot.kind):
             raise refusal(name, where, "no class of the kind that belongs there")
         defined = f"{found.__module__}.{found.__qualname__}"
-        if not is_under(defined, [module.partition(".")[0] for module in slot.modules]) or is_under(
-            defined, UNPICKLING
-        ):
+        own_package = is_under(found.__module__, [name.rpartition(".")[0]])
+        if (not own_package or not is_listed(defined, slot)) and not is_trusted:
             raise refusal(name, where, f"{defined}, none of the classes that a checkpoint may name there")
         self.classes |= {name, defined}
         return found
@@ -220,11 +179,12 @@ def check_config(config: dict[str, Any], trusted: Sequence[str] = ()) -> ConfigN
     """
     names = ConfigNames(trusted)
     for section, value in config.items():
-        if not str(section).isidentifier():  # "model.class_path" would reach into the section
+        # "model.class_path" would reach into the section, and `config` would be another config
+        if not ARGUMENT.fullmatch(str(section)) or (section in ("config", "print_config") and value):
             raise UserError(f"The config in this checkpoint has the key {section!r}, which is none of `main.py fit`.")
         try:
             names.check_section(section, value)
-        except RecursionError as error:  # text that is YAML of a list that holds itself
+        except RecursionError as error:
             raise UserError(TOO_LARGE) from error
     return names
 
@@ -238,9 +198,41 @@ def refusal(name: str, where: str, reason: str) -> UserError:
     )
 
 
-def is_under(name: str, modules: Sequence[str]) -> bool:
+def refuse_argument(where: str, value: Any) -> UserError:
+    """The error for an argument that no checkpoint may set."""
+    return UserError(
+        f"{where} is {str(value)[:80]!r} in the config of this checkpoint, and a checkpoint may not set it: give it in "
+        "a --config file of your own if you trust it."
+    )
+
+
+def check_keys(value: dict[Any, Any], where: str, pattern: re.Pattern[str]) -> None:
+    """Refuse keys that jsonargparse reads as more than a name, such as a.b, a+ and __path__."""
+    for key in value:
+        if not isinstance(key, str) or not pattern.fullmatch(key):
+            raise UserError(
+                f"{where} has a key that is no plain name ({str(key)[:80]!r}) in the config of this checkpoint."
+            )
+
+
+def is_under(name: str, modules: Iterable[str]) -> bool:
     """Whether a dotted name is one of the modules, or is in one of them."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def may_be_listed(name: str, slot: Slot) -> bool:
+    """Whether a class path may stand for a listed class: its module is a listed one, one inside or one around it."""
+    package, _, last = name.rpartition(".")
+    plain = name.isascii() and is_dotted_name(name) and not any(part.startswith("_") for part in name.split("."))
+    modules = [module for module, allowed in slot.modules.items() if not allowed or last in allowed]
+    return plain and any(is_under(package, [module]) or is_under(module, [package]) for module in modules)
+
+
+def is_listed(defined: str, slot: Slot) -> bool:
+    """Whether a class is listed, by the module in which it is defined and its name."""
+    last = defined.rpartition(".")[2]
+    listed = any(is_under(defined, [module]) and (not each or last in each) for module, each in slot.modules.items())
+    return listed and last not in FUNCTION_CALLERS
 
 
 def is_dotted_name(text: str) -> bool:
@@ -268,20 +260,26 @@ def default_functions(found: type) -> dict[str, str]:
     }
 
 
-def is_file(text: str) -> bool:
-    """Whether a text is the path of a file that exists."""
+def slots_of(found: type | None) -> Mapping[str, Slot]:
+    """The slots that a class has beside those of its section: its own, and those of the classes it is derived from."""
+    bases = [f"{base.__module__}.{base.__qualname__}" for base in found.__mro__] if found else []
+    return next((SLOTS_OF_CLASS[base] for base in bases if base in SLOTS_OF_CLASS), {})
+
+
+def is_read_as_file(text: str) -> bool:
+    """Whether jsonargparse could open a text as a file: one that exists, also with file:// in front of its path."""
     try:
-        return Path(text).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a null character, or a home that is unknown
+        paths = [os.path.expanduser(text), re.sub("^file:/*", "/", text, flags=re.IGNORECASE)]
+        return any(os.path.exists(path) and not os.path.isdir(path) for path in paths)
+    except (OSError, ValueError):  # too long, or a null character
         return False
 
 
-def parse_nested(text: str) -> dict[Any, Any] | list[Any] | None:
-    """The dict or list that a text is in YAML; None if it is plain text."""
-    if not re.search(r"[{\[:\n-]", text):
-        return None
+def holds_config(text: str) -> bool:
+    """Whether jsonargparse would read a text as a dict or list, or fails to read it; a folder's name stays text."""
+    if text.startswith("/") and os.path.isdir(text):
+        return False
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict | list) else None
+        return isinstance(get_loader("yaml")(text), dict | list)
+    except Exception:  # whatever the loader makes of it, it is no plain text
+        return True

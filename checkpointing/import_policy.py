@@ -1,18 +1,24 @@
 """What may be imported while the config of a checkpoint is in play: jsonargparse's policy, set for one command."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import get_loader, set_parsing_settings
 from jsonargparse._common import parsing_settings  # jsonargparse has no other way to take a policy back
 
-from checkpointing.class_paths import LISTED_MODULES, ConfigNames, is_dotted_name, is_file, is_under, parse_nested
+from checkpointing.class_lists import LISTED_MODULES
+from checkpointing.class_paths import ConfigNames, import_class, is_dotted_name, is_read_as_file, is_under
+
+# Packages of which a class that the user names brings no other: theirs hold functions that run anything
+LIBRARIES = {"jsonargparse", "lightning", "numpy", "timm", "torch", "torchvision", *sys.stdlib_module_names}
 
 
 def names_given(words: Sequence[str]) -> list[str]:
-    """The dotted names in the values of a command line and in the YAML files that it names.
+    """The names in the values of a command line and in the YAML files that it names: class paths, and single words.
 
     Args:
         words: of the command line, without the checkpoint's path.
@@ -21,7 +27,7 @@ def names_given(words: Sequence[str]) -> list[str]:
 
 
 def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
-    """The dotted names in a value of the user's, and in the file that it names.
+    """The names in a value of the user's, and in the file that it names.
 
     Args:
         value: of a flag or of a YAML file.
@@ -35,26 +41,60 @@ def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
         for item in value.values() if isinstance(value, dict) else value:
             yield from names_in(item, depth, seen)
     elif isinstance(value, str):
-        if is_dotted_name(value):
+        if is_dotted_name(value) or (value.isidentifier() and value[0].isupper()):  # SGD is torch.optim.SGD
             yield value
-        text = Path(value).read_text(errors="replace") if depth and is_config(value) else value
-        if nested := parse_nested(text):
-            yield from names_in(nested, depth - 1, seen)
+        text = Path(value).expanduser().read_text(errors="replace") if depth and is_config(value) else value
+        yield from names_in(parse_nested(text), depth - 1, seen)
 
 
 def is_config(text: str) -> bool:
     """Whether a text is the path of a YAML or JSON file."""
-    return text.endswith((".yaml", ".yml", ".json")) and is_file(text)
+    return text.endswith((".yaml", ".yml", ".json")) and is_read_as_file(text) and Path(text).expanduser().is_file()
 
 
-def restrict_imports(names: ConfigNames) -> None:
-    """Let jsonargparse import what the checkpoint's config may name and what the user names, and nothing else."""
-    packages = {name.partition(".")[0] for name in names.trusted if not is_under(name, LISTED_MODULES)}
-    allowed = {*LISTED_MODULES, *names.classes, *names.trusted, *packages}
+def parse_nested(text: str) -> dict[Any, Any] | list[Any] | None:
+    """The dict or list that a text of the user's is in YAML, as jsonargparse reads it; None if it is plain text."""
+    try:
+        value = get_loader("yaml")(text)
+    except (yaml.YAMLError, ValueError, RecursionError):  # which the parser will say
+        return None
+    return value if isinstance(value, dict | list) else None
+
+
+def restrict_imports(names: ConfigNames, own: Sequence[str] = ()) -> None:
+    """Let jsonargparse import the classes of the checkpoint's config and what the user names, and nothing else.
+
+    Args:
+        names: of the checkpoint's config.
+        own: further class paths of this project's configs.
+    """
+    allowed = {*names.classes, *own}
+    for name in {*names.trusted, *own}:
+        allowed |= {name, *defined_names(name)} if is_dotted_name(name) else {name, *listed_names(name)}
+        top = name.partition(".")[0]
+        allowed |= {top} if "." in name and top not in LIBRARIES else set()
     set_parsing_settings(
         import_path_denylist=["*", *sorted(names.texts)],
-        import_path_allowlist=sorted(name for name in allowed if not is_under(name, ["jsonargparse"])),
+        import_path_allowlist=sorted(name for name in allowed if is_allowable(name)),
     )
+
+
+def is_allowable(name: str) -> bool:
+    """Whether jsonargparse takes a name into its list: its own modules it does not."""
+    return all(part.isidentifier() for part in name.split(".")) and not is_under(name, ["jsonargparse"])
+
+
+def defined_names(name: str) -> list[str]:
+    """Where the class that the user names is defined."""
+    found = import_class(name) if is_under(name, LIBRARIES) else None
+    return [f"{found.__module__}.{found.__qualname__}"] if found else []
+
+
+def listed_names(word: str) -> list[str]:
+    """The class paths that jsonargparse may take for a single word, such as SGD."""
+    parents = {module.rpartition(".")[0] for module in LISTED_MODULES} | {*LISTED_MODULES}
+    paths = [f"{parent}.{word}" for parent in sorted(parents - {""})]
+    return [name for path in paths if import_class(path) for name in (path, *defined_names(path))]
 
 
 @contextmanager

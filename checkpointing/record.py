@@ -1,5 +1,6 @@
 """The record of its run that a checkpoint carries, and the reading of checkpoint files."""
 
+import inspect
 import json
 import pickle
 import re
@@ -173,7 +174,8 @@ def as_recorded(value: Any) -> Any:
     """A value of a config as a checkpoint holds it: tuples are lists, classes and functions their class paths."""
 
     def path(item: Any) -> str:
-        return f"{item.__module__}.{item.__qualname__}" if callable(item) else str(item)
+        is_named = inspect.isclass(item) or inspect.isroutine(item)  # jsonargparse's Path can be called too
+        return f"{item.__module__}.{item.__qualname__}" if is_named else str(item)
 
     return json.loads(json.dumps(value, default=path))
 

@@ -25,6 +25,7 @@ from checkpointing.import_policy import names_given, restrict_imports
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord
 from checkpointing.run_dir import version_folder
 from cli.config_files import Layer, read_config
+from cli.parser import BASE
 from cli.trainer import resolve_precision
 from errors import UserError
 
@@ -58,7 +59,8 @@ def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], tr
         return files
     content = checkpoint_layer(verb, checkpoint.record)
     trusted = [*trusted, *names_given([f"--config={file.text}" for file in files])]
-    restrict_imports(check_config(content, trusted))
+    names = check_config(checked_part(verb, content), trusted)
+    restrict_imports(names, [NO_OPTIMIZER] if verb != "fit" else names_given([f"--config={BASE}"]))
     if verb != "fit":  # nothing that would train is built
         content["model"]["init_args"] |= {"optimizer": NO_OPTIMIZER, "lr_scheduler": None}
     else:
@@ -66,6 +68,14 @@ def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], tr
         confine_config(content, version_folder(checkpoint.path))
         files = reuse_callbacks(content["trainer"]["callbacks"] or [], files)
     return [Layer("the checkpoint", content, json.dumps(content), is_file=False), *files]
+
+
+def checked_part(verb: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The config of a checkpoint without the names of its classes, which predict takes as they are: any text."""
+    if verb != "predict":
+        return content
+    preprocessing = {"preprocessing": content["data"]["init_args"]["preprocessing"]}
+    return content | {"data": content["data"] | {"init_args": preprocessing}}
 
 
 def reuse_callbacks(run: list[dict[str, Any]], files: list[Layer]) -> list[Layer]:

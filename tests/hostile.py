@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from checkpointing.record import RECORD_KEY
 
@@ -134,6 +135,46 @@ def torchvision_data(train: Any = None, **arguments: Any) -> dict[str, Any]:
         "class_path": "datamodules.TorchvisionData",
         "init_args": {"train": train or data_set, "test": fake, "num_classes": 6, "size": 16},
     }
+
+
+UNPICKLER = "lightning.fabric.utilities.load._lazy_load"
+
+
+def loader_data(way: str, outside: Path, run: Path) -> dict[str, Any]:
+    """A config of data whose loader unpickles: as a dict, as YAML in text (with a date that is none), or in a file."""
+    for name in (f"class {index}" for index in range(6)):
+        (run / "d" / name).mkdir(parents=True, exist_ok=True)
+        torch.save({"x": Reduced(f"touch {outside}/trace")}, run / "d" / name / "x.pt")
+    spec = f"{{class_path: torchvision.datasets.DatasetFolder, init_args: {{root: {run / 'd'}, loader: {UNPICKLER}, "
+    date, plain = f"{spec}extensions: [.pt, 2001-99-99]}}}}", f"{spec}extensions: [.pt, .x]}}}}"
+    (run / "part.yaml").write_text(plain)
+    values: dict[str, Any] = {
+        "a dict": yaml.safe_load(plain),
+        "YAML in text": plain,
+        "a date that is none": date,
+        "a file": str(run / "part.yaml"),
+        "the address of a file": f"file://{run / 'part.yaml'}",
+        "a subset": {"class_path": "torch.utils.data.Subset", "init_args": {"dataset": date, "indices": [0]}},
+        "sets of sets": {"class_path": "torch.utils.data.ConcatDataset", "init_args": {"datasets": [date]}},
+        "keyword arguments": {"class_path": "torch.utils.data.Subset", "dict_kwargs": {"dataset": date}},
+        "a transform": {"class_path": "torchvision.datasets.FakeData", "init_args": {"transform": date}},
+    }
+    config = torchvision_data(train=values[way])
+    config["init_args"]["test"] = values[way]
+    return config | {"class_path": "datamodules.torchvision_data.TorchvisionData"}
+
+
+LOADER_WAYS = (
+    "a date that is none",
+    "a file",
+    "a dict",
+    "YAML in text",
+    "the address of a file",
+    "a subset",
+    "sets of sets",
+    "keyword arguments",
+    "a transform",
+)
 
 
 def change_record(run: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -4,6 +4,7 @@ The payloads are real: each is run once by hand, to see that it leaves a trace.
 """
 
 import contextlib
+import importlib
 import random
 import shutil
 import zipfile
@@ -22,7 +23,19 @@ from errors import UserError
 from lit_models import LitClassifier, LitResNet
 from reports import ensemble, protocols
 from tests.conftest import DIGITS, TINY
-from tests.hostile import PICKLES, PLANTED, SLOTS, change_record, prepare, run_payload, specs, write_pickle
+from tests.hostile import (
+    LOADER_WAYS,
+    PICKLES,
+    PLANTED,
+    SLOTS,
+    UNPICKLER,
+    change_record,
+    loader_data,
+    prepare,
+    run_payload,
+    specs,
+    write_pickle,
+)
 
 NAMES = list(specs(Path("outside")))
 VERBS = ["fit", "test", "validate", "predict", "reports.protocols", "reports.ensemble"]
@@ -109,6 +122,19 @@ def test_every_payload_leaves_a_trace_when_it_is_run(name, here, tmp_path, monke
 def test_a_hostile_record_runs_nothing(payload, slot, verb, attacked, tmp_path, here):
     change_record(attacked, lambda config: SLOTS[slot](config, specs(tmp_path / "outside")[payload]))
     assert_harmless(verb, attacked, tmp_path / "outside", here)
+
+
+@pytest.mark.parametrize("verb", one_quick("test", "fit", "validate", "reports.protocols"))
+@pytest.mark.parametrize("way", LOADER_WAYS)
+def test_data_of_a_record_have_no_loader_that_unpickles(way, verb, attacked, tmp_path, here):
+    outside, run = tmp_path / "outside", attacked.absolute()
+    change_record(attacked, lambda config: config.update(data=loader_data(way, outside, run)))
+    before = snapshot(outside)
+    module, _, name = UNPICKLER.rpartition(".")
+    getattr(importlib.import_module(module), name)(next((run / "d").rglob("*.pt")))
+    assert snapshot(outside) != before, "the payload is none"
+    (outside / "trace").unlink()
+    assert assert_harmless(verb, attacked, outside, here).startswith("error: data.train") or way in ("a dict",)
 
 
 @pytest.mark.parametrize("verb", ["fit", "test"])

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import Path as JsonargparsePath
 
-from checkpointing.record import RECORD_KEY, CheckpointRecord, read_checkpoint, resumable_step
+from checkpointing.record import RECORD_KEY, CheckpointRecord, as_recorded, read_checkpoint, resumable_step
 from errors import UserError
 from tests.conftest import DIGITS, TINY
 
@@ -68,3 +69,8 @@ def test_a_run_with_a_renamed_callback_is_resumed_and_tested(run, here):
     run("test", "--ckpt_path", folder)
     record = read_checkpoint(folder / "checkpoints/last.ckpt").record
     assert record.config["trainer"]["callbacks"][-1]["class_path"] == "callbacks.PreciseBN"
+
+
+def test_a_path_of_a_config_is_recorded_as_text():
+    """jsonargparse's Path can be called, and has no name."""
+    assert as_recorded([JsonargparsePath("x", mode="fc"), Path("y"), torch.relu]) == ["x", "y", as_recorded(torch.relu)]
