@@ -109,7 +109,7 @@ class ConfigNames:
             raise UserError(f"The arguments of {where} have no names in the config of this checkpoint.")
         check_keys(arguments, where, ARGUMENT)
         functions = default_functions(found) if found else {}
-        own = slots | slots_of(found)
+        own = {**slots, **slots_of(found)}
         for key, item in arguments.items():
             place = f"{where}.{key}"
             if found and found.__name__ == "WandbLogger" and item and key not in WANDB_ARGUMENTS:
