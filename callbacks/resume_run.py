@@ -7,7 +7,7 @@ from torch import Tensor
 
 from callbacks.run_logger import RunLogger, run_dir
 from checkpointing.content import check_content, check_state_dict
-from checkpointing.optimizer_state import refuse_other_optimizer_state
+from checkpointing.optimizer_state import count_states, refuse_other_optimizer_state
 from checkpointing.progress import (
     batch_was_cut_off,
     ended_on_epoch_boundary,
@@ -19,6 +19,7 @@ from checkpointing.resume import adapt_state, set_aside_later_results
 from lit_models.classifier import LitClassifier
 
 RESUME_KEY = "resume"  # in a checkpoint: what this callback remembers
+COUNTS_KEY = "optimizer_state_counts"  # in a checkpoint: for each optimizer the number of parameters with state
 
 
 class ResumeRun(pl.Callback):
@@ -117,18 +118,26 @@ class CheckOptimizerState(pl.Callback):
     """
 
     loaded: dict[str, Any] | None = None
+    counts: list[int] | None = None
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self.loaded = {name: checkpoint.get(name) for name in ("global_step", "optimizer_states", "lr_schedulers")}
+        self.counts = checkpoint.get(COUNTS_KEY)
+        check_content(self.counts, None if self.counts is None else [0], str(trainer.ckpt_path))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[COUNTS_KEY] = count_states(checkpoint["optimizer_states"])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.loaded is None:
             return
         path = str(trainer.ckpt_path)
         refuse_other_optimizer_state(
-            trainer.optimizers, self.loaded["optimizer_states"], self.loaded["global_step"], path
+            trainer.optimizers, self.loaded["optimizer_states"], self.loaded["global_step"], path, self.counts
         )
         own = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         check_content(dict(enumerate(self.loaded["lr_schedulers"])), dict(enumerate(own)), path)

@@ -37,6 +37,8 @@ FIT: list[tuple[str, Any, str]] = [
     ("optimizer_states", {}, "optimizer_states is a dict"),
     ("optimizer_states", [], "the state of 0 optimizers for 1"),
     ("optimizer_states.0.state", {}, "no momentum or other state of SGD after 12 steps"),
+    ("optimizer_state_counts", [3], "and held another number"),
+    ("optimizer_state_counts", ["a"], "0 is a str (a)"),
     ("optimizer_states.0.state.0", {}, "parameter 0 has no momentum_buffer"),
     ("optimizer_states.0.state.0.momentum_buffer", torch.ones(2, 2), "momentum_buffer of parameter 0 is"),
     ("optimizer_states.0.param_groups", [], "0 parameter groups for 1"),
