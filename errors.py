@@ -1,8 +1,10 @@
 """The error for what a user can get wrong, and the words that every floor needs to say it."""
 
 import io
+import os
 import sys
 import unicodedata
+from typing import Any
 
 JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
@@ -41,11 +43,40 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or is_shown(c) else c.encode("unicode_escape").decode() for c in text)
 
 
-def escape_unencodable_output() -> None:
-    """Let `print` write escapes for the characters that the terminal's encoding lacks, and end in no error."""
-    for stream in (sys.stdout, sys.stderr):
+def protect_output() -> None:
+    """Let no `print` end a command: neither a character that the terminal's encoding lacks, nor a pipe that is closed.
+
+    Where the reader of a pipe has gone (`| head`), the command goes on without it, so that its results are saved.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            raw = stream.buffer.raw if isinstance(stream.buffer, io.BufferedWriter) else stream.buffer
+            if type(stream) is io.TextIOWrapper and type(raw) is io.FileIO:  # no test's or notebook's stream
+                setattr(sys, name, outlive_reader(stream))
+
+
+def outlive_reader(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """A stream to the same file, pipe or terminal, which drops what is written once its reader has gone."""
+    stream.flush()
+    output = io.BufferedWriter(Output(stream.fileno(), "wb", closefd=False))
+    by_line = stream.line_buffering or stream.write_through  # the latter with PYTHONUNBUFFERED
+    return io.TextIOWrapper(output, stream.encoding, stream.errors, line_buffering=by_line)
+
+
+class Output(io.FileIO):
+    """A file that is open for writing, and that may be a pipe whose reader goes away."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes; from the first that nobody reads on, all of the process goes to the null device."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return len(data)
 
 
 def is_shown(character: str) -> bool:

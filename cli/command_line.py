@@ -15,7 +15,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -68,7 +67,7 @@ from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
 from datamodules.photos import Photos
 from datamodules.run_data import RunData, names_same_data
-from errors import UserError, escape_unencodable_output
+from errors import UserError, protect_output
 from lit_models import LitClassifier
 
 
@@ -84,7 +83,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
         callbacks: for the Trainer, beside those of the config.
     """
     silence_known_warnings()
-    escape_unencodable_output()
+    protect_output()
     read_names_literally()
     arguments = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
     try:
@@ -109,7 +108,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
                 parser_kwargs={"description": __doc__, **parser_settings()},
                 args=arguments,
             )
-    except (ValueError, RuntimeError, OSError, MisconfigurationException) as error:
+    except Exception as error:
         if (mistake := find_user_error(error) or explain_failure(error)) is None:
             raise
         sys.exit(f"error: {mistake}")

@@ -1,10 +1,16 @@
 """Failures of the machine and of other processes, each made one sentence.
 
-Torch raises them as RuntimeErrors (or an OSError) and tells them apart in its text alone. What is not found here is a
-bug and keeps its traceback.
+Torch raises them as RuntimeErrors (or an OSError) and tells them apart in its text alone; a connection is told by the
+modules that its traceback passes through. What is not found here is a bug and keeps its traceback.
+
+A closed pipe (`python main.py fit ... | head`) is no failure: see `errors.protect_output`.
 """
 
 import re
+import traceback
+from collections.abc import Iterator
+from http.client import HTTPException
+from types import FrameType
 
 SHARED_MEMORY = (
     "The loader processes have run out of shared memory (/dev/shm): give it more (docker run --shm-size 8g), or load "
@@ -18,8 +24,14 @@ OTHER_PROCESS = (
     "Another process of this command has ended, or cannot be reached: its own message says why; if it has none, it was "
     "killed."
 )
+DOWNLOAD = (
+    "The download%s has failed (%s): try again where there is a network, or fetch the file by hand and give its path."
+)
 DEVICE_MEMORY = "The device is out of memory: give a smaller --data.batch_size, or --trainer.precision bf16-mixed."
 ANOMALY = "%s (--trainer.detect_anomaly): this training has diverged, so start with a lower --model.optimizer.lr."
+
+LOADER_MODULES = ("multiprocessing", "torch.multiprocessing")
+DOWNLOAD_MODULES = ("urllib", "http", "urllib3", "requests", "httpx", "httpcore", "huggingface_hub", "socket", "ssl")
 
 SENTENCES = [
     (r"(?s)DataLoader worker.*?(?:Bus error|shared memory)|unable to \w+ .*shared memory", SHARED_MEMORY),
@@ -32,10 +44,42 @@ SENTENCES = [
 
 
 def explain_failure(error: BaseException) -> str | None:
-    """The sentence for a failure of the machine or of another process; None for any other error."""
-    if isinstance(error, ConnectionError):  # of Python's multiprocessing; those of torch.distributed are RuntimeErrors
+    """The sentence for a failure of the machine, of a download or of another process; None for any other error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if is_connection_error(error) and any(pass_through(frames, DOWNLOAD_MODULES)):
+        address = find_address(frames)
+        return DOWNLOAD % (f" of {address}" if address else "", first_line(error))
+    if isinstance(error, ConnectionError | EOFError | FileNotFoundError) and any(pass_through(frames, LOADER_MODULES)):
         return LOADER % "its connection was lost"
-    for pattern, sentence in SENTENCES if isinstance(error, RuntimeError | OSError) else ():
+    if isinstance(error, ConnectionError) or not isinstance(error, RuntimeError | OSError):
+        return None  # of torch.distributed, a lost connection is a RuntimeError
+    for pattern, sentence in SENTENCES:
         if match := re.search(pattern, str(error)):
             return sentence % match.groups() if match.groups() else sentence
     return None
+
+
+def is_connection_error(error: BaseException) -> bool:
+    """Whether an error is of a kind that libraries raise for the network."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError | HTTPException | EOFError) or library in DOWNLOAD_MODULES
+
+
+def pass_through(frames: list[FrameType], modules: tuple[str, ...]) -> Iterator[FrameType]:
+    """The frames that lie in modules, or in modules below them."""
+    for frame in frames:
+        name = f"{frame.f_globals.get('__name__')}."
+        if name.startswith(tuple(f"{module}." for module in modules)):
+            yield frame
+
+
+def find_address(frames: list[FrameType]) -> str | None:
+    """The first web address that a function of a traceback was given as `url`."""
+    addresses = (frame.f_locals.get("url") for frame in frames)
+    return next((address for address in addresses if isinstance(address, str) and "://" in address), None)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; the name of its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,6 +1,7 @@
 """CIFAR-10: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009."""
 
 import pickle
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,7 +94,7 @@ class CIFAR10(ImageData):
         is_new = not self.root.exists()
         try:
             datasets.CIFAR10(self.root, download=True)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, HTTPException) as error:
             if is_new and self.root.is_dir() and not any(self.root.iterdir()):
                 self.root.rmdir()  # a mistyped path leaves nothing behind
             raise UserError(

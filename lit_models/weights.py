@@ -4,6 +4,7 @@ import argparse
 import logging
 import pickle
 import re
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,9 @@ def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]
         return read_state_dict(Path(weights).expanduser()), None
     try:
         return torchvision_weights(weights) if "_Weights." in weights else timm_weights(weights)
-    except (OSError, RuntimeError) as error:
-        # urllib's errors are OSErrors, and so are huggingface_hub's, with a page of advice
+    except (OSError, RuntimeError, HTTPException) as error:
+        # urllib's errors are OSErrors, or HTTPExceptions where a download breaks off; huggingface_hub's are OSErrors
+        # with a page of advice
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The weights {weights} could not be downloaded ({reason}): fetch them where there is a network, and give "

@@ -13,7 +13,7 @@ import rich.table
 from rich.console import Console
 
 from checkpointing.run_dir import version_folder
-from errors import UserError, escape_unencodable_output, printable
+from errors import UserError, printable, protect_output
 from reports.html_page import Section, Table
 
 SELECTION_NOTE = "* Selected on test: the checkpoint was chosen by its error on these images, so it is optimistic."
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def run(self, report: Callable[[argparse.Namespace], None], args: Sequence[str] | None = None) -> None:
         """Parse and make the report; `flags` holds main.py's flags and their values, as FLAG=VALUE."""
-        escape_unencodable_output()
+        protect_output()
         words = sys.argv[1:] if args is None else list(args)
         known = [f"--{name}" for name in vars(self.parse_args([]))]
         self.set_defaults(flags=[])

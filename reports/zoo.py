@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
 from cli.yaml_files import read_yaml
-from errors import UserError, escape_unencodable_output
+from errors import UserError, protect_output
 from reports.command import print_sections, write_file
 from reports.html_page import Section, Table
 from reports.papers.architectures import ARCHITECTURES, Architecture
@@ -136,7 +136,7 @@ def paper_count_cell(counted: int, paper: int | None, unit: float, letter: str) 
 
 def main(args: list[str] | None = None) -> None:
     """The command line of this report; `args` are by default those of the process."""
-    escape_unencodable_output()
+    protect_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE, as a list of objects")
     arguments = parser.parse_args(args)

@@ -8,12 +8,12 @@ import sys
 from jsonargparse import auto_cli
 
 from datamodules.resize import resize_tree
-from errors import UserError, escape_unencodable_output
+from errors import UserError, protect_output
 
 
 def main(args: list[str] | None = None) -> None:
     """The command line of this module."""
-    escape_unencodable_output()
+    protect_output()
     try:
         auto_cli({"resize": resize_tree}, args=args, prog="python -m datamodules.imagenet", description=__doc__)
     except (OSError, UserError) as error:

@@ -12,7 +12,7 @@ import pytest
 from checkpointing.predictions import Predictions
 from datamodules import ImageNet
 from datamodules.resize import resize_tree
-from errors import escape_unencodable_output, printable
+from errors import printable, protect_output
 from reports.protocols import main as protocols
 from tests.datamodules.test_decode import encoded, photo
 from tests.datamodules.test_imagenet import fit
@@ -79,7 +79,7 @@ def test_any_name_is_trained_on_tested_predicted_and_reported(run, images, monke
 
 def test_any_name_survives_the_smaller_copy(images, tmp_path, monkeypatch):
     ascii_terminal(monkeypatch)
-    escape_unencodable_output()
+    protect_output()
     resize_tree(images, tmp_path / "copy", 10, workers=1)
     copied = [os.fsencode(p.relative_to(tmp_path / "copy")) for p in (tmp_path / "copy").rglob("*") if p.is_file()]
     names = [name if name != b"null" else b"null.jpg" for name in NAMES]

@@ -192,10 +192,6 @@ def test_failures_of_the_machine_are_told_from_bugs(message, said):
     assert explain_failure(TypeError(message)) is None
 
 
-def test_a_lost_connection_is_that_of_a_loader_process():
-    assert "A loader process has ended" in explain_failure(ConnectionResetError(104, "Connection reset by peer"))
-
-
 def test_a_loader_process_that_is_killed_is_one_sentence(fails, here):
     kill = [
         "--trainer.callbacks+=tests.dying_process.Kill",

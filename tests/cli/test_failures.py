@@ -1,0 +1,139 @@
+"""Failures outside of this project: a closed pipe, a lost loader process, a download that breaks off."""
+
+import http.client
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli.failures import explain_failure
+from tests.conftest import HOME
+
+PRINTING = """
+import sys
+from errors import protect_output
+protect_output()
+protect_output()  # twice changes nothing
+for number in range(20_000):
+    print(number, "\\u65e5", flush=number % 3 == 0)
+    print("note", file=sys.stderr, flush=True)
+open("done", "w").close()
+"""
+
+
+@pytest.mark.parametrize("redirection", ["| head -1", "2>&1 | head -1", "2>&1 >/dev/null | head -1", "| true"])
+def test_a_command_whose_reader_has_gone_goes_on_to_its_end(here, redirection):
+    """Its exit status is that of the work, and its results are saved."""
+    Path("prints.py").write_text(PRINTING)
+    script = f"set -o pipefail; {sys.executable} prints.py {redirection}"
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (here / "done").exists() and done.returncode == 0
+    assert not {line for line in done.stderr.splitlines() if line != "note"}
+
+
+def send_to_a_process_that_has_ended() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    ours.send(1)
+
+
+def receive_from_a_process_that_has_ended() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    ours.recv()
+
+
+def connect_to_a_process_that_has_ended() -> None:
+    multiprocessing.connection.Client("/tmp/there-is-no-such-socket-of-a-loader", "AF_UNIX")
+
+
+LOST = [
+    send_to_a_process_that_has_ended,
+    receive_from_a_process_that_has_ended,
+    connect_to_a_process_that_has_ended,
+]
+
+
+def failure_of(function: Callable[[], object]) -> str | None:
+    with pytest.raises(Exception) as failure:  # of whatever class
+        function()
+    return explain_failure(failure.value)
+
+
+@pytest.mark.parametrize("function", LOST)
+def test_a_lost_connection_inside_multiprocessing_is_that_of_a_loader_process(function):
+    assert "A loader process has ended (its connection was lost)" in (failure_of(function) or "")
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(32, "Broken pipe"), ConnectionResetError(104, "Connection reset by peer"), EOFError()]
+)
+def test_a_lost_connection_elsewhere_is_neither_a_loader_nor_another_process(error):
+    def fail() -> None:
+        raise error
+
+    assert failure_of(fail) is None
+
+
+@pytest.fixture
+def server() -> Callable[[bytes], str]:
+    """The address of a file on a server that answers once with the bytes given, and closes the connection."""
+
+    def serve(answer: bytes) -> str:
+        listening = socket.create_server(("127.0.0.1", 0))
+
+        def reply() -> None:
+            connection, _ = listening.accept()
+            connection.recv(4096)
+            connection.sendall(answer)
+            connection.close()
+            listening.close()
+
+        threading.Thread(target=reply, daemon=True).start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/net.pth"
+
+    return serve
+
+
+ANSWERS = {
+    "closed": b"",
+    "half": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
+    "missing": b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+    "nonsense": b"nonsense\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_download_that_fails_is_named(server, answer):
+    url = server(ANSWERS[answer])
+    said = failure_of(lambda url=url: urllib.request.urlopen(url).read()) or ""
+    assert f"The download of {url} has failed (" in said and "by hand" in said
+
+
+def test_a_download_without_a_network_or_an_answer_is_named(tmp_path, monkeypatch):
+    refused = "http://127.0.0.1:9/net.pth"
+    said = failure_of(lambda: torch.hub.download_url_to_file(refused, str(tmp_path / "net.pth"), progress=False))
+    assert f"The download of {refused} has failed (" in (said or "")
+
+    def no_answer(*_: object, **__: object) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", no_answer)
+    assert "timed out" in (failure_of(lambda: urllib.request.urlopen("http://example.org/net.pth")) or "")
+
+
+def test_an_ordinary_error_beside_a_download_stays_a_bug():
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    assert failure_of(fail) is None
+    assert failure_of(lambda: urllib.request.urlopen("no address")) is None
