@@ -49,7 +49,7 @@ class ResumeRun(pl.Callback):
         fit_loop = checkpoint["loops"]["fit_loop"]
         check_content(fit_loop, trainer.fit_loop.state_dict() | {"state_dict": {}}, path)
         self.remembered = checkpoint.get(RESUME_KEY, {})
-        if self.remembered:
+        if RESUME_KEY in checkpoint:
             check_content(self.remembered, {"frozen": [""], "unlogged": [{"step": 0}], "monitored": {}}, path)
             check_state_dict(self.remembered["monitored"], path)
         adapt_state(checkpoint, folder)

@@ -11,6 +11,9 @@ from errors import UserError
 
 # Arguments that name a folder, also where they are a plain word
 FOLDERS = {"default_root_dir", "dir", "dirpath", "log_dir", "offline_directory", "root_dir", "save_dir"}
+# And the ends of the names of others
+FOLDER_ENDINGS = ("path", "dir", "file", "filename")
+NAMED_IN_FOLDER = ("ModelCheckpoint", "Profiler")  # classes whose `filename` is put behind their `dirpath`
 # A file name may hold a metric and its number of digits; other formats could write slashes
 FILE_NAME = re.compile(r"([^{}]|\{[^{}:!]*(:\d*\.?\d*[a-z]?)?\})*", re.DOTALL)
 # Arguments of loggers that the command line fills in for each run
@@ -58,16 +61,26 @@ def check_run_id(run_id: Any) -> None:
         )
 
 
-def check_paths(value: Any, where: str, run_dir: Path | None) -> None:
-    """Refuse text in a value of the config that leads out of the run directory."""
+def check_paths(value: Any, where: str, run_dir: Path | None, key: str = "") -> None:
+    """Refuse text in a value of the config that leads out of the run directory.
+
+    Args:
+        value: of the config.
+        where: its dotted key.
+        run_dir: see `confine_config`.
+        key: the argument's name; empty for a file name that is put behind a folder.
+    """
     if isinstance(value, dict):
-        for key, item in value.items():
-            check_paths(item, f"{where}.{key}", run_dir)
+        behind = {"filename"} if where.endswith("init_args") and key == "named in folder" else set()
+        is_namer = str(value.get("class_path")).endswith(NAMED_IN_FOLDER)
+        for name, item in value.items():
+            inner = "named in folder" if is_namer and name == "init_args" else "" if name in behind else name
+            check_paths(item, f"{where}.{name}", run_dir, inner)
     elif isinstance(value, list | tuple):
         for item in value:
-            check_paths(item, where, run_dir)
+            check_paths(item, where, run_dir, key)
     elif isinstance(value, str):
-        is_folder = where.rpartition(".")[2] in FOLDERS
+        is_folder = key in FOLDERS or (key.endswith(FOLDER_ENDINGS) and key != "class_path")
         is_outer = (is_folder or not is_inner(value)) and not lies_in(value, run_dir)
         if is_outer or not FILE_NAME.fullmatch(value):
             raise UserError(

@@ -19,9 +19,16 @@ TRAINING = {
     "callbacks": {},
     "optimizer_states": [{"state": {}, "param_groups": [{}]}],
     "lr_schedulers": [{}],
+    "pytorch-lightning_version": "",
 }
 PATHS = {"best_model_path": "", "kth_best_model_path": "", "last_model_path": ""}
-SAVER: dict[str, Any] = {"monitor": None, "current_score": None, "best_model_score": None, "best_k_models": {}} | PATHS
+SAVER: dict[str, Any] = {
+    "monitor": None,
+    "current_score": None,
+    "best_model_score": None,
+    "best_k_models": {},
+    "dirpath": "",
+} | PATHS
 
 
 def check_content(content: Any, example: Any, path: Path | str) -> None:
@@ -52,7 +59,9 @@ def check_savers(callbacks: Any, path: Path | str) -> None:
     """Refuse the state of a ModelCheckpoint that lacks a value, or holds one of another kind."""
     check_content({"callbacks": callbacks}, {"callbacks": {}}, path)
     for name, state in callbacks.items():
-        if str(name).startswith("ModelCheckpoint"):
+        check_content(name, "", path)
+        check_content({name: state}, {name: {}}, path)
+        if name.startswith("ModelCheckpoint") or "best_k_models" in state:
             check_content(state, SAVER, path)
             check_content(list(state["best_k_models"]), [""], path)
 

@@ -347,6 +347,12 @@ def test_a_checkpoint_names_no_folder_outside_of_its_run(arguments, attacked, fa
         ),
         (
             lambda config: config["trainer"].update(
+                callbacks={"class_path": "callbacks.Throughput", "init_args": {"exclude_batches_path": "outdir"}}
+            ),
+            "exclude_batches_path is outdir",
+        ),
+        (
+            lambda config: config["trainer"].update(
                 profiler={
                     "class_path": "lightning.pytorch.profilers.SimpleProfiler",
                     "init_args": {"dirpath": "/outside", "filename": "x"},

@@ -45,6 +45,13 @@ FIT: list[tuple[str, Any, str]] = [
     ("optimizer_states.0.param_groups.0.lr", "a", "lr is a str (a)"),
     ("optimizer_states.0.param_groups.0.params", [0, 1], "has 2 parameters for"),
     ("resume.frozen", 3, "frozen is a int"),
+    ("resume", 0, "its content is a int"),
+    ("resume", None, "its content is a NoneType"),
+    ("resume", {}, "frozen is missing"),
+    ("callbacks", {"X": 5}, "X is a int"),
+    ("callbacks", {5: {}}, "its content is a int (5)"),
+    ("callbacks", {"Mine": {"best_k_models": {}}}, "monitor is missing"),
+    ("pytorch-lightning_version", 5, "pytorch-lightning_version is a int"),
 ]
 
 
