@@ -255,7 +255,7 @@ def test_text_has_the_same_bytes_on_every_system(tmp_path, monkeypatch):
         return plain(self, mode, newline="\r\n" if mode == "w" and newline is None else newline, **options)
 
     monkeypatch.setattr(Path, "open", open_on_windows)
-    split = Split(["a.jpg"], {"b.jpg": 3}, own_folder=False)
+    split = Split(["a.jpg"], {"b.jpg": "3-00"}, own_folder=False, sample={})
     split.write(tmp_path)
     assert read_split(tmp_path, split.hash) == split
 
