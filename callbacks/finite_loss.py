@@ -13,6 +13,7 @@ from callbacks.run_logger import run_dir
 from checkpointing.record import newest_whole
 from datamodules.loading import ResumableLoader
 from errors import UserError
+from trainer_settings import settings
 
 Policy = Literal["stop", "continue"]
 IMAGES_NAMED = 4  # of the batch with the first loss that is not finite
@@ -65,7 +66,7 @@ class FiniteLoss(pl.Callback):
     ) -> None:
         if outputs:  # there is none where no image of the batch could be read
             self.unchecked.append(BatchLoss(outputs["loss"], trainer.global_step, trainer.current_epoch, batch_idx))
-        interval = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+        interval = settings(trainer).log_every_n_steps
         alone_on_cpu = trainer.world_size == 1 and trainer.strategy.root_device.type == "cpu"
         if alone_on_cpu or (interval and trainer.global_step % interval == 0):
             self._check_losses(trainer)

@@ -10,6 +10,7 @@ from datamodules.base import ImageData, image_data
 from errors import UserError, pluralize
 from lit_models.classifier import LitClassifier
 from lit_models.nets.layers import find_batch_norms
+from trainer_settings import settings
 
 
 class InputChecks(pl.Callback):
@@ -20,7 +21,7 @@ class InputChecks(pl.Callback):
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        check_inputs(trainer, pl_module, trainer.datamodule, stage)  # type: ignore[attr-defined]  # set by Lightning
+        check_inputs(trainer, pl_module, settings(trainer).datamodule, stage)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = image_data(trainer)
@@ -53,7 +54,7 @@ def check_inputs(
     data.setup(verb)
     check_sets(data, verb, world_size)
     if verb == "fit":
-        check_batches(data, model, world_size, quick=bool(trainer.fast_dev_run))  # type: ignore[attr-defined]
+        check_batches(data, model, world_size, quick=bool(settings(trainer).fast_dev_run))
         check_validation_interval(trainer, data.count_train_batches(world_size))
     if isinstance(model, LitClassifier):
         check_model(data, model, verb)

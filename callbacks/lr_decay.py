@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from errors import UserError
+from trainer_settings import settings
 
 
 class StepLRDecay(pl.Callback):
@@ -72,7 +73,7 @@ class StepLRDecay(pl.Callback):
             raise UserError(
                 f"StepLRDecay and the model's lr_scheduler {name} would both set the learning rate: remove one of them."
             )
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        callbacks = settings(trainer).callbacks
         if sum(isinstance(callback, StepLRDecay) for callback in callbacks) > 1:
             raise UserError("There are two StepLRDecay callbacks, of which the last would win: remove one of them.")
         if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):

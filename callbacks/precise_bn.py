@@ -15,6 +15,7 @@ from batch import Images
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
 from lit_models.nets.layers import BatchNorm, find_batch_norms
+from trainer_settings import settings
 
 
 class PreciseBN(pl.Callback):
@@ -37,7 +38,7 @@ class PreciseBN(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and image_data(trainer) is None:
             raise UserError("PreciseBN needs a data module of this project (datamodules.ImageData): leave it out.")
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        callbacks = settings(trainer).callbacks
         if any(isinstance(callback, WeightAveraging) for callback in callbacks[callbacks.index(self) :]):
             raise UserError(
                 "PreciseBN stands before the averaging of weights and would not see the average: put it after "

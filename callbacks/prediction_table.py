@@ -14,6 +14,7 @@ from checkpointing.atomic import atomic_write
 from checkpointing.run_dir import unused_name
 from datamodules.photos import Photos
 from errors import UserError, pluralize, printable
+from trainer_settings import settings
 
 FILE = Path("predictions.csv")
 ROWS_SHOWN = 40
@@ -36,7 +37,7 @@ class PredictionTable(pl.Callback):
         images = sort_by_index(gather(trainer, self.batches))
         if not trainer.is_global_zero:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        data = settings(trainer).datamodule
         assert isinstance(data, Photos)
         top = images["probabilities"].topk(min(5, len(data.class_names)))
         columns = (images["indices"].tolist(), top.indices.tolist(), top.values.tolist())

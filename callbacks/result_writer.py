@@ -12,6 +12,7 @@ from checkpointing.predictions import result_path
 from datamodules.base import image_data
 from datamodules.identity import identify_evaluated
 from errors import UserError, pluralize
+from trainer_settings import settings
 
 
 class ResultWriter(pl.Callback):
@@ -73,7 +74,7 @@ def is_partial_evaluation(trainer: pl.Trainer) -> bool:
     """Whether the trainer was told to test, or to validate, only a part of the set."""
     # 1.0 is all batches, 1 is one batch
     limit = trainer.limit_val_batches if trainer.state.fn == "validate" else trainer.limit_test_batches
-    return bool(trainer.fast_dev_run) or limit != 1.0 or isinstance(limit, int)  # type: ignore[attr-defined]  # set by Lightning
+    return bool(settings(trainer).fast_dev_run) or limit != 1.0 or isinstance(limit, int)
 
 
 def gather(trainer: pl.Trainer, mine: list[Any]) -> list[Any]:

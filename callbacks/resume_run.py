@@ -17,6 +17,7 @@ from checkpointing.progress import (
 )
 from checkpointing.resume import adapt_state, set_aside_later_results
 from lit_models.classifier import LitClassifier
+from trainer_settings import settings
 
 RESUME_KEY = "resume"  # in a checkpoint: what this callback remembers
 COUNTS_KEY = "optimizer_state_counts"  # in a checkpoint: for each optimizer the number of parameters with state
@@ -195,7 +196,7 @@ def unlogged_rows(
     A kill between the two would lose them.
     """
     rows: list[dict[str, Any]] = [means]
-    every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+    every = settings(trainer).log_every_n_steps
     if not inside_epoch(fit_loop) or (every and trainer.global_step % every == 0):
         rows.append(newly_logged(trainer))
     place = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}

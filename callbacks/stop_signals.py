@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 from callbacks.finite_loss import decide_together
 from callbacks.result_writer import gather
 from callbacks.run_logger import run_dir
+from trainer_settings import settings
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 if hasattr(signal, "SIGUSR1"):  # not on Windows
@@ -64,7 +65,7 @@ class StopSignals(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._listen()
-        self.training = not trainer.fast_dev_run  # type: ignore[attr-defined]  # which writes no checkpoint
+        self.training = not settings(trainer).fast_dev_run  # which writes no checkpoint
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._asked_to_stop(trainer):  # after the last step

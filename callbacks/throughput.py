@@ -6,6 +6,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from trainer_settings import settings
+
 
 class Throughput(pl.Callback):
     """Log `train/images_per_s` over all devices: every `log_every_n_steps`, and of each whole epoch at its end.
@@ -24,7 +26,7 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        interval = trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never within an epoch
+        interval = settings(trainer).log_every_n_steps  # 0: never within an epoch
         due = interval > 0 and trainer.global_step % interval == 0
         last = batch_idx + 1 == trainer.num_training_batches
         if (due or last) and torch.cuda.is_available():

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from errors import UserError
 from lit_models.classifier import LitClassifier
+from trainer_settings import settings
 
 KNOWN_PACKAGES = {"callbacks", "lightning", "lit_models"}  # whose classes log nothing but `metric_names`
 COUNTERS = {"epoch", "step"}  # which Lightning counts itself
@@ -43,7 +44,7 @@ def check_monitors(trainer: pl.Trainer, model: pl.LightningModule) -> None:
     ModelCheckpoints of validation metrics are allowed in runs without validation: base.yaml has one, which saves
     nothing there.
     """
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+    callbacks = settings(trainer).callbacks
     if not isinstance(model, LitClassifier) or any(is_foreign(each) for each in (model, *callbacks)):
         return  # they may log more
     names = metric_names(model)
@@ -67,7 +68,7 @@ def check_monitors(trainer: pl.Trainer, model: pl.LightningModule) -> None:
 
 def monitored_metrics(trainer: pl.Trainer) -> list[tuple[str, str, bool]]:
     """Class that monitors a metric, the metric's name, and whether it may be missing in a run without validation."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+    callbacks = settings(trainer).callbacks
     monitors: list[tuple[Any, str | None, bool]] = [
         (each, each.monitor, isinstance(each, ModelCheckpoint) or not each.strict)
         for each in callbacks

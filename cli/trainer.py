@@ -12,6 +12,7 @@ from checkpointing.checkpoint_io import AtomicCheckpointIO
 from cli.processes import alone_in_allocation
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
+from trainer_settings import settings
 
 
 class Trainer(pl.Trainer):
@@ -47,7 +48,7 @@ class Trainer(pl.Trainer):
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, see Lightning; never of a net that has diverged: see `FiniteLoss`."""
-        callbacks: list[pl.Callback] = self.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        callbacks = settings(self).callbacks
         allowed = all(callback.may_save(self) for callback in callbacks if isinstance(callback, FiniteLoss))
         if isinstance(writer := self.strategy.checkpoint_io, AtomicCheckpointIO):
             writer.removes = allowed  # a ModelCheckpoint removes an older file once it has saved

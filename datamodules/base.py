@@ -22,6 +22,7 @@ from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
 from datamodules.views import Views
 from errors import UserError, check_at_least
+from trainer_settings import settings
 
 Verb = Literal["test", "validate"]
 
@@ -251,7 +252,7 @@ class ImageData(pl.LightningDataModule):
     def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
         """The sampler of this process's share of a set; `options` are those of `ExactSampler`."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        overfits = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        overfits = self.trainer is not None and settings(self.trainer).overfit_batches > 0
         return ExactSampler(len(images), shuffle, run_seed(), rank, world_size, same_every_epoch=overfits, **options)
 
     def _loader(self, images: ImageSet, shuffle: bool) -> ResumableLoader:
@@ -291,5 +292,5 @@ class ImageData(pl.LightningDataModule):
 
 def image_data(trainer: pl.Trainer) -> ImageData | None:
     """The trainer's data module if it is one of this project; None for any other LightningDataModule."""
-    data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning's data connector sets it
+    data = settings(trainer).datamodule
     return data if isinstance(data, ImageData) else None

@@ -25,6 +25,7 @@ from lit_models.nets.surgery import Activation, Norm, apply_surgery
 from lit_models.optimization import check_schedules, make_optimizer, make_schedule, match_memory_layout
 from lit_models.view_average import ViewAverage
 from lit_models.weights import NORMALISATION, load_weights
+from trainer_settings import settings
 
 
 class LitClassifier(pl.LightningModule):
@@ -184,7 +185,7 @@ class LitClassifier(pl.LightningModule):
         classes = labels if labels.ndim == 1 else labels.argmax(1)
         self._update("train", loss.detach(), logits.detach(), classes)
         step = self.trainer.global_step + 1
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+        every = settings(self.trainer).log_every_n_steps
         if step % 10 == 1 or (every and step % every == 0):
             self.log("train/batch_loss", loss)
         return loss

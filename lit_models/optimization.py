@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from checkpointing.resume import refuse_longer_schedule
 from errors import UserError
+from trainer_settings import settings
 
 
 def make_optimizer(make: OptimizerCallable, model: nn.Module, decay_norm_and_bias: bool) -> torch.optim.Optimizer:
@@ -81,7 +82,7 @@ def match_memory_layout(optimizers: Iterable[torch.optim.Optimizer]) -> None:
 
 def check_schedules(trainer: pl.Trainer, interval: str) -> None:
     """Refuse a run that is longer than its one-cycle schedule: see `refuse_longer_schedule`. Warn of longer cosines."""
-    if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+    if any(isinstance(each, StochasticWeightAveraging) for each in settings(trainer).callbacks):
         return  # the epoch that it adds takes no step
     for config in trainer.lr_scheduler_configs:
         if isinstance(config.scheduler, OneCycleLR):

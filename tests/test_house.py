@@ -15,7 +15,7 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         [
-            ["errors", "batch"],
+            ["errors", "batch", "trainer_settings"],
             ["checkpointing"],
             ["lit_models", "datamodules"],
             ["callbacks"],
