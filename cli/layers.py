@@ -12,7 +12,6 @@ another.
 
 import argparse
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from checkpointing.run_dir import version_folder
 from cli.config_files import Layer, read_config
 from cli.parser import BASE
 from cli.trainer import resolve_precision
+from cli.yaml_files import write_yaml
 from errors import UserError
 
 NO_OPTIMIZER = "lit_models.optimization.refuse_to_train"
@@ -67,7 +67,7 @@ def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], tr
         check_run_id(checkpoint.record.wandb_run_id)
         confine_config(content, version_folder(checkpoint.path))
         files = reuse_callbacks(content["trainer"]["callbacks"] or [], files)
-    return [Layer("the checkpoint", content, json.dumps(content), is_file=False), *files]
+    return [Layer("the checkpoint", content, write_yaml(content), is_file=False), *files]
 
 
 def checked_part(verb: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def reuse_callbacks(run: list[dict[str, Any]], files: list[Layer]) -> list[Layer
         if not replaced and isinstance(trainer, dict) and "callbacks+" in trainer:
             new = [item for item in list_classes(trainer["callbacks+"]) if not take_place(run, item)]
             content = {**file.content, "trainer": {**trainer, "callbacks+": new}}
-            file = Layer(file.name, content, json.dumps(content), file.is_file)
+            file = Layer(file.name, content, write_yaml(content), file.is_file)
         left.append(file)
     return left
 

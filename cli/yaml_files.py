@@ -1,6 +1,7 @@
-"""YAML files, read strictly: mistakes that YAML itself passes over are refused with file and line."""
+"""YAML, read strictly: mistakes that YAML itself passes over are refused with file and line; and written."""
 
 import codecs
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,24 @@ class Loader(yaml.SafeLoader):
 Loader.add_constructor(f"{TAG}timestamp", yaml.SafeLoader.construct_yaml_str)
 # 1e-3 is a number, as it is on the command line; YAML 1.1 wants 1.0e-3
 Loader.add_implicit_resolver(f"{TAG}float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+class Dumper(yaml.SafeDumper):
+    """PyYAML's writer, with every text and key in double quotes, and without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(f"{TAG}str", text, style='"'))
+
+
+def write_yaml(content: dict[str, Any]) -> str:
+    """A config in one line of YAML that begins with a brace, and is read back equal.
+
+    JSON would not do: YAML reads its Infinity, NaN and 1e-05 as text.
+    """
+    return yaml.dump(content, Dumper=Dumper, default_flow_style=True, sort_keys=False, width=math.inf).rstrip("\n")
 
 
 def read_yaml(path: Path) -> Any:

@@ -1,8 +1,12 @@
 """YAML files that people have: other encodings, slips, and files that mean harm."""
 
-import pytest
+import math
 
-from cli.yaml_files import parse_yaml, read_yaml
+import pytest
+from jsonargparse import get_loader
+
+from cli.literal_values import load_value
+from cli.yaml_files import parse_yaml, read_yaml, write_yaml
 from errors import UserError
 from tests.conftest import HOME
 
@@ -116,3 +120,24 @@ def test_a_merged_mapping_may_be_changed():
 def test_every_yaml_of_the_repository_is_read():
     paths = [*HOME.glob("configs/**/*.yaml"), *HOME.glob("reports/papers/*.yaml")]
     assert len(paths) > 60 and all(read_yaml(path) for path in paths)
+
+
+ODD_NUMBERS = [math.inf, -math.inf, 1e-5, 1e22, -0.0, 5e-324, 0.1 + 0.2, 10**30, True, None, [], {}, [[]], ()]
+ODD_TEXTS = ["inf", ".inf", "1e-5", "yes", "null", "~", "", "2020-01-01", "0o17", "017", "1_000", "12:30:45", "<<", "=",
+             "{a: 1}", "*a", "- a", "a: b", "# a", " a ", "'", '"', "\\n", "a\nb\n", "\t", "\x85", "\u2028", "\ufeff",
+             "\x00", "\x1b", "ü", "🦔", "x" * 5000, "two words " * 500]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", [lambda text: parse_yaml(text, "a text"), get_loader("yaml"), load_value])
+def test_a_config_is_written_so_that_it_is_read_back_equal(read):
+    content = {"numbers": ODD_NUMBERS, "texts": ODD_TEXTS, "keys": dict.fromkeys(ODD_TEXTS, 1), 3: 4, 0.5: 1e-7}
+    content["shared"] = content["again"] = {"a": [1]}
+    text = write_yaml(content)
+    assert text.isascii() and "\n" not in text and text.startswith("{")
+    assert repr(read(text)) == repr({**content, "numbers": [*ODD_NUMBERS[:-1], []]})  # which tells 1 from 1.0 and True
+    assert math.isnan(read(write_yaml({"a": math.nan}))["a"])
+
+
+def test_a_text_that_is_no_unicode_is_written_and_read_back():
+    content = {"\udcff": "\ud800", "inf": math.inf, "text": "1e-5"}
+    assert parse_yaml(write_yaml(content), "a text") == load_value(write_yaml(content)) == content
