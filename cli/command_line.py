@@ -49,6 +49,8 @@ from cli.failures import explain_failure
 from cli.layer_notes import describe_changed_run, describe_losses
 from cli.layers import (
     add_up_paths,
+    check_run_name,
+    check_seed,
     complete_trainer,
     make_paths_absolute,
     name_run,
@@ -165,8 +167,10 @@ class CommandLine(LightningCLI):
             parser.set_layers(self.layers, self.flags)
             argv = [verb, *order_layers(self.layers, flags)]
         self.config = parser.parse_args(argv)
+        check_seed(self.config[verb].seed_everything)
         if verb == "fit":
             self.config.fit.run_name = self.config.fit.run_name or name_run(self.layers)
+            check_run_name(self.config.fit.run_name, self.config.fit.runs)
             requeued = find_requeued_run(self.config.fit.runs / self.config.fit.run_name, arguments)
             if requeued and not self.checkpoint:
                 print(f"This job was requeued: it goes on with its run {requeued}.", flush=True)

@@ -12,6 +12,7 @@ another.
 
 import argparse
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from cli.config_files import Layer, read_config
 from cli.parser import BASE
 from cli.trainer import resolve_precision
 from cli.yaml_files import write_yaml
-from errors import UserError
+from errors import UserError, printable
 
+MAX_SEED = 2**32 - 1  # of numpy
 NO_OPTIMIZER = "lit_models.optimization.refuse_to_train"
 
 
@@ -170,7 +172,7 @@ def checkpoint_layer(verb: str, record: CheckpointRecord) -> dict[str, Any]:
 
 def name_run(layers: list[Layer]) -> str:
     """<dataset>/<experiment>: folder and name of the first --config file that is no overlay."""
-    paths = [Path(layer.name).absolute() for layer in layers if layer.is_file]
+    paths = [Path(os.path.abspath(os.path.expanduser(layer.name))) for layer in layers if layer.is_file]
     experiments = [path for path in paths if path.parent.name != "overlays"]
     if not experiments:
         raise UserError(
@@ -178,6 +180,21 @@ def name_run(layers: list[Layer]) -> str:
             "or --run_name <dataset>/<experiment>."
         )
     return f"{experiments[0].parent.name}/{experiments[0].stem}"
+
+
+def check_run_name(run_name: str, runs: Path) -> None:
+    """Refuse the name of a run whose folder would not lie below --runs."""
+    if {"", ".", ".."} & {*run_name.split("/")} or "\0" in run_name:
+        raise UserError(
+            f"The name of the run is {printable(run_name)!r}, but its folder should lie below {runs}: give --run_name "
+            "<dataset>/<experiment>, without an empty part, `.` or `..`."
+        )
+
+
+def check_seed(seed: bool | int) -> None:
+    """Refuse a seed that numpy does not take; True stands for a random one."""
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed_everything is {seed}: it must be between 0 and {MAX_SEED:,}.")
 
 
 def make_paths_absolute(config: Namespace) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from datamodules.image_files import portable_path
 from datamodules.loading import ImageSet
-from errors import UserError, pluralize
+from errors import UserError, check_at_least, pluralize
 
 AnySet = TypeVar("AnySet", bound=ImageSet)
 
@@ -71,6 +71,7 @@ def stratified_split(
         order = order_by_hash(file_names, seed)
         shuffled = [order[labels[order] == c] for c in classes]
     else:
+        check_at_least(0, split_seed=seed)  # numpy takes no other
         rng = np.random.default_rng(seed)
         shuffled = [rng.permutation(np.flatnonzero(labels == c)) for c in classes]
     second = np.sort(np.concatenate([indices[:n] for indices, n in zip(shuffled, quota, strict=True)]))

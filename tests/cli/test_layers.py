@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
 
 from cli.config_files import Layer
-from cli.layers import reuse_callbacks, take_flag
+from cli.layers import check_run_name, check_seed, name_run, reuse_callbacks, take_flag
+from datamodules.splits import stratified_split
+from errors import UserError
 from tests.conftest import DIGITS, HOME, Run
 
 FIT = ["fit", "--config", DIGITS]
@@ -150,6 +153,46 @@ def test_a_mistake_in_a_file_is_said_with_its_name(fails, here, text, said):
     Path("own.yaml").write_text(text)
     message = fails(*FIT, "--config", "own.yaml")
     assert message.startswith("error: own.yaml") and said in message
+
+
+@pytest.mark.parametrize("name", ["../../etc/x", "/etc/x", "a/../../x", "a//b", "a/b/", "./a", "..", ".", "/"])
+def test_a_run_lies_below_the_folder_of_runs(fails, here, name):
+    assert f"The name of the run is '{name}', but its folder should lie below runs" in fails(*FIT, "--run_name", name)
+    Path("own.yaml").write_text(f"run_name: {name}")
+    assert "should lie below runs" in fails(*FIT, "--config", "own.yaml")
+    assert not [path for path in here.rglob("*") if path.name != "own.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("d/e/x.yaml", "e/x"),
+        ("x.yaml", "some where/x"),
+        ("../x.yaml", "{parent}/x"),
+        ("d/../f/x.yaml", "f/x"),
+        ("/d/x.yaml", "d/x"),
+    ],
+)
+def test_a_run_is_named_after_the_folder_and_the_file_of_its_config(here, given, name):
+    assert name_run([Layer(given, {}, "")]) == name.format(parent=here.parent.name)
+
+
+def test_a_config_right_below_the_root_names_no_run():
+    with pytest.raises(UserError, match="give --run_name"):
+        check_run_name(name_run([Layer("/x.yaml", {}, "")]), Path("runs"))
+    with pytest.raises(UserError, match="give --run_name"):
+        check_run_name("a/\0", Path("runs"))
+
+
+@pytest.mark.parametrize("seed", [-5, -1, 2**32, 10**30])
+def test_a_seed_that_numpy_does_not_take_is_refused(fails, seed):
+    assert f"seed_everything is {seed}: it must be between 0 and 4,294,967,295." in fails(
+        *FIT, "--seed_everything", seed
+    )
+    for taken in (0, 2**32 - 1, True, False):
+        check_seed(taken)
+    with pytest.raises(UserError, match="split_seed is -1: it must be at least 0"):
+        stratified_split(np.zeros(4), 2, -1)
 
 
 def test_a_mistake_in_a_flag_is_not_blamed_on_a_file(fails, here):
