@@ -1,5 +1,6 @@
 """The kinds of values that a checkpoint must hold: a malformed file is refused in one sentence before it is used."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ PROGRESS = {"total": COUNTS, "current": COUNTS}
 # Examples of what is read before there is a Trainer to compare with
 RECORD = {"config": {}, "class_names": [""], "preprocessing": {}, "code_version": "", "averaged_from": [""]}
 CONFIG = {"model": {"class_path": "", "init_args": {}}, "data": {"class_path": ""}}
-WEIGHTS = {"epoch": 0, "global_step": 0, "state_dict": {}}
+# Lightning converts files of older versions, and takes them to be whole
+LIGHTNING_VERSION = re.compile(r"(2\.[1-9]|[3-9]|[1-9]\d)\d*(\.\d+)*((a|b|rc|\.?post|\.?dev)\d+)*(\+[a-z0-9.]+)?")
+WEIGHTS = {"epoch": 0, "global_step": 0, "state_dict": {}, "pytorch-lightning_version": LIGHTNING_VERSION}
 FIT_LOOP = {"epoch_progress": PROGRESS, "epoch_loop.batch_progress": PROGRESS | {"is_last_batch": False}}
 TRAINING = {
     "loops": {"fit_loop": FIT_LOOP},
     "callbacks": {},
     "optimizer_states": [{"state": {}, "param_groups": [{}]}],
     "lr_schedulers": [{}],
-    "pytorch-lightning_version": "",
 }
 PATHS = {"best_model_path": "", "kth_best_model_path": "", "last_model_path": ""}
 SAVER: dict[str, Any] = {
@@ -70,7 +72,8 @@ def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:
     """What differs in kind between a value and an example: the first difference in words, or None.
 
     Dicts need at least the example's keys; the items of a list are compared with the example's first; a value is of the
-    example's type, or an int for a float; None stands for any value. Where the example is no negative count, nor is it.
+    example's type, or an int for a float, or matches the example if that is a pattern; None stands for any value. Where
+    the example is no negative count, nor is it.
     """
     if isinstance(example, dict) and isinstance(value, dict):
         if missing := [key for key in example if key not in value]:
@@ -84,13 +87,16 @@ def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:
     if example is None or is_like(value, example):
         return None
     shown = f" ({value})" if isinstance(value, int | float | str) else ""
-    return f"{name or 'its content'} is a {kind(value)}{shown} and should be a {kind(example)}"
+    wanted = "of another form" if isinstance(example, re.Pattern) and isinstance(value, str) else None
+    return f"{name or 'its content'} is a {kind(value)}{shown} and should be {wanted or f'a {kind(example)}'}"
 
 
 def is_like(value: Any, example: Any) -> bool:
     """Whether a single value is of an example's type."""
     if isinstance(example, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(example, bool)
+    if isinstance(example, re.Pattern):
+        return isinstance(value, str) and bool(example.fullmatch(value))
     if isinstance(example, Tensor):
         return isinstance(value, Tensor) and value.shape == example.shape
     if isinstance(example, int):
@@ -105,4 +111,4 @@ def join(name: str, key: Any) -> str:
 
 def kind(value: Any) -> str:
     """The name of a value's type."""
-    return type(value).__name__
+    return "str" if isinstance(value, re.Pattern) else type(value).__name__

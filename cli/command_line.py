@@ -24,7 +24,7 @@ from callbacks.input_checks import check_inputs
 from callbacks.prediction_table import PredictionTable
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.result_writer import ResultWriter
-from callbacks.resume_run import CheckOptimizerState, ResumeRun
+from callbacks.resume_run import CheckLoops, CheckOptimizerState, ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
@@ -211,7 +211,7 @@ class CommandLine(LightningCLI):
         # A test that did not count every image is refused before its predictions replace others
         added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
-        first: list[Callback] = [] if config.fast_dev_run else [ResumeRun(), TrainMeans()]
+        first: list[Callback] = [CheckLoops(), *([] if config.fast_dev_run else [ResumeRun(), TrainMeans()])]
         added += [CheckOptimizerState()] if self.subcommand == "fit" else []
         if self.subcommand == "fit":
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from checkpointing.content import find_mismatch
+from checkpointing.content import LIGHTNING_VERSION, find_mismatch
 
 # Where in the file a value is replaced, by what, and a part of the sentence
 EVERY_VERB: list[tuple[str, Any, str]] = [
@@ -17,6 +17,9 @@ EVERY_VERB: list[tuple[str, Any, str]] = [
     ("global_step", True, "global_step is a bool"),
     ("state_dict", [1, 2], "state_dict is a list"),
     ("state_dict.net.fc.bias", 3, "its weight net.fc.bias is a int and no tensor"),
+    ("pytorch-lightning_version", 5, "pytorch-lightning_version is a int"),
+    ("pytorch-lightning_version", "x", "pytorch-lightning_version is a str (x) and should be of another form"),
+    ("pytorch-lightning_version", "1.5.0", "should be of another form"),
     ("lit_classics", [1], "its content is a list"),
     ("lit_classics.class_names", 5, "class_names is a int"),
     ("lit_classics.class_names", [1, 2], "class_names.0 is a int"),
@@ -51,7 +54,15 @@ FIT: list[tuple[str, Any, str]] = [
     ("callbacks", {"X": 5}, "X is a int"),
     ("callbacks", {5: {}}, "its content is a int (5)"),
     ("callbacks", {"Mine": {"best_k_models": {}}}, "monitor is missing"),
-    ("pytorch-lightning_version", 5, "pytorch-lightning_version is a int"),
+]
+# State that only a training reads
+LEFT_OUT: list[tuple[str, Any]] = [
+    ("loops", None),
+    ("loops", []),
+    ("loops.test_loop", 3),
+    ("loops.test_loop.batch_progress", ""),
+    ("loops.test_loop.batch_progress.total", 7),
+    ("optimizer_states", "x"),
 ]
 
 
@@ -99,6 +110,14 @@ def test_values_of_another_kind_are_refused(fails, tiny_run, verb):
     check(fails, verb, tiny_run, EVERY_VERB + (FIT if verb == "fit" else []))
 
 
+def test_evaluation_does_not_read_the_state_of_the_training(run, tiny_run):
+    folder = tiny_run / "checkpoints"
+    for place, value in LEFT_OUT:
+        path = change(folder / "last.ckpt", folder, place, value)
+        run("test", "--ckpt_path", path)
+        (tiny_run / "test-changed-center.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("value", "example", "found"),
     [
@@ -114,6 +133,12 @@ def test_values_of_another_kind_are_refused(fails, tiny_run, verb):
         ({"a": -1}, {"a": -1}, None),
         ({"a": torch.ones(2)}, {"a": torch.ones(3)}, "a is a Tensor and should be a Tensor"),
         ([], {}, "its content is a list and should be a dict"),
+        ({"a": "2.6.6"}, {"a": LIGHTNING_VERSION}, None),
+        ({"a": "2.10.0rc1"}, {"a": LIGHTNING_VERSION}, None),
+        ({"a": "3.0.dev20261001+cpu"}, {"a": LIGHTNING_VERSION}, None),
+        ({"a": "2.x"}, {"a": LIGHTNING_VERSION}, "a is a str (2.x) and should be of another form"),
+        ({"a": ""}, {"a": LIGHTNING_VERSION}, "a is a str () and should be of another form"),
+        ({"a": 2.6}, {"a": LIGHTNING_VERSION}, "a is a float (2.6) and should be a str"),
     ],
 )
 def test_mismatches(value, example, found):
