@@ -35,6 +35,22 @@ def check_probability(**values: float) -> None:
             raise UserError(f"{name} is {value}: it must be in [0, 1).")
 
 
+def check_reachable(path: str | os.PathLike[str]) -> None:
+    """Raise UserError for a path that cannot be looked up, as in a folder of somebody else's; a missing one is none.
+
+    `Path.exists`, `is_file` and `is_dir` raise OSError for it, and those of `os.path` say False as of a missing one.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the latter with a null byte in it: there is none
+        return
+    except OSError as error:
+        shown = os.fspath(path) if len(os.fspath(path)) < 300 else f"{os.fspath(path)[:80]}..."
+        raise UserError(
+            f"{printable(shown)} cannot be looked up ({error.strerror}): make it readable, or give another path."
+        ) from error
+
+
 def printable(text: str) -> str:
     """A text in one line: escapes for line breaks, control characters and bytes that are no UTF-8.
 

@@ -3,6 +3,7 @@
 Lightning's ModelCheckpoint deletes and writes whatever files a checkpoint's state and config name.
 """
 
+import os
 import re
 from pathlib import Path, PurePath
 from typing import Any
@@ -99,7 +100,7 @@ def lies_in(path: str, folder: Path | None) -> bool:
     if folder is None:
         return False
     try:
-        return Path(path).expanduser().resolve().is_relative_to(folder.resolve())
+        return Path(os.path.expanduser(path)).resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):
         return False
 
@@ -112,7 +113,7 @@ def refuse_missing_root(data: dict[str, Any], recorded: dict[str, Any]) -> None:
         recorded: the checkpoint's.
     """
     for root in sorted(find_roots(data) & find_roots(recorded)):
-        if not Path(root).exists():
+        if not os.path.exists(root):
             raise UserError(
                 f"There is no folder {root}, where the data of this checkpoint were: give --data.root DIR, or the "
                 "argument of the data that names it."

@@ -1,5 +1,6 @@
 """What may be imported while the config of a checkpoint is in play: jsonargparse's policy, set for one command."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,13 +44,15 @@ def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
     elif isinstance(value, str):
         if is_dotted_name(value) or (value.isidentifier() and value[0].isupper()):  # SGD is torch.optim.SGD
             yield value
-        text = Path(value).expanduser().read_text(errors="replace") if depth and is_config(value) else value
+        text = Path(os.path.expanduser(value)).read_text(errors="replace") if depth and is_config(value) else value
         yield from names_in(parse_nested(text), depth - 1, seen)
 
 
 def is_config(text: str) -> bool:
     """Whether a text is the path of a YAML or JSON file."""
-    return text.endswith((".yaml", ".yml", ".json")) and is_read_as_file(text) and Path(text).expanduser().is_file()
+    return (
+        text.endswith((".yaml", ".yml", ".json")) and is_read_as_file(text) and os.path.isfile(os.path.expanduser(text))
+    )
 
 
 def parse_nested(text: str) -> dict[Any, Any] | list[Any] | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.run_dir import has_checkpoint, version_number
+from errors import check_reachable
 
 FILE = "job.json"
 
@@ -46,6 +47,7 @@ def find_requeued_run(experiment: Path, arguments: Sequence[str]) -> Path | None
     job = describe_job(arguments)
     if job is None or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
         return None
+    check_reachable(experiment)
     for folder in sorted(experiment.glob("version_*"), key=version_number, reverse=True):
         if read_job(folder) == job and has_checkpoint(folder):
             return folder

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from checkpointing.integrity import find_damage
 from checkpointing.record import resumable_step
-from errors import UserError
+from errors import UserError, check_reachable
 
 CLAIMED = "LIT_CLASSICS_RUN"  # names the claimed folder to the processes that Lightning launches, until training begins
 LOCK = ".lock"  # in a run directory: the file that the process which trains there holds
@@ -29,6 +29,7 @@ def claim_version(experiment: Path) -> Path:
     Raises:
         UserError: if the folder cannot be written to.
     """
+    check_reachable(experiment)
     number = max((version_number(folder) for folder in experiment.glob("version_*")), default=-1) + 1
     while True:
         folder = experiment / f"version_{number}"
@@ -36,7 +37,7 @@ def claim_version(experiment: Path) -> Path:
             folder.mkdir(parents=True)
             return folder
         except OSError as error:
-            if not folder.exists():
+            if not os.path.exists(folder):
                 raise UserError(
                     f"The run directory {folder} cannot be made ({error.strerror}: {error.filename}): choose another "
                     "place with --runs."
@@ -126,6 +127,7 @@ def find_checkpoint(path: Path, verb: str) -> Path:
     Raises:
         UserError: if there is no such path, or no checkpoint in it.
     """
+    check_reachable(path)
     if path.is_file():
         return path
     if not path.is_dir():

@@ -7,6 +7,7 @@
 `python main.py fit --help` begins with the flags that people use.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -152,7 +153,7 @@ class CommandLine(LightningCLI):
         self.flags: list[str] = []
         if verb and not asks_for_help(argv):
             if paths and paths[-1]:
-                self.checkpoint = read_checkpoint(find_checkpoint(Path(paths[-1]).expanduser(), verb))
+                self.checkpoint = read_checkpoint(find_checkpoint(Path(os.path.expanduser(paths[-1])), verb))
                 refuse_links(results_folder(self.checkpoint.path))
             elif verb != "fit":
                 raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from cli.messages import missing_config
 from cli.yaml_files import parse_yaml, read_text
-from errors import UserError
+from errors import UserError, check_reachable
 
 SECTIONS = {"model", "data", "trainer"}
 FLAGS_ONLY = {"config", "ckpt_path"}
@@ -41,9 +41,11 @@ def read_config(given: str) -> Layer:
     """
     is_file = not given.startswith("{")
     name = given if is_file else "--config"
-    if is_file and not os.path.exists(os.path.expanduser(given)):  # which says False of any text
+    if is_file:
+        check_reachable(os.path.expanduser(given))
+    if is_file and not os.path.exists(os.path.expanduser(given)):
         raise UserError(missing_config(given))
-    text = read_text(Path(given).expanduser()) if is_file else given
+    text = read_text(Path(os.path.expanduser(given))) if is_file else given
     content = parse_yaml(text, name)
     refuse_ambiguities(content, name)
     return Layer(name, content, text, is_file)

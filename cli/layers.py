@@ -204,7 +204,7 @@ def make_paths_absolute(config: Namespace) -> None:
     """
     for key, value in config.items():  # dotted keys, down to the values of nested classes
         if isinstance(value, Path) or (isinstance(value, str) and key.endswith(".root")):
-            config[key] = type(value)(Path(value).expanduser().absolute())
+            config[key] = type(value)(Path(os.path.expanduser(value)).absolute())
         for item in value if isinstance(value, list) else ():
             if isinstance(item, Namespace):
                 make_paths_absolute(item)

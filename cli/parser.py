@@ -51,7 +51,7 @@ class Parser(LightningArgumentParser):
         """Parse a --config file, which has been read; the sentence for a mistake in it begins with its name."""
         self.config_file = str(path)
         text = next(layer.text for layer in self.layers if layer.name == self.config_file)
-        with contextlib.chdir(Path(path).expanduser().absolute().parent):  # of files that this one names
+        with contextlib.chdir(Path(os.path.expanduser(path)).absolute().parent):  # of files that this one names
             config = self.parse_string(text, *args, **kwargs)
         self.config_file = None
         return config

@@ -1,5 +1,6 @@
 """CIFAR-10: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009."""
 
+import os
 import pickle
 from http.client import HTTPException
 from pathlib import Path
@@ -49,7 +50,7 @@ class CIFAR10(ImageData):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.root, self.val_size, self.split_seed = Path(root).expanduser(), val_size, split_seed
+        self.root, self.val_size, self.split_seed = Path(os.path.expanduser(root)), val_size, split_seed
         check_at_least(0, padding=padding)
         self.padding, self.flip = padding, flip
         self.num_classes = 10

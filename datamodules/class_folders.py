@@ -19,7 +19,7 @@ from datamodules.folder_walk import (
     list_folder,
     scan_folder,
 )
-from errors import UserError
+from errors import UserError, check_reachable
 
 SPLITS = {
     "train": ("train", "training"),
@@ -61,6 +61,7 @@ def find_splits(root: Path) -> SplitFolders:
     Raises:
         UserError: if there is no such folder, or it is not clear what is a split and what is a class.
     """
+    check_reachable(root)
     if not root.is_dir():
         raise UserError(f"There is no folder {root}: name one with class folders in it with --data.root.")
     names, _ = list_folder(root)

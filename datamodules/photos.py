@@ -13,7 +13,7 @@ from datamodules.decode import SUFFIXES
 from datamodules.folder_walk import FolderWalk
 from datamodules.image_files import ImageFiles
 from datamodules.skipped_files import SkippedFiles
-from errors import UserError, pluralize
+from errors import UserError, check_reachable, pluralize
 
 
 class Photos(ImageData):
@@ -44,7 +44,9 @@ class Photos(ImageData):
     ) -> None:
         super().__init__(batch_size, num_workers)
         paths = paths if isinstance(paths, list) else [paths]
-        self.files = [file for path in paths for file in expand_path(Path(path).expanduser())]
+        if not paths:
+            raise UserError("paths is empty: give --data.paths image files and folders to predict on.")
+        self.files = [file for path in paths for file in expand_path(Path(os.path.expanduser(path)))]
         self.preprocessing, self.class_names, self.num_classes = preprocessing, class_names, len(class_names)
         self.skipped = SkippedFiles("skip")
 
@@ -70,6 +72,7 @@ def expand_path(path: Path) -> list[Path]:
     Raises:
         UserError: if there is no such path, or a folder has no image in it.
     """
+    check_reachable(path)
     if path.is_file():
         return [path]
     if not path.is_dir():

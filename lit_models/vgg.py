@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class LitVGG(LitClassifier):
         self.limit_sizes(smallest=32, small_form="--model.head cifar")  # five poolings
         self.hparams.pop("init_from", None)  # a checkpoint brings its own weights
         if init_from is not None:
-            load_staged_layers(net, variant, batch_norm, num_classes, Path(init_from).expanduser())
+            load_staged_layers(net, variant, batch_norm, num_classes, Path(os.path.expanduser(init_from)))
 
 
 def load_staged_layers(net: VGG, variant: Variant, batch_norm: bool, num_classes: int, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import pickle
 import re
 from http.client import HTTPException
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from checkpointing.integrity import is_compressed
-from errors import UserError
+from errors import UserError, check_reachable
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +126,8 @@ def is_other_head(net: nn.Module, name: str, saved: Tensor, num_classes: int) ->
 
 def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]] | None]:
     """State dict of a file or of published weights, and the normalisation of their images, where that is known."""
-    if Path(weights).suffix in FILES or "/" in weights or Path(weights).exists():
-        return read_state_dict(Path(weights).expanduser()), None
+    if Path(weights).suffix in FILES or "/" in weights or os.path.exists(weights):
+        return read_state_dict(Path(os.path.expanduser(weights))), None
     try:
         return torchvision_weights(weights) if "_Weights." in weights else timm_weights(weights)
     except (OSError, RuntimeError, HTTPException) as error:
@@ -178,6 +179,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: if there is no such file, or it is truncated or holds anything else.
     """
+    check_reachable(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: give a file in it, such as {path / 'checkpoints' / 'best.ckpt'}.")
     if not path.is_file():

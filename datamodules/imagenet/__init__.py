@@ -3,6 +3,7 @@
 python -m datamodules.imagenet resize SRC DST        # a copy with smaller images: see __main__.py
 """
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ class ImageNet(ImageData):
         check_at_least(1, size=size, eval_size=eval_size)
         check_at_least(eval_size, resize=resize)
         augmentation.check(size)
-        self.root = Path(root).expanduser()
+        self.root = Path(os.path.expanduser(root))
         self.splits = find_splits(self.root)
         self.train_folder = self.splits.train
         self.classes = find_classes(self.train_folder)
