@@ -28,6 +28,8 @@ def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
     """Refuse a rank that this training has no process for: such a process would train, and write nothing."""
     processes = trainer.num_devices * trainer.num_nodes
     ranks = [name for name in RANKS if os.environ.get(name, "0") != "0"]
+    if is_launched_by_hand(ranks, trainer.num_nodes):
+        return
     if ranks and (processes == 1 or processes != int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))):
         left_over = " ".join(f"-u {name}" for name in (*RANKS, "WORLD_SIZE") if name in os.environ)
         raise UserError(
@@ -35,3 +37,16 @@ def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
             f"process{'' if processes == 1 else 'es'}: if the variable is left over from another job, type `env "
             f"{left_over} python main.py ...`; else give --trainer.devices and --trainer.num_nodes of all processes."
         )
+
+
+def is_launched_by_hand(ranks: list[str], num_nodes: int) -> bool:
+    """Whether this is the command that a user types on a later node, whose processes Lightning is to start.
+
+    Args:
+        ranks: the variables that are set and not 0.
+        num_nodes: of the training.
+    """
+    of_processes = {"LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys()
+    numbers = [os.environ[name] for name in ranks]
+    of_nodes = {*ranks} <= {"NODE_RANK", "GROUP_RANK"}
+    return of_nodes and not of_processes and all(n.isdecimal() and int(n) < num_nodes for n in numbers)

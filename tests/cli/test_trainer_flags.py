@@ -1,14 +1,18 @@
 """Flags of the Trainer: each works, or is one sentence before the first batch and leaves nothing."""
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from callbacks.finite_loss import FiniteLoss
 from cli.failures import explain_failure
+from cli.processes import refuse_ranks_of_another_job
 from datamodules.loading import RawBatch, keep_batch
 from datamodules.samplers import ExactSampler
+from errors import UserError
 from tests.conftest import DIGITS, TINY
 
 FIT = ["fit", "--config", DIGITS, *TINY]
@@ -155,6 +159,26 @@ def test_a_rank_of_another_job_is_refused(fails, here, monkeypatch, variables, f
         monkeypatch.setenv("SLURM_JOB_NAME", "interactive")  # not Lightning's environment, which checks more
     assert said in fails(*FIT, *flags)
     assert not list(here.rglob("version_*"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "num_nodes", "taken"),
+    [
+        ({"NODE_RANK": "1"}, 2, True),
+        ({"GROUP_RANK": "2"}, 3, True),
+        ({"NODE_RANK": "2"}, 2, False),
+        ({"NODE_RANK": "1"}, 1, False),
+        ({"NODE_RANK": "1", "WORLD_SIZE": "8"}, 2, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "1"}, 2, False),
+        ({"NODE_RANK": "one"}, 2, False),
+    ],
+)
+def test_a_later_node_that_is_started_by_hand_is_taken(monkeypatch, variables, num_nodes, taken):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = SimpleNamespace(num_devices=1, num_nodes=num_nodes)
+    with contextlib.nullcontext() if taken else pytest.raises(UserError, match="this command is for"):
+        refuse_ranks_of_another_job(found)
 
 
 @pytest.mark.parametrize("verb", ["fit", "test"])
