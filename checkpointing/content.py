@@ -13,6 +13,9 @@ PROGRESS = {"total": COUNTS, "current": COUNTS}
 # Examples of what is read before there is a Trainer to compare with
 RECORD = {"config": {}, "class_names": [""], "preprocessing": {}, "code_version": "", "averaged_from": [""]}
 CONFIG = {"model": {"class_path": "", "init_args": {}}, "data": {"class_path": ""}}
+# And what a command line that starts from a checkpoint's config reads of it
+EVALUATION_CONFIG = {"seed_everything": None}
+FIT_CONFIG = EVALUATION_CONFIG | {"trainer": {"callbacks": None}}
 # Lightning converts files of older versions, and takes them to be whole
 LIGHTNING_VERSION = re.compile(r"(2\.[1-9]|[3-9]|[1-9]\d)\d*(\.\d+)*((a|b|rc|\.?post|\.?dev)\d+)*(\+[a-z0-9.]+)?")
 WEIGHTS = {"epoch": 0, "global_step": 0, "state_dict": {}, "pytorch-lightning_version": LIGHTNING_VERSION}

@@ -21,6 +21,7 @@ from jsonargparse import Namespace, dict_to_namespace
 
 from checkpointing.class_paths import check_config
 from checkpointing.confinement import check_run_id, confine_config
+from checkpointing.content import EVALUATION_CONFIG, FIT_CONFIG, check_content
 from checkpointing.import_policy import names_given, restrict_imports
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord
 from checkpointing.run_dir import version_folder
@@ -59,6 +60,7 @@ def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], tr
     files = [read_config(config) for config in configs]
     if checkpoint is None:
         return files
+    check_content(checkpoint.record.config, FIT_CONFIG if verb == "fit" else EVALUATION_CONFIG, checkpoint.path)
     content = checkpoint_layer(verb, checkpoint.record)
     trusted = [*trusted, *names_given([f"--config={file.text}" for file in files])]
     names = check_config(checked_part(verb, content), trusted)
@@ -191,9 +193,9 @@ def check_run_name(run_name: str, runs: Path) -> None:
         )
 
 
-def check_seed(seed: bool | int) -> None:
+def check_seed(seed: bool | int | None) -> None:
     """Refuse a seed that numpy does not take; True stands for a random one."""
-    if not 0 <= seed <= MAX_SEED:
+    if seed is None or not 0 <= seed <= MAX_SEED:
         raise UserError(f"seed_everything is {seed}: it must be between 0 and {MAX_SEED:,}.")
 
 

@@ -44,7 +44,24 @@ from tests.conftest import DIGITS, TINY, write_synthetic_cifar
 SEEDS = 500
 QUICK = 60  # of them in every run of the tests
 HANG = 300  # seconds; a loaded machine needs a few for the slowest input
-ODD_VALUES: list[Any] = [None, "", "x", "\ud800", b"x", -1, 0, 1.5, math.nan, math.inf, 10**30, True, [], {}, [1, 2]]
+ODD_VALUES: list[Any] = [
+    None,
+    "",
+    "x",
+    "\ud800",
+    b"x",
+    -1,
+    0,
+    1.5,
+    math.nan,
+    math.inf,
+    10**30,
+    True,
+    False,
+    [],
+    {},
+    [1, 2],
+]
 ODD_WORDS = "-1 0 1 2 1.5 1e9 nan inf -inf null true [] {} x 🙂 1,5 !!python/name:os.system ../.. os.system"
 ODD_FLAGS = ["", " ", "[1, 2]", "&a [*a]", *ODD_WORDS.split()]
 FLAGS_OF = {
@@ -104,6 +121,14 @@ def replace(tree: Any, path: tuple[Any, ...], value: Any) -> None:
             tree[key] = list(tree[key])
         tree = tree[key]
     tree[path[-1]] = value
+
+
+def remove(tree: Any, path: tuple[Any, ...]) -> None:
+    """Remove one entry of nested dicts and lists."""
+    for key in path[:-1]:
+        tree = tree[key]
+    if not isinstance(tree, tuple):
+        del tree[path[-1]]
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
@@ -238,7 +263,10 @@ def fuzz_checkpoint(rng: random.Random, here: Path, base: dict, capsys: Any) -> 
         content = torch.load(path, weights_only=True)
         parts = [place for place in leaves(content) if place[0] != "state_dict" or rng.random() < 0.05]
         place, value = rng.choice(parts), rng.choice(ODD_VALUES)
-        replace(content, place, copy.deepcopy(value))
+        if rng.random() < 0.2:
+            remove(content, place)
+        else:
+            replace(content, place, copy.deepcopy(value))
         torch.save(content, path)
     flags = ["--trainer.max_epochs", 4, *STEPS[:0]] if verb == "fit" else []
     if not accepts(capsys, verb, "--ckpt_path", path, *flags):
