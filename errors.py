@@ -59,6 +59,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or is_shown(c) else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_lines(text: object) -> str:
+    """A message whose line breaks stay, without what else would control a terminal: see `printable`."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
 def protect_output() -> None:
     """Let no `print` end a command: neither a character that the terminal's encoding lacks, nor a pipe that is closed.
 

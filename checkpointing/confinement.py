@@ -8,6 +8,7 @@ import re
 from pathlib import Path, PurePath
 from typing import Any
 
+from checkpointing.run_dir import version_number
 from errors import UserError
 
 # Arguments that name a folder, also where they are a plain word
@@ -15,8 +16,10 @@ FOLDERS = {"default_root_dir", "dir", "dirpath", "log_dir", "offline_directory",
 # And the ends of the names of others
 FOLDER_ENDINGS = ("path", "dir", "file", "filename")
 NAMED_IN_FOLDER = ("ModelCheckpoint", "Profiler")  # classes whose `filename` is put behind their `dirpath`
-# A file name may hold a metric and its number of digits; other formats could write slashes
-FILE_NAME = re.compile(r"([^{}]|\{[^{}:!]*(:\d*\.?\d*[a-z]?)?\})*", re.DOTALL)
+# A file name may hold a metric, such as val/loss, and its number of digits; other text in braces could lead elsewhere
+FILE_NAME = re.compile(r"([^{}]|\{(\w[\w-]*(/\w[\w-]*)*)?(:\d*\.?\d*[a-z]?)?\})*", re.DOTALL)
+# Loggers read addresses (file://), and replace variables of the environment, in what they take for a folder
+ADDRESS = re.compile(r"\w[\w+.-]+:|.*(::|[$%])", re.DOTALL)
 # Arguments of loggers that the command line fills in for each run
 FILLED_IN_LOGGERS = ("RunLogger", "WandbLogger")
 FILLED_IN = {"save_dir", "name", "version", "dir", "id"}
@@ -82,7 +85,7 @@ def check_paths(value: Any, where: str, run_dir: Path | None, key: str = "") -> 
             check_paths(item, where, run_dir, key)
     elif isinstance(value, str):
         is_folder = key in FOLDERS or (key.endswith(FOLDER_ENDINGS) and key != "class_path")
-        is_outer = (is_folder or not is_inner(value)) and not lies_in(value, run_dir)
+        is_outer = (is_folder or not is_inner(value)) and bool(ADDRESS.match(value) or not lies_in(value, run_dir))
         if is_outer or not FILE_NAME.fullmatch(value):
             raise UserError(
                 f"{where} is {value[:200]} in the config of this checkpoint, which leads out of its run directory: "
@@ -121,9 +124,10 @@ def refuse_missing_root(data: dict[str, Any], recorded: dict[str, Any]) -> None:
 
 
 def find_roots(value: Any) -> set[str]:
-    """The values of all arguments called `root` in a config."""
+    """The values of all arguments called `root` in a config, as absolute paths in their normal form."""
     if isinstance(value, dict):
-        own = {str(value["root"])} if isinstance(value.get("root"), str | Path) else set()
+        root = value.get("root")
+        own = {os.path.abspath(os.path.expanduser(root))} if isinstance(root, str | Path) else set()
         return own.union(*map(find_roots, value.values()))
     return set().union(*map(find_roots, value)) if isinstance(value, list) else set()
 
@@ -145,8 +149,13 @@ def refuse_links(folder: Path) -> None:
     Raises:
         UserError: with the link and where it leads.
     """
-    found = [path for pattern in RESULTS for path in folder.glob(pattern)]
-    found += [*(folder / "checkpoints").glob("*"), *(folder / "wandb").glob("*")]
+    found = [path for pattern in RESULTS for path in folder.glob(pattern)] + list((folder / "wandb").glob("*"))
+    # Not further into wandb/, where W&B itself links to its log; nor all around a file that lies outside of a run
+    tops = (path for path in folder.iterdir() if path.name != "wandb" and version_number(folder) >= 0)
+    for top in {folder / "checkpoints", *tops}:
+        found.append(top)
+        for place, folders, files in os.walk(top):
+            found += [Path(place, name) for name in (*folders, *files)]
     for path in found:
         if path.is_symlink() and not lies_in(str(path), folder):
             raise UserError(

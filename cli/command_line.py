@@ -70,7 +70,7 @@ from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
 from datamodules.photos import Photos
 from datamodules.run_data import RunData, names_same_data
-from errors import UserError, protect_output
+from errors import UserError, printable_lines, protect_output
 from lit_models import LitClassifier
 
 
@@ -114,7 +114,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     except Exception as error:
         if (mistake := find_user_error(error) or explain_failure(error)) is None:
             raise
-        sys.exit(f"error: {mistake}")
+        sys.exit(f"error: {printable_lines(mistake)}")
     finally:
         close_run()
 
@@ -271,7 +271,7 @@ def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Chec
 def print_notes(sentences: Iterable[str]) -> None:
     """Print what the user may not have meant on stderr, once for all processes."""
     for sentence in sentences if is_first_process() else ():
-        print(f"note: {sentence}", file=sys.stderr, flush=True)
+        print(f"note: {printable_lines(sentence)}", file=sys.stderr, flush=True)
 
 
 def asks_for_help(argv: list[str]) -> bool:

@@ -18,6 +18,7 @@ import datamodules
 import lit_models
 from cli.config_files import Layer, flatten
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
+from errors import printable_lines
 
 BASE = HOME / "configs" / "base.yaml"  # which every fit starts from
 VERBS = ("fit", "validate", "test", "predict")
@@ -62,7 +63,7 @@ class Parser(LightningArgumentParser):
             raise argparse.ArgumentError(None, rephrase_for_outer_parser(message, self.known_names())) from ex
         sentence = rephrase(message, self.known_names())
         where = self.config_file or self.find_file(sentence)
-        sys.stderr.write(f"error: {where + ': ' if where else ''}{sentence}\n")
+        sys.stderr.write(f"error: {printable_lines(where + ': ' if where else '')}{printable_lines(sentence)}\n")
         sys.exit(2)
 
     def find_file(self, sentence: str) -> str | None:

@@ -13,7 +13,7 @@ import rich.table
 from rich.console import Console
 
 from checkpointing.run_dir import version_folder
-from errors import UserError, printable, protect_output
+from errors import UserError, printable, printable_lines, protect_output
 from reports.html_page import Section, Table
 
 SELECTION_NOTE = "* Selected on test: the checkpoint was chosen by its error on these images, so it is optimistic."
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the program with status 1."""
-        sys.exit(f"error: {message}")
+        sys.exit(f"error: {printable_lines(message)}")
 
     def run(self, report: Callable[[argparse.Namespace], None], args: Sequence[str] | None = None) -> None:
         """Parse and make the report; `flags` holds main.py's flags and their values, as FLAG=VALUE."""

@@ -294,16 +294,29 @@ def test_a_config_without_an_end_or_of_odd_kinds_is_one_sentence(value, verb, at
     assert len(fails(verb, "--ckpt_path", attacked, *extra)) < 1500
 
 
-def test_data_of_a_checkpoint_are_not_downloaded_into_a_folder_that_does_not_exist(attacked, fails, here):
-    change_record(
-        attacked,
-        lambda config: config.update(
-            data={"class_path": "datamodules.CIFAR10", "init_args": {"root": str(here / "new")}}
-        ),
-    )
+@pytest.mark.parametrize("root", ["{here}/new", "{here}//new", "new", "./new/."])
+def test_data_of_a_checkpoint_are_not_downloaded_into_a_folder_that_does_not_exist(root, attacked, fails, here):
+    data = {"class_path": "datamodules.CIFAR10", "init_args": {"root": root.format(here=here)}}
+    change_record(attacked, lambda config: config.update(data=data))
     for verb in ("test", "validate"):
         assert "There is no folder" in fails(verb, "--ckpt_path", attacked)
     assert not (here / "new").exists()
+
+
+def test_no_address_is_taken_for_a_folder_of_the_run(attacked, fails, tmp_path, monkeypatch):
+    """Typed in the run directory, file:///x looks like a folder there; fsspec reads it as /x."""
+    outside = {"save_dir": f"file://{tmp_path}/outside", "name": "", "version": ""}
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": outside}
+    change_record(attacked, lambda config: config["trainer"]["logger"].append(logger))
+    monkeypatch.chdir(attacked)
+    assert "leads out of its run" in fails("fit", "--ckpt_path", "checkpoints/last.ckpt", "--trainer.max_epochs", 2)
+
+
+def test_no_sentence_controls_the_terminal(attacked, fails):
+    name = "lit_models.\x1b]0;title\x07\x1b[31mNet"
+    change_record(attacked, lambda config: config["model"].update(class_path=name))
+    said = fails("test", "--ckpt_path", attacked)
+    assert "\\x1b[31mNet" in said and not {"\x1b", "\x07"} & set(said)
 
 
 MODEL_CHECKPOINT = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
@@ -320,6 +333,9 @@ MODEL_CHECKPOINT = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
         {"filename": "../../../../../../outside/x"},
         {"filename": "{outside}/x"},
         {"filename": "{epoch:/>2}x"},
+        {"filename": "{{outside}/x}"},
+        {"filename": "{../../../../../../outside/x}-{step}"},
+        {"dirpath": "$HOME/x"},
         {"filename": "{epoch:.>2}/x"},
     ],
 )
@@ -397,12 +413,15 @@ def test_paths_of_a_state_are_moved_or_removed(tmp_path):
 
 
 @pytest.mark.parametrize("verb", one_quick("fit", "test", "validate", "reports.protocols"))
-@pytest.mark.parametrize("name", ["metrics.csv", "test-best-center.json", "checkpoints/x.ckpt", "checkpoints"])
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "test-best-center.json", "checkpoints/x.ckpt", "checkpoints", "checkpoints/a/b", "logs"]
+)
 def test_links_out_of_a_run_are_refused(verb, name, attacked, tmp_path, here):
     link, outside = attacked / name, tmp_path / "outside"
     if name == "checkpoints":
         shutil.move(link, outside)
-    (attacked / name).unlink(missing_ok=True)
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(exist_ok=True)
     link.symlink_to(outside / {"checkpoints": "checkpoints"}.get(name, "precious.txt"))
     said = assert_harmless(verb, attacked, outside, here)
     assert f"{link} is a link to" in said
