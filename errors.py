@@ -6,6 +6,7 @@ import sys
 import unicodedata
 from typing import Any
 
+LONGEST = 1400  # characters of a message
 JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
 
@@ -60,8 +61,9 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """A message whose line breaks stay, without what else would control a terminal: see `printable`."""
-    return "\n".join(map(printable, str(text).split("\n")))
+    """A message whose line breaks stay, without what else would control a terminal, and cut where it is long."""
+    shown = "\n".join(map(printable, str(text).split("\n")))
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST * 2 // 3]} ... {shown[-LONGEST // 3 :]}"
 
 
 def protect_output() -> None:

@@ -33,6 +33,7 @@ from errors import UserError
 REGISTERED_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)  # Lightning's strategy: ddp, profiler: simple
 ARGUMENT = re.compile(r"[A-Za-z]\w*", re.ASCII)
 KEY = re.compile(r"[A-Za-z]\w*|\d+", re.ASCII)  # of other dicts: {4: 2} of a GradientAccumulationScheduler
+LONGEST_KEY = 100  # characters; the parser takes minutes to complain of a million
 CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 TOO_LARGE = "The config in this checkpoint is too large: `main.py fit` writes no such one. Give another checkpoint."
 LONGEST_TEXT = 4096
@@ -209,7 +210,7 @@ def refuse_argument(where: str, value: Any) -> UserError:
 def check_keys(value: dict[Any, Any], where: str, pattern: re.Pattern[str]) -> None:
     """Refuse keys that jsonargparse reads as more than a name, such as a.b, a+ and __path__."""
     for key in value:
-        if not isinstance(key, str) or not pattern.fullmatch(key):
+        if not isinstance(key, str) or len(key) > LONGEST_KEY or not pattern.fullmatch(key):
             raise UserError(
                 f"{where} has a key that is no plain name ({str(key)[:80]!r}) in the config of this checkpoint."
             )

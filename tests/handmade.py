@@ -1,5 +1,6 @@
 """Predictions and checkpoints made by hand, for tests of the reports."""
 
+import lightning.pytorch as pl
 import numpy as np
 
 from checkpointing.predictions import Predictions
@@ -28,4 +29,5 @@ def predictions(scores, labels, **changes):
 
 def checkpoint(record: CheckpointRecord):
     """The content of a checkpoint of a run that took no step, with no weights."""
-    return {RECORD_KEY: record.to_plain(), "epoch": 0, "global_step": 0, "state_dict": {}}
+    content = {RECORD_KEY: record.to_plain(), "epoch": 0, "global_step": 0, "state_dict": {}}
+    return content | {"pytorch-lightning_version": pl.__version__}
