@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 LONGEST = 1400  # characters of a message
@@ -50,6 +51,11 @@ def check_reachable(path: str | os.PathLike[str]) -> None:
         raise UserError(
             f"{printable(shown)} cannot be looked up ({error.strerror}): make it readable, or give another path."
         ) from error
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """A path with ~ replaced by the home folder; `Path.expanduser` raises RuntimeError for that of an unknown user."""
+    return Path(os.path.expanduser(path))
 
 
 def printable(text: str) -> str:

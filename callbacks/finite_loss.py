@@ -59,7 +59,7 @@ class FiniteLoss(pl.Callback):
         self.saved: dict[str, dict[str, Any]] = {}  # the states of the ModelCheckpoints that name files that exist
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.saved = {saver.state_key: copy_state(saver) for saver in model_checkpoints(trainer)}
+        self.saved = copy_states(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -84,7 +84,7 @@ class FiniteLoss(pl.Callback):
         """Whether a checkpoint may be written now; every process must ask."""
         self._check_losses(trainer)
         if not decide_together(trainer, not all_finite(trainer.lightning_module)):
-            self.saved = {saver.state_key: copy_state(saver) for saver in model_checkpoints(trainer)}
+            self.saved = copy_states(trainer)
             return True
         said = f"The weights are not finite after step {trainer.global_step:,}"
         if self.policy == "stop":
@@ -117,10 +117,10 @@ def model_checkpoints(trainer: pl.Trainer) -> list[ModelCheckpoint]:
     return [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
 
 
-def copy_state(saver: ModelCheckpoint) -> dict[str, Any]:
-    """The scores and paths that a ModelCheckpoint knows, in dicts of their own."""
-    state = saver.state_dict()
-    return state | {"best_k_models": dict(state["best_k_models"])}
+def copy_states(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
+    """The scores and paths that each ModelCheckpoint knows, by its key in checkpoints, in dicts of their own."""
+    states = {saver.state_key: saver.state_dict() for saver in model_checkpoints(trainer)}
+    return {key: state | {"best_k_models": dict(state["best_k_models"])} for key, state in states.items()}
 
 
 def restore_state(saver: ModelCheckpoint, state: dict[str, Any]) -> None:
@@ -152,8 +152,8 @@ def decide_together(trainer: pl.Trainer, mine: bool) -> bool:
 
 def describe(trainer: pl.Trainer, found: BatchLoss) -> str:
     """A loss that is not finite, where it was, and the images of its batch."""
-    place = f"step {found.step:,} (batch {found.batch + 1:,} of epoch {found.epoch + 1:,}{name_images(trainer, found)})"
-    return f"The training loss is {float(found.loss)} at {place}"
+    batch = f"batch {found.batch + 1:,} of epoch {found.epoch + 1:,}{name_images(trainer, found)}"
+    return f"The training loss is {float(found.loss)} at step {found.step:,} ({batch})"
 
 
 def name_images(trainer: pl.Trainer, found: BatchLoss) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from callbacks.run_logger import RunLogger, run_dir
+from callbacks.run_logger import run_dir, share_run_dir
 from checkpointing.content import check_content, check_state_dict
 from checkpointing.optimizer_state import count_states, refuse_other_optimizer_state
 from checkpointing.progress import (
@@ -52,9 +52,7 @@ class ResumeRun(pl.Callback):
     validates = False  # whether the run goes on with a validation
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.share(trainer.strategy)
+        share_run_dir(trainer)  # before any callback asks for it
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -134,14 +132,14 @@ class CheckOptimizerState(pl.Callback):
     """
 
     loaded: dict[str, Any] | None = None
-    counts: list[int] | None = None
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self.loaded = {name: checkpoint.get(name) for name in ("global_step", "optimizer_states", "lr_schedulers")}
-        self.counts = checkpoint.get(COUNTS_KEY)
-        check_content(self.counts, None if self.counts is None else [0], str(trainer.ckpt_path))
+        names = ("global_step", "optimizer_states", "lr_schedulers", COUNTS_KEY)
+        self.loaded = {name: checkpoint.get(name) for name in names}
+        if self.loaded[COUNTS_KEY] is not None:
+            check_content(self.loaded[COUNTS_KEY], [0], str(trainer.ckpt_path))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -152,11 +150,10 @@ class CheckOptimizerState(pl.Callback):
         if self.loaded is None:
             return
         path = str(trainer.ckpt_path)
-        refuse_other_optimizer_state(
-            trainer.optimizers, self.loaded["optimizer_states"], self.loaded["global_step"], path, self.counts
-        )
+        step, states, schedules, counts = self.loaded.values()
+        refuse_other_optimizer_state(trainer.optimizers, states, step, path, counts)
         own = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
-        check_content(dict(enumerate(self.loaded["lr_schedulers"])), dict(enumerate(own)), path)
+        check_content(dict(enumerate(schedules)), dict(enumerate(own)), path)
         self.loaded = None
 
 
@@ -214,9 +211,9 @@ def unlogged_rows(
     every = settings(trainer).log_every_n_steps
     if not inside_epoch(fit_loop) or (every and trainer.global_step % every == 0):
         rows.append(newly_logged(trainer))
-    place = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
+    position = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
     rows = [{name: float(value) for name, value in row.items() if name.startswith("train/")} for row in rows]
-    return [row | place for row in rows if row]
+    return [row | position for row in rows if row]
 
 
 def newly_logged(trainer: pl.Trainer) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
-from lightning.pytorch.strategies import Strategy
 
 from checkpointing.atomic import end_run_if_unwritable
 from checkpointing.metrics_file import append_metrics
@@ -16,7 +15,7 @@ class RunLogger(CSVLogger):
     """Writes metrics.csv into <save_dir>/<name>/version_<version>, and appends to that of a resumed run.
 
     The command line fills in the arguments for each run, in processes that it has not launched those of the first one
-    only: `share` tells the others.
+    only: `share_run_dir` tells the others.
     """
 
     shared: str | None = None  # the folder, from the first process
@@ -24,10 +23,6 @@ class RunLogger(CSVLogger):
     @property
     def log_dir(self) -> str:
         return self.shared or super().log_dir
-
-    def share(self, strategy: Strategy) -> None:
-        """Take over the folder of the first process; every process must call this."""
-        self.shared = strategy.broadcast(self.log_dir)
 
     @property
     @rank_zero_experiment
@@ -58,7 +53,16 @@ class AppendingWriter(ExperimentWriter):
 
 def run_dir(trainer: pl.Trainer) -> Path | None:
     """The folder that this training writes to; None if it writes nothing."""
-    for logger in trainer.loggers:
-        if isinstance(logger, RunLogger):
-            return Path(logger.log_dir)
-    return None
+    logger = find_run_logger(trainer)
+    return Path(logger.log_dir) if logger else None
+
+
+def share_run_dir(trainer: pl.Trainer) -> None:
+    """Let all processes have the first one's `run_dir`; each of them must call this."""
+    if logger := find_run_logger(trainer):
+        logger.shared = trainer.strategy.broadcast(logger.log_dir)
+
+
+def find_run_logger(trainer: pl.Trainer) -> RunLogger | None:
+    """The logger of the run; None if the training writes nothing."""
+    return next((logger for logger in trainer.loggers if isinstance(logger, RunLogger)), None)

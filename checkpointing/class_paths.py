@@ -112,18 +112,18 @@ class ConfigNames:
         functions = default_functions(found) if found else {}
         own = {**slots, **slots_of(found)}
         for key, item in arguments.items():
-            place = f"{where}.{key}"
+            argument = f"{where}.{key}"
             if found and found.__name__ == "WandbLogger" and item and key not in WANDB_ARGUMENTS:
-                raise refuse_argument(place, item)
+                raise argument_refusal(argument, item)
             if item is not None and (key in FUNCTION_ARGUMENTS or (key in functions and isinstance(item, str))):
-                self._check_function(item, place, functions.get(key))
+                self._check_function(item, argument, functions.get(key))
             else:
-                self._check(item, place, own.get(key), slots)
+                self._check(item, argument, own.get(key), slots)
 
     def _check_function(self, item: Any, where: str, default: str | None) -> None:
         """Check the value of an argument that is a function: its default, or one of a few."""
         if not isinstance(item, str):
-            raise refuse_argument(where, item)
+            raise argument_refusal(where, item)
         if item != default and item not in FUNCTIONS and not is_under(item, self.trusted):
             raise refusal(item, where, f"which is {default} where nobody sets it" if default else "a function")
         self.classes.add(item)
@@ -199,7 +199,7 @@ def refusal(name: str, where: str, reason: str) -> UserError:
     )
 
 
-def refuse_argument(where: str, value: Any) -> UserError:
+def argument_refusal(where: str, value: Any) -> UserError:
     """The error for an argument that no checkpoint may set."""
     return UserError(
         f"{where} is {str(value)[:80]!r} in the config of this checkpoint, and a checkpoint may not set it: give it in "

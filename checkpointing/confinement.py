@@ -3,18 +3,17 @@
 Lightning's ModelCheckpoint deletes and writes whatever files a checkpoint's state and config name.
 """
 
+import itertools
 import os
 import re
 from pathlib import Path, PurePath
 from typing import Any
 
 from checkpointing.run_dir import version_number
-from errors import UserError
+from errors import UserError, expand_home
 
-# Arguments that name a folder, also where they are a plain word
-FOLDERS = {"default_root_dir", "dir", "dirpath", "log_dir", "offline_directory", "root_dir", "save_dir"}
-# And the ends of the names of others
-FOLDER_ENDINGS = ("path", "dir", "file", "filename")
+# The ends of the names of arguments that name a file or folder, also where they are a plain word
+FOLDER_ENDINGS = ("path", "dir", "directory", "file", "filename")
 NAMED_IN_FOLDER = ("ModelCheckpoint", "Profiler")  # classes whose `filename` is put behind their `dirpath`
 # A file name may hold a metric, such as val/loss, and its number of digits; other text in braces could lead elsewhere
 FILE_NAME = re.compile(r"([^{}]|\{(\w[\w-]*(/\w[\w-]*)*)?(:\d*\.?\d*[a-z]?)?\})*", re.DOTALL)
@@ -65,32 +64,36 @@ def check_run_id(run_id: Any) -> None:
         )
 
 
-def check_paths(value: Any, where: str, run_dir: Path | None, key: str = "") -> None:
+def check_paths(value: Any, where: str, run_dir: Path | None, class_path: str = "") -> None:
     """Refuse text in a value of the config that leads out of the run directory.
 
     Args:
         value: of the config.
         where: its dotted key.
         run_dir: see `confine_config`.
-        key: the argument's name; empty for a file name that is put behind a folder.
+        class_path: of the class to whose arguments the value belongs.
     """
     if isinstance(value, dict):
-        behind = {"filename"} if where.endswith("init_args") and key == "named in folder" else set()
-        is_namer = str(value.get("class_path")).endswith(NAMED_IN_FOLDER)
         for name, item in value.items():
-            inner = "named in folder" if is_namer and name == "init_args" else "" if name in behind else name
-            check_paths(item, f"{where}.{name}", run_dir, inner)
+            check_paths(item, f"{where}.{name}", run_dir, str(value.get("class_path", class_path)))
     elif isinstance(value, list | tuple):
         for item in value:
-            check_paths(item, where, run_dir, key)
+            check_paths(item, where, run_dir, class_path)
     elif isinstance(value, str):
-        is_folder = key in FOLDERS or (key.endswith(FOLDER_ENDINGS) and key != "class_path")
-        is_outer = (is_folder or not is_inner(value)) and bool(ADDRESS.match(value) or not lies_in(value, run_dir))
+        is_path = names_path(where, class_path) or not is_inner(value)
+        is_outer = is_path and bool(ADDRESS.match(value) or not lies_in(value, run_dir))
         if is_outer or not FILE_NAME.fullmatch(value):
             raise UserError(
                 f"{where} is {value[:200]} in the config of this checkpoint, which leads out of its run directory: "
                 "give it in a --config file or a flag of your own if you want it."
             )
+
+
+def names_path(where: str, class_path: str) -> bool:
+    """Whether an argument names a file or folder; see `check_paths`."""
+    is_behind_folder = where.endswith(".init_args.filename") and class_path.endswith(NAMED_IN_FOLDER)
+    name = where.rpartition(".")[2]
+    return name.endswith(FOLDER_ENDINGS) and name != "class_path" and not is_behind_folder
 
 
 def is_inner(path: str) -> bool:
@@ -103,7 +106,7 @@ def lies_in(path: str, folder: Path | None) -> bool:
     if folder is None:
         return False
     try:
-        return Path(os.path.expanduser(path)).resolve().is_relative_to(folder.resolve())
+        return expand_home(path).resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):
         return False
 
@@ -127,7 +130,7 @@ def find_roots(value: Any) -> set[str]:
     """The values of all arguments called `root` in a config, as absolute paths in their normal form."""
     if isinstance(value, dict):
         root = value.get("root")
-        own = {os.path.abspath(os.path.expanduser(root))} if isinstance(root, str | Path) else set()
+        own = {os.path.abspath(expand_home(root))} if isinstance(root, str | Path) else set()
         return own.union(*map(find_roots, value.values()))
     return set().union(*map(find_roots, value)) if isinstance(value, list) else set()
 
@@ -149,13 +152,14 @@ def refuse_links(folder: Path) -> None:
     Raises:
         UserError: with the link and where it leads.
     """
-    found = [path for pattern in RESULTS for path in folder.glob(pattern)] + list((folder / "wandb").glob("*"))
-    # Not further into wandb/, where W&B itself links to its log; nor all around a file that lies outside of a run
-    tops = (path for path in folder.iterdir() if path.name != "wandb" and version_number(folder) >= 0)
-    for top in {folder / "checkpoints", *tops}:
-        found.append(top)
-        for place, folders, files in os.walk(top):
-            found += [Path(place, name) for name in (*folders, *files)]
+    # Of the folder of a file that lies outside of any run, the results alone
+    is_run = version_number(folder) >= 0
+    found = list(folder.iterdir()) if is_run else [path for pattern in RESULTS for path in folder.glob(pattern)]
+    for top in tuple(found):
+        if top.name == "wandb":  # and not further, where W&B itself links to its log
+            found += top.glob("*")
+        elif not top.is_symlink():
+            found += [Path(parent, name) for parent, *names in os.walk(top) for name in itertools.chain(*names)]
     for path in found:
         if path.is_symlink() and not lies_in(str(path), folder):
             raise UserError(

@@ -90,8 +90,9 @@ def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:
     if example is None or is_like(value, example):
         return None
     shown = f" ({value})" if isinstance(value, int | float | str) else ""
-    wanted = "of another form" if isinstance(example, re.Pattern) and isinstance(value, str) else None
-    return f"{name or 'its content'} is a {kind(value)}{shown} and should be {wanted or f'a {kind(example)}'}"
+    of_kind = not isinstance(example, re.Pattern) or not isinstance(value, str)
+    expected = f"a {kind(example)}" if of_kind else "of another form"
+    return f"{name or 'its content'} is a {kind(value)}{shown} and should be {expected}"
 
 
 def is_like(value: Any, example: Any) -> bool:

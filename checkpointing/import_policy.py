@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,7 +11,8 @@ from jsonargparse import get_loader, set_parsing_settings
 from jsonargparse._common import parsing_settings  # jsonargparse has no other way to take a policy back
 
 from checkpointing.class_lists import LISTED_MODULES
-from checkpointing.class_paths import ConfigNames, import_class, is_dotted_name, is_read_as_file, is_under
+from checkpointing.class_paths import ConfigNames, import_class, is_dotted_name, is_under
+from errors import expand_home
 
 # Packages of which a class that the user names brings no other: theirs hold functions that run anything
 LIBRARIES = {"jsonargparse", "lightning", "numpy", "timm", "torch", "torchvision", *sys.stdlib_module_names}
@@ -44,15 +44,13 @@ def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
     elif isinstance(value, str):
         if is_dotted_name(value) or (value.isidentifier() and value[0].isupper()):  # SGD is torch.optim.SGD
             yield value
-        text = Path(os.path.expanduser(value)).read_text(errors="replace") if depth and is_config(value) else value
+        text = expand_home(value).read_text(errors="replace") if depth and is_config(value) else value
         yield from names_in(parse_nested(text), depth - 1, seen)
 
 
 def is_config(text: str) -> bool:
     """Whether a text is the path of a YAML or JSON file."""
-    return (
-        text.endswith((".yaml", ".yml", ".json")) and is_read_as_file(text) and os.path.isfile(os.path.expanduser(text))
-    )
+    return text.endswith((".yaml", ".yml", ".json")) and os.path.isfile(os.path.expanduser(text))
 
 
 def parse_nested(text: str) -> dict[Any, Any] | list[Any] | None:

@@ -51,15 +51,15 @@ def append_metrics(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> l
     """
     rows = list(rows)
     if path.is_file() and columns:
-        wanted = sorted({*columns, *(name for row in rows for name in row)})
-        if wanted == list(columns):
+        all_columns = sorted({*columns, *(name for row in rows for name in row)})
+        if all_columns == list(columns):
             with path.open("a", newline="") as file:
                 csv.DictWriter(file, columns).writerows(rows)
-            return wanted
+            return all_columns
     known, earlier = read_metrics(path) if path.is_file() else ([], [])
-    wanted = sorted({*known, *(name for row in rows for name in row)})
-    write_metrics(path, wanted, [*earlier, *rows])
-    return wanted
+    all_columns = sorted({*known, *(name for row in rows for name in row)})
+    write_metrics(path, all_columns, [*earlier, *rows])
+    return all_columns
 
 
 def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), validates: bool = False) -> None:

@@ -7,7 +7,6 @@
 `python main.py fit --help` begins with the flags that people use.
 """
 
-import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -70,7 +69,7 @@ from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
 from datamodules.photos import Photos
 from datamodules.run_data import RunData, names_same_data
-from errors import UserError, printable_lines, protect_output
+from errors import UserError, expand_home, printable_lines, protect_output
 from lit_models import LitClassifier
 
 
@@ -153,7 +152,7 @@ class CommandLine(LightningCLI):
         self.flags: list[str] = []
         if verb and not asks_for_help(argv):
             if paths and paths[-1]:
-                self.checkpoint = read_checkpoint(find_checkpoint(Path(os.path.expanduser(paths[-1])), verb))
+                self.checkpoint = read_checkpoint(find_checkpoint(expand_home(paths[-1]), verb))
                 refuse_links(results_folder(self.checkpoint.path))
             elif verb != "fit":
                 raise UserError(
@@ -207,12 +206,12 @@ class CommandLine(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         added: list[Callback] = [InputChecks()]
         added += [] if config.enable_progress_bar is False else [Progress()]
-        added += [FiniteLoss(self.config_init.fit.on_nonfinite)] if self.subcommand == "fit" else []
+        added += [FiniteLoss(self.config_init.fit.on_nonfinite), TrainMeans()] if self.subcommand == "fit" else []
         added += [PredictionTable()] if self.subcommand == "predict" else []
         # A test that did not count every image is refused before its predictions replace others
         added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
-        first: list[Callback] = [CheckLoops(), *([] if config.fast_dev_run else [ResumeRun(), TrainMeans()])]
+        first: list[Callback] = [CheckLoops(), *([] if config.fast_dev_run else [ResumeRun()])]
         added += [CheckOptimizerState()] if self.subcommand == "fit" else []
         if self.subcommand == "fit":
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt

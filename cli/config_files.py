@@ -5,12 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cli.messages import missing_config
 from cli.yaml_files import parse_yaml, read_text
-from errors import UserError, check_reachable
+from errors import UserError, check_reachable, expand_home
 
 SECTIONS = {"model", "data", "trainer"}
 FLAGS_ONLY = {"config", "ckpt_path"}
@@ -42,10 +41,10 @@ def read_config(given: str) -> Layer:
     is_file = not given.startswith("{")
     name = given if is_file else "--config"
     if is_file:
-        check_reachable(os.path.expanduser(given))
-    if is_file and not os.path.exists(os.path.expanduser(given)):
-        raise UserError(missing_config(given))
-    text = read_text(Path(os.path.expanduser(given))) if is_file else given
+        check_reachable(path := expand_home(given))
+        if not os.path.exists(path):
+            raise UserError(missing_config(given))
+    text = read_text(path) if is_file else given
     content = parse_yaml(text, name)
     refuse_ambiguities(content, name)
     return Layer(name, content, text, is_file)

@@ -29,7 +29,7 @@ from cli.config_files import Layer, read_config
 from cli.parser import BASE
 from cli.trainer import resolve_precision
 from cli.yaml_files import write_yaml
-from errors import UserError, printable
+from errors import UserError, expand_home, printable
 
 MAX_SEED = 2**32 - 1  # of numpy
 NO_OPTIMIZER = "lit_models.optimization.refuse_to_train"
@@ -115,9 +115,9 @@ def take_place(run: list[dict[str, Any]], added: dict[str, Any]) -> bool:
 
     Alike are two of one class with the same `filename`, or else `monitor`, if they have any.
     """
-    alike = [place for place, callback in enumerate(run) if identity(callback) == identity(added)]
+    alike = [index for index, callback in enumerate(run) if identity(callback) == identity(added)]
     arguments = added.get("init_args", {}).items()
-    if any(arguments <= run[place].get("init_args", {}).items() for place in alike):
+    if any(arguments <= run[index].get("init_args", {}).items() for index in alike):
         return True
     if len(alike) == 1:
         run[alike[0]] = added
@@ -174,7 +174,7 @@ def checkpoint_layer(verb: str, record: CheckpointRecord) -> dict[str, Any]:
 
 def name_run(layers: list[Layer]) -> str:
     """<dataset>/<experiment>: folder and name of the first --config file that is no overlay."""
-    paths = [Path(os.path.abspath(os.path.expanduser(layer.name))) for layer in layers if layer.is_file]
+    paths = [Path(os.path.abspath(expand_home(layer.name))) for layer in layers if layer.is_file]
     experiments = [path for path in paths if path.parent.name != "overlays"]
     if not experiments:
         raise UserError(
@@ -206,7 +206,7 @@ def make_paths_absolute(config: Namespace) -> None:
     """
     for key, value in config.items():  # dotted keys, down to the values of nested classes
         if isinstance(value, Path) or (isinstance(value, str) and key.endswith(".root")):
-            config[key] = type(value)(Path(os.path.expanduser(value)).absolute())
+            config[key] = type(value)(expand_home(value).absolute())
         for item in value if isinstance(value, list) else ():
             if isinstance(item, Namespace):
                 make_paths_absolute(item)

@@ -18,7 +18,7 @@ import datamodules
 import lit_models
 from cli.config_files import Layer, flatten
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
-from errors import printable_lines
+from errors import expand_home, printable_lines
 
 BASE = HOME / "configs" / "base.yaml"  # which every fit starts from
 VERBS = ("fit", "validate", "test", "predict")
@@ -52,7 +52,7 @@ class Parser(LightningArgumentParser):
         """Parse a --config file, which has been read; the sentence for a mistake in it begins with its name."""
         self.config_file = str(path)
         text = next(layer.text for layer in self.layers if layer.name == self.config_file)
-        with contextlib.chdir(Path(os.path.expanduser(path)).absolute().parent):  # of files that this one names
+        with contextlib.chdir(expand_home(path).absolute().parent):  # of files that this one names
             config = self.parse_string(text, *args, **kwargs)
         self.config_file = None
         return config
@@ -63,7 +63,7 @@ class Parser(LightningArgumentParser):
             raise argparse.ArgumentError(None, rephrase_for_outer_parser(message, self.known_names())) from ex
         sentence = rephrase(message, self.known_names())
         where = self.config_file or self.find_file(sentence)
-        sys.stderr.write(f"error: {printable_lines(where + ': ' if where else '')}{printable_lines(sentence)}\n")
+        sys.stderr.write(f"error: {printable_lines(f'{where}: {sentence}' if where else sentence)}\n")
         sys.exit(2)
 
     def find_file(self, sentence: str) -> str | None:

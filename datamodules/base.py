@@ -145,7 +145,8 @@ class ImageData(pl.LightningDataModule):
     def fingerprint(self, images: ImageSet) -> str:
         """SHA-256 of images (or of their names and sizes), labels and class names, in the run's order of classes."""
         if self._label_map is not None:
-            number_classes([images := copy.copy(images)], self._label_map)
+            images = copy.copy(images)
+            number_classes([images], self._label_map)
         content = [images.fingerprint(), *self.class_names]
         return hashlib.sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()
 

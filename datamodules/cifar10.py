@@ -1,6 +1,5 @@
 """CIFAR-10: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009."""
 
-import os
 import pickle
 from http.client import HTTPException
 from pathlib import Path
@@ -14,7 +13,7 @@ from datamodules.augment import random_crop, random_flip
 from datamodules.base import ImageData
 from datamodules.splits import split_validation
 from datamodules.tensor_images import TensorImages
-from errors import UserError, check_at_least
+from errors import UserError, check_at_least, expand_home
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = [f"data_batch_{k}" for k in range(1, 6)]
@@ -50,7 +49,7 @@ class CIFAR10(ImageData):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.root, self.val_size, self.split_seed = Path(os.path.expanduser(root)), val_size, split_seed
+        self.root, self.val_size, self.split_seed = expand_home(root), val_size, split_seed
         check_at_least(0, padding=padding)
         self.padding, self.flip = padding, flip
         self.num_classes = 10

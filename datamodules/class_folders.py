@@ -77,19 +77,19 @@ def find_splits(root: Path) -> SplitFolders:
         if val or test:
             refuse_without_train(root, [path.name for path in (val, test) if path], others)
         return SplitFolders(root)
-    beside = [name for name in others if holds_images(root / name)]
-    if beside and not (val or test):
+    siblings = [name for name in others if holds_images(root / name)]
+    if siblings and not (val or test):
         if list_folder(train)[0]:
             raise UserError(
-                f"{root} has {train.name}/ with folders in it beside {quote(beside)} with images, so it may be a split "
-                f"or a class: rename it if it is a class, or else give --data.root {train}."
+                f"{root} has {train.name}/ with folders in it beside {quote(siblings)} with images, so it may be a "
+                f"split or a class: rename it if it is a class, or else give --data.root {train}."
             )
         return SplitFolders(root)
     for folder in (val, test):
         if folder and folder.samefile(train):
             raise UserError(f"{folder} is {train} by a link: its images would be the ones trained on, remove the link.")
-    if beside:
-        announce(f"{quote(beside)} beside {train} are not read")
+    if siblings:
+        announce(f"{quote(siblings)} beside {train} are not read")
     return SplitFolders(train, val, test)
 
 

@@ -11,7 +11,7 @@ from checkpointing.split import Split, split_path
 from datamodules.base import ImageData, Verb
 from datamodules.image_files import ImageFiles, content_id
 from datamodules.run_data import RunData
-from datamodules.run_files import is_copy, portable_paths, search_contents
+from datamodules.run_files import is_copy, search_contents
 from errors import UserError
 
 SAMPLE = 100  # files that were trained on, whose content is noted
@@ -38,12 +38,12 @@ def make_split(data: ImageData) -> Split | None:
     trained, held_back = data.train_set, data.val_set
     if not isinstance(trained, ImageFiles):
         return None
-    trained_on = portable_paths(trained)
+    trained_on = trained.portable_paths()
     step = max(1, len(trained) // SAMPLE)
     sample = {trained_on[index]: content_id(trained.path(index)) for index in range(0, len(trained), step)}
     contents, own_folder = {}, False
     if isinstance(held_back, ImageFiles):
-        contents = {path: content_id(held_back.path(index)) for index, path in enumerate(portable_paths(held_back))}
+        contents = {path: content_id(held_back.path(index)) for index, path in enumerate(held_back.portable_paths())}
         own_folder = held_back.folder != trained.folder
     if data.run is None or (before := data.run.split) is None:
         return Split(trained_on, contents, own_folder, sample)
@@ -94,7 +94,7 @@ def tests_held_back_images(data: ImageData, run: RunData) -> bool:
     images, split = data.test_set, run.split
     if split is None or not isinstance(images, ImageFiles):
         return data.tests_validation_images and (run.record.val_hash is None or run.record.split_hash is not None)
-    if data.tests_validation_images and (not split.own_folder or is_copy(portable_paths(images), [*split.held_back])):
+    if data.tests_validation_images and (not split.own_folder or is_copy(images.portable_paths(), [*split.held_back])):
         return True
     return bool(search_contents(images, range(len(images)), split.held_back))
 

@@ -80,9 +80,13 @@ class ImageFiles(ImageSet):
 
     def identity(self) -> str:
         """SHA-256 of names and labels."""
-        content = hashlib.sha256(json.dumps([portable_path(name) for name in self.file_names]).encode())
+        content = hashlib.sha256(json.dumps(self.portable_paths()).encode())
         content.update(self.labels.astype("<i8").tobytes())
         return content.hexdigest()
+
+    def portable_paths(self) -> list[str]:
+        """[N] names as every system writes them: see `portable_path`."""
+        return [portable_path(name) for name in self.file_names]
 
     def sizes(self) -> list[int]:
         """[N] sizes of the files in bytes."""

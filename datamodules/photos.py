@@ -13,7 +13,7 @@ from datamodules.decode import SUFFIXES
 from datamodules.folder_walk import FolderWalk
 from datamodules.image_files import ImageFiles
 from datamodules.skipped_files import SkippedFiles
-from errors import UserError, check_reachable, pluralize
+from errors import UserError, check_reachable, expand_home, pluralize
 
 
 class Photos(ImageData):
@@ -46,7 +46,7 @@ class Photos(ImageData):
         paths = paths if isinstance(paths, list) else [paths]
         if not paths:
             raise UserError("paths is empty: give --data.paths image files and folders to predict on.")
-        self.files = [file for path in paths for file in expand_path(Path(os.path.expanduser(path)))]
+        self.files = [file for path in paths for file in expand_path(expand_home(path))]
         self.preprocessing, self.class_names, self.num_classes = preprocessing, class_names, len(class_names)
         self.skipped = SkippedFiles("skip")
 

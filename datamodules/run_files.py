@@ -43,7 +43,7 @@ def find_run_files(images: ImageFiles, split: Split) -> FoundFiles:
     A file that was held back is found by its content under any path, or else by its path, where it was edited in
     place, converted or resized. Where files have got the paths of others, paths say nothing.
     """
-    paths = portable_paths(images)
+    paths = images.portable_paths()
     index_of = {path: index for index, path in enumerate(paths)}
     trained_on = set(split.trained_on)
     found = {
@@ -64,16 +64,18 @@ def find_run_files(images: ImageFiles, split: Split) -> FoundFiles:
         found |= {index_of[path]: path for path in without(split.held_back, found.values()) if path in index_of}
         new = [index for index in others if index not in found and paths[index] not in trained_on]
         found |= match_stems(paths, new, without(split.held_back, found.values()))
-    held_back = np.isin(np.arange(len(paths)), list(found))
+    held_back = as_mask(found, len(paths))
     known = np.array([path in trained_on and not other_folder for path in paths], dtype=bool)
     renamed = {paths[index]: path for index, path in found.items() if paths[index] != path}
     missing = len(split.held_back) - len(found)
     return FoundFiles(held_back, ~held_back & ~known, renamed, missing, unchanged, other_folder)
 
 
-def portable_paths(images: ImageFiles) -> list[str]:
-    """[N] paths as a `Split` has them."""
-    return [portable_path(name) for name in images.file_names]
+def as_mask(indices: Collection[int], length: int) -> np.ndarray:
+    """[length] bool: True at the indices."""
+    mask = np.zeros(length, dtype=bool)
+    mask[list(indices)] = True
+    return mask
 
 
 def without(contents: Mapping[str, str], paths: Collection[str]) -> dict[str, str]:
@@ -93,14 +95,14 @@ def search_contents(images: ImageFiles, candidates: Iterable[int], contents: Map
     Returns:
         The path of the file that an image has the content of, by the index of the image.
     """
-    wanted = defaultdict(list)
+    paths_of = defaultdict(list)
     for path, content in contents.items():
-        wanted[content].append(path)
-    sizes = {content.partition("-")[0] for content in wanted}
+        paths_of[content].append(path)
+    sizes = {content.partition("-")[0] for content in paths_of}
     found = {}
     for index in candidates if contents else ():
-        if str(file_size(images.path(index))) in sizes and (waiting := wanted.get(content_id(images.path(index)))):
-            found[index] = waiting.pop(0)
+        if str(file_size(images.path(index))) in sizes and (left := paths_of.get(content_id(images.path(index)))):
+            found[index] = left.pop(0)
     return found
 
 
@@ -126,7 +128,7 @@ def without_suffix(path: str) -> str:
 
 def holds_sample(images: ImageFiles, split: Split) -> bool:
     """Whether one of the files that the run has trained on, of a sample, is there with its content."""
-    names = enumerate(portable_paths(images))
+    names = enumerate(images.portable_paths())
     return any(path in split.sample and content_id(images.path(k)) == split.sample[path] for k, path in names)
 
 
@@ -138,7 +140,7 @@ def is_copy(paths: Iterable[str], of_run: Sequence[str]) -> bool:
 
 def is_run_folder(images: ImageFiles, split: Split) -> bool:
     """Whether images are those that the run has trained on, or a copy of them, as far as a sample and paths tell."""
-    return holds_sample(images, split) or is_copy(portable_paths(images), split.trained_on)
+    return holds_sample(images, split) or is_copy(images.portable_paths(), split.trained_on)
 
 
 def find_trained_on(images: ImageFiles, split: Split, own_paths: Collection[str], train_folder: Path) -> np.ndarray:
@@ -153,7 +155,7 @@ def find_trained_on(images: ImageFiles, split: Split, own_paths: Collection[str]
     suspects = set(split.trained_on) - set(own_paths)
     names = enumerate(images.file_names)
     moved = [k for k, name in names if portable_path(name) in suspects and not os.path.exists(train_folder / name)]
-    return np.isin(np.arange(len(images)), moved)
+    return as_mask(moved, len(images))
 
 
 def find_validated(images: ImageFiles, split: Split, val_folder: Path) -> np.ndarray:
@@ -167,12 +169,12 @@ def find_validated(images: ImageFiles, split: Split, val_folder: Path) -> np.nda
     files = {path: os.fsencode(val_folder / path) for path in split.held_back}
     lost = {path: content for path, content in split.held_back.items() if content_id(files[path]) != content}
     moved = search_contents(images, range(len(images)), lost)
-    paths, trained_on = portable_paths(images), set(split.trained_on)
-    gone = [path for path in without(lost, moved.values()) if not os.path.exists(files[path])]
+    paths, trained_on = images.portable_paths(), set(split.trained_on)
+    gone = {path for path in without(lost, moved.values()) if not os.path.exists(files[path])}
     new = [index for index, path in enumerate(paths) if index not in moved and path not in trained_on]
     in_place = {index: paths[index] for index in new if paths[index] in gone}
-    moved |= in_place | match_stems(paths, new, set(gone) - set(in_place.values()))
-    return np.isin(np.arange(len(images)), list(moved))
+    moved |= in_place | match_stems(paths, new, gone - set(in_place.values()))
+    return as_mask(moved, len(images))
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def divide_as_run(images: ImageFiles, split: Split, val_folder: Path | None, ver
 def describe_other_folder(images: ImageFiles, split: Split) -> str:
     """A sentence on a folder that is tested whole."""
     known = {*split.trained_on, *split.held_back}
-    count = sum(path in known for path in portable_paths(images))
+    count = sum(path in known for path in images.portable_paths())
     names = f", though {count:,} {'has' if count == 1 else 'have'} the path of one" if count else ""
     return f"none of the images is one of the run's{names}, so all of them are tested"
 

@@ -4,11 +4,10 @@
 """
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
-from errors import UserError
+from errors import UserError, expand_home
 from lit_models.classifier import LitClassifier
 from lit_models.nets.vgg import VGG, Head, Init, Variant, staged_layers
 from lit_models.weights import COUNTER, compare_weights, read_state_dict
@@ -62,7 +61,7 @@ class LitVGG(LitClassifier):
         self.limit_sizes(smallest=32, small_form="--model.head cifar")  # five poolings
         self.hparams.pop("init_from", None)  # a checkpoint brings its own weights
         if init_from is not None:
-            load_staged_layers(net, variant, batch_norm, num_classes, Path(os.path.expanduser(init_from)))
+            load_staged_layers(net, variant, batch_norm, num_classes, expand_home(init_from))
 
 
 def load_staged_layers(net: VGG, variant: Variant, batch_norm: bool, num_classes: int, path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from checkpointing.integrity import is_compressed
-from errors import UserError, check_reachable
+from errors import UserError, check_reachable, expand_home
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def is_other_head(net: nn.Module, name: str, saved: Tensor, num_classes: int) ->
 def read_weights(weights: str) -> tuple[dict[str, Tensor], dict[str, list[float]] | None]:
     """State dict of a file or of published weights, and the normalisation of their images, where that is known."""
     if Path(weights).suffix in FILES or "/" in weights or os.path.exists(weights):
-        return read_state_dict(Path(os.path.expanduser(weights))), None
+        return read_state_dict(expand_home(weights)), None
     try:
         return torchvision_weights(weights) if "_Weights." in weights else timm_weights(weights)
     except (OSError, RuntimeError, HTTPException) as error:

@@ -10,7 +10,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from datamodules.decode import EncodedImage, open_image
 from datamodules.views import PAPER_CROP, View, Views, resize
-from errors import UserError, check_at_least, pluralize
+from errors import UserError, check_at_least, expand_home, pluralize
 
 FORMATS = (".png", ".pdf")
 SCALE = 2  # pixels of the drawing for one that a 224-px net gets; the lengths below are in pixels of the drawing
@@ -37,7 +37,7 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
         raise UserError(f"{output} cannot be drawn: name a {' or '.join(FORMATS)} file in a folder that exists.")
     check_at_least(1, size=size)
     try:
-        picture = open_image(image.expanduser())
+        picture = open_image(expand_home(image))
         picture.crop((0, 0, 1, 1), (1, 1))  # decodes it, so that a truncated file is found here
     except UserError as error:
         raise UserError(f"{image} cannot be drawn on ({error}): give a photo.") from error

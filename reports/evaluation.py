@@ -20,7 +20,7 @@ from datamodules.base import image_data
 from datamodules.identity import identify_evaluated
 from datamodules.run_data import LOADING_ARGUMENTS
 from datamodules.views import Views
-from errors import UserError
+from errors import UserError, expand_home
 
 VERB_TITLES = {"test": "Test", "validate": "Validation"}
 # Another process would start the report again, not the test
@@ -50,7 +50,7 @@ def load_predictions(
     refuse_multiple_devices(flags)
     for _, protocol in requests:
         Views(protocol, size=1)  # no shorter side is too small for 1 pixel: only the name can be wrong
-    pairs = [(find_checkpoint(path.expanduser(), verb), protocol) for path, protocol in requests]
+    pairs = [(find_checkpoint(expand_home(path), verb), protocol) for path, protocol in requests]
     found = {}
     if not names_data(flags):
         found = {pair: predictions for pair in pairs if (predictions := read_cached_predictions(*pair, verb))}
@@ -92,8 +92,8 @@ def read_cached_predictions(
         predictions = Predictions.read(predictions_path(checkpoint, protocol, verb, tag))
     except UserError:
         return None
-    wanted = data_hash or run_data_hash(checkpoint, verb)
-    if predictions.checkpoint_hash != file_hash(checkpoint) or wanted not in (None, predictions.data_hash):
+    expected_hash = data_hash or run_data_hash(checkpoint, verb)
+    if predictions.checkpoint_hash != file_hash(checkpoint) or expected_hash not in (None, predictions.data_hash):
         return None
     return replace(predictions, checkpoint=str(checkpoint.absolute()))  # the run may have been moved since
 

@@ -20,7 +20,7 @@ from checkpointing.predictions import Predictions
 from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import find_checkpoint
 from datamodules.views import PROTOCOLS
-from errors import UserError
+from errors import UserError, expand_home
 from reports import html_page, metrics, plots
 from reports.command import SELECTION_NOTE, Parser, print_sections, run_label, selection_mark, write_file
 from reports.draw_crops import draw
@@ -178,7 +178,7 @@ def report(given: argparse.Namespace) -> None:
 
 def load_test_predictions(given: argparse.Namespace) -> tuple[PredictionsByProtocol, list[dict[str, Any]]]:
     """For each protocol the predictions of each model; and the configs of the models."""
-    files = [find_checkpoint(path.expanduser(), "test") for path in given.checkpoints]
+    files = [find_checkpoint(expand_home(path), "test") for path in given.checkpoints]
     records = [read_checkpoint(file).record for file in files]
     for file, record in zip(files, records, strict=True):  # before hours of tests
         check_same_classes(f"{file} and {files[0]}", records[0].class_names, record.class_names)

@@ -3,7 +3,6 @@
 python -m datamodules.imagenet resize SRC DST        # a copy with smaller images: see __main__.py
 """
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from datamodules.run_files import divide_as_run, find_trained_on, holds_sample, 
 from datamodules.samplers import ExactSampler
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
-from errors import UserError, check_at_least, pluralize
+from errors import UserError, check_at_least, expand_home, pluralize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
 DEFAULT_AUGMENTATION = Augmentation()
@@ -91,7 +90,7 @@ class ImageNet(ImageData):
         check_at_least(1, size=size, eval_size=eval_size)
         check_at_least(eval_size, resize=resize)
         augmentation.check(size)
-        self.root = Path(os.path.expanduser(root))
+        self.root = expand_home(root)
         self.splits = find_splits(self.root)
         self.train_folder = self.splits.train
         self.classes = find_classes(self.train_folder)
