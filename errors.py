@@ -40,22 +40,33 @@ def check_probability(**values: float) -> None:
 def check_reachable(path: str | os.PathLike[str]) -> None:
     """Raise UserError for a path that cannot be looked up, as in a folder of somebody else's; a missing one is none.
 
-    `Path.exists`, `is_file` and `is_dir` raise OSError for it, and those of `os.path` say False as of a missing one.
+    To be called where a path of the user's or of a checkpoint enters. Everything behind that asks `os.path.exists`,
+    `isfile` and `isdir`, which say False of the path and of all that is derived from it; those of `Path` raise OSError
+    where a name is too long or a folder may not be entered.
     """
     try:
         os.stat(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the latter with a null byte in it: there is none
+    except (FileNotFoundError, NotADirectoryError):
         return
-    except OSError as error:
-        shown = os.fspath(path) if len(os.fspath(path)) < 300 else f"{os.fspath(path)[:80]}..."
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it holds a character that no file name can have"
         raise UserError(
-            f"{printable(shown)} cannot be looked up ({error.strerror}): make it readable, or give another path."
+            f"{shorten(path)} cannot be looked up ({reason}): make it readable, or give another path."
         ) from error
+
+
+def shorten(path: str | os.PathLike[str]) -> str:
+    """A path for a message: in one line, and only its beginning where it is very long."""
+    text = os.fspath(path)
+    return printable(text if len(text) < 300 else f"{text[:80]}...")
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
     """A path with ~ replaced by the home folder; `Path.expanduser` raises RuntimeError for that of an unknown user."""
-    return Path(os.path.expanduser(path))
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # no user has such a name
+        return Path(path)
 
 
 def printable(text: str) -> str:

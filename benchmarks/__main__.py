@@ -10,6 +10,7 @@ ratios of all turns.
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
 
 def existing_folder(text: str) -> Path:
     """The path of a folder, for argparse."""
-    if not Path(text).is_dir():
+    if not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"there is no folder {text}")
     return Path(text)
 
@@ -66,7 +67,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
         parser.error(f"there is no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     if given.turns < 1:
         parser.error(f"--turns is {given.turns}: it must be at least 1")
-    if given.images and not (given.images / "train").is_dir():
+    if given.images and not os.path.isdir(given.images / "train"):
         parser.error(f"{given.images} has no folder train: --images needs a folder with train/<class>/")
     return given
 

@@ -1,6 +1,7 @@
 """Measures one case: our `fit` through its command line, and its competitors in its pauses."""
 
 import copy
+import os
 import re
 import statistics
 from pathlib import Path
@@ -72,7 +73,7 @@ def device_name() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if os.path.exists(cpuinfo) else None
     bf16 = ", AVX512-BF16" if cpu_has_bf16() else ""
     return f"{model[1].strip() if model else 'CPU'}, {torch.get_num_threads()} threads{bf16}"
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -143,7 +144,7 @@ def lowest_errors(paths: list[Path], evaluator: Evaluator, count: int) -> list[P
 
 def compare(evaluator: Evaluator, averaged: dict[str, dict[str, Tensor]], members: list[Path]) -> list[Result]:
     """The rows of the table: last and best weights, the averaged ones, and the ensemble of the members."""
-    single = [path for name in ("last", "best") if (path := members[0].with_name(f"{name}.ckpt")).is_file()]
+    single = [path for name in ("last", "best") if os.path.isfile(path := members[0].with_name(f"{name}.ckpt"))]
     states = {path.stem: read_checkpoint(path).state_dict for path in single} | averaged
     results = [evaluator.evaluate(label, state) for label, state in states.items()]
     ensemble = [read_checkpoint(path).state_dict for path in members]
@@ -174,7 +175,7 @@ def save_averaged_checkpoint(state: dict[str, Tensor], members: list[Path], sele
     content = drop_training_state(newest.content) | {RECORD_KEY: record.to_plain()}
     content["state_dict"] = {name: value.cpu() for name, value in state.items()}
     path = members[0].with_name(FILE)
-    if path.exists():
+    if os.path.exists(path):
         path.rename(unused_name(path))
     AtomicCheckpointIO().save_checkpoint(content, path)
 

@@ -1,6 +1,7 @@
 """The predictions for a user's images, as a table in the terminal and a file."""
 
 import csv
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def write_table(rows: list[Row], path: Path) -> None:
         writer.writerow(["file", *(f"{column}_{k + 1}" for k in range(topk) for column in ("class", "probability"))])
         for name, top in rows:
             writer.writerow([name, *(cell for c, p in top for cell in (c, f"{p:.6f}"))])
-        if path.exists():
+        if os.path.exists(path):
             old = unused_name(path)
             path.rename(old)
             print(f"The older {path} is now {old}.")

@@ -1,6 +1,7 @@
 """The config of a training and the lists of its images, kept where they can be found again."""
 
 import copy
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ class SaveConfig(SaveConfigCallback):
         if split:
             split.write(folder)
         path = folder / self.config_filename
-        if not path.exists():
+        if not os.path.exists(path):
             command = shlex.join(["python", *sys.argv])
             with end_run_if_unwritable(path), atomic_write(path) as file:
                 file.write(f"# {printable(command)}\n" + self.parser.dump(self.config, skip_none=False))

@@ -64,7 +64,7 @@ def end_run_if_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not path.parent.is_dir():
+        if not os.path.isdir(path.parent):
             raise UserError(
                 f"{path} cannot be written: the folder {path.parent} was deleted or moved while the run was going on. "
                 "Leave a run directory in its place until its run has ended, and start the run again."

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from checkpointing.run_dir import version_number
-from errors import UserError, expand_home
+from errors import UserError, check_reachable, expand_home
 
 # The ends of the names of arguments that name a file or folder, also where they are a plain word
 FOLDER_ENDINGS = ("path", "dir", "directory", "file", "filename")
@@ -119,6 +119,7 @@ def refuse_missing_root(data: dict[str, Any], recorded: dict[str, Any]) -> None:
         recorded: the checkpoint's.
     """
     for root in sorted(find_roots(data) & find_roots(recorded)):
+        check_reachable(root)
         if not os.path.exists(root):
             raise UserError(
                 f"There is no folder {root}, where the data of this checkpoint were: give --data.root DIR, or the "
@@ -163,6 +164,6 @@ def refuse_links(folder: Path) -> None:
     for path in found:
         if path.is_symlink() and not lies_in(str(path), folder):
             raise UserError(
-                f"{path} is a link to {path.resolve()}, outside of its run, where this command would write: replace it "
-                "by a copy, or move the whole run."
+                f"{path} is a link to {os.path.realpath(path)}, outside of its run, where this command would write: "
+                "replace it by a copy, or move the whole run."
             )

@@ -50,7 +50,7 @@ def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
 
 def is_config(text: str) -> bool:
     """Whether a text is the path of a YAML or JSON file."""
-    return text.endswith((".yaml", ".yml", ".json")) and os.path.isfile(os.path.expanduser(text))
+    return text.endswith((".yaml", ".yml", ".json")) and os.path.isfile(expand_home(text))
 
 
 def parse_nested(text: str) -> dict[Any, Any] | list[Any] | None:

@@ -1,6 +1,8 @@
 """metrics.csv of a run: rows that a killed process has cut off are mended, those that a resumed run repeats removed."""
 
 import csv
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from checkpointing.atomic import atomic_write
 from checkpointing.run_dir import unused_name
 
 Row = Mapping[str, Any]
+STEP = re.compile("[0-9]{1,18}")  # no run takes more; a file is named after it
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -19,7 +22,7 @@ def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     text = path.read_bytes().decode(errors="replace")
     columns, *lines = map(split_line, text[: text.rfind("\n") + 1].split("\n"))
     rows = [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
-    return columns, [row for row in rows if row.get("step", "").isdigit()]
+    return columns, [row for row in rows if STEP.fullmatch(row.get("step", ""))]
 
 
 def split_line(line: str) -> list[str]:
@@ -50,13 +53,13 @@ def append_metrics(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> l
         The columns of the file.
     """
     rows = list(rows)
-    if path.is_file() and columns:
+    if os.path.isfile(path) and columns:
         all_columns = sorted({*columns, *(name for row in rows for name in row)})
         if all_columns == list(columns):
             with path.open("a", newline="") as file:
                 csv.DictWriter(file, columns).writerows(rows)
             return all_columns
-    known, earlier = read_metrics(path) if path.is_file() else ([], [])
+    known, earlier = read_metrics(path) if os.path.isfile(path) else ([], [])
     all_columns = sorted({*known, *(name for row in rows for name in row)})
     write_metrics(path, all_columns, [*earlier, *rows])
     return all_columns
@@ -72,7 +75,7 @@ def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), valida
             a kill came between.
         validates: whether the run goes on with the validation after the step before, whose row is then removed too.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         return
     columns, rows = read_metrics(path)
     earlier: list[Row] = [row for row in rows if int(row["step"]) < step - (validates and is_validation(row))]

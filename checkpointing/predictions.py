@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -110,7 +111,7 @@ def result_path(checkpoint: Path, protocol: str, tag: str = "") -> Path:
 def read_tested_hashes(checkpoint: Path) -> set[str]:
     """`data_hash` of each result on the run's own images, of any protocol, that lies beside a checkpoint."""
     found = set()
-    for path in filter(Path.is_file, results_folder(checkpoint).glob("test-*.json")):
+    for path in filter(os.path.isfile, results_folder(checkpoint).glob("test-*.json")):
         # A damaged file says nothing
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             result = json.loads(path.read_bytes())

@@ -58,5 +58,5 @@ def read_job(run_dir: Path) -> Any:
     """The job that a run directory names; None if it names none."""
     try:
         return json.loads((run_dir / FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -54,7 +54,7 @@ def release_version(folder: Path) -> None:
     """Remove a claimed version folder in which no training has begun, and then the folders above it that are empty."""
     shutil.rmtree(folder, ignore_errors=True)
     for empty in (folder.parent, folder.parent.parent):
-        if empty.is_dir() and not any(empty.iterdir()):
+        if os.path.isdir(empty) and not any(empty.iterdir()):
             empty.rmdir()
 
 
@@ -91,7 +91,7 @@ def lock_run(folder: Path) -> FileLock:
 def unused_name(path: Path) -> Path:
     """The path itself, or the first of name-1, name-2, ... that does not exist."""
     unused, number = path, 0
-    while unused.exists():
+    while os.path.exists(unused):
         number += 1
         unused = path.with_stem(f"{path.stem}-{number}")
     return unused
@@ -128,9 +128,9 @@ def find_checkpoint(path: Path, verb: str) -> Path:
         UserError: if there is no such path, or no checkpoint in it.
     """
     check_reachable(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(
             f"There is no checkpoint {path}: --ckpt_path takes a .ckpt file, a version folder or an experiment folder, "
             "such as runs/digits/resnet20."
@@ -146,7 +146,7 @@ def find_checkpoint(path: Path, verb: str) -> Path:
         return candidate
     if damaged:
         return next(iter(damaged))  # whoever reads it says why it cannot be read
-    if any((folder / "config.yaml").is_file() for folder in (path, *path.glob("version_*"))):
+    if any(os.path.isfile(folder / "config.yaml") for folder in (path, *path.glob("version_*"))):
         raise UserError(
             f"The folder {path} holds no checkpoint: its run was stopped before the first one, so start a new one."
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,7 @@ def read_split(run_dir: Path, split_hash: str) -> Split | None:
         UserError: if the file has another content, or is malformed.
     """
     path = split_path(run_dir, split_hash)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != split_hash:
@@ -79,4 +80,14 @@ def read_split(run_dir: Path, split_hash: str) -> Split | None:
     check_content(fields, {"trained_on": [""], "held_back": {}, "own_folder": False, "sample": {}}, path)
     for name in ("held_back", "sample"):
         check_content({name: list(fields[name].values())}, {name: [""]}, path)
+    if unusual := [name for name in fields["held_back"] if not may_name_file(name)]:
+        raise UserError(f"{path} lists {unusual[0][:80]!r}, which no file can be called: give another checkpoint.")
     return Split(**{name: fields[name] for name in Split.__dataclass_fields__})
+
+
+def may_name_file(path: str) -> bool:
+    """Whether a text can be a path at all: without a null character, and in the encoding of the file system."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False

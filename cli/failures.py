@@ -6,11 +6,14 @@ modules that its traceback passes through. What is not found here is a bug and k
 A closed pipe (`python main.py fit ... | head`) is no failure: see `errors.protect_output`.
 """
 
+import errno
 import re
 import traceback
 from collections.abc import Iterator
 from http.client import HTTPException
 from types import FrameType
+
+from errors import shorten
 
 SHARED_MEMORY = (
     "The loader processes have run out of shared memory (/dev/shm): give it more (docker run --shm-size 8g), or load "
@@ -30,6 +33,9 @@ DOWNLOAD = (
 DEVICE_MEMORY = "The device is out of memory: give a smaller --data.batch_size, or --trainer.precision bf16-mixed."
 ANOMALY = "%s (--trainer.detect_anomaly): this training has diverged, so start with a lower --model.optimizer.lr."
 
+UNUSABLE_PATH = "%s cannot be used (%s): give another path."
+
+UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)
 LOADER_MODULES = ("multiprocessing", "torch.multiprocessing")
 DOWNLOAD_MODULES = ("urllib", "http", "urllib3", "requests", "httpx", "httpcore", "huggingface_hub", "socket", "ssl")
 
@@ -53,6 +59,8 @@ def explain_failure(error: BaseException) -> str | None:
         return LOADER % "its connection was lost"
     if isinstance(error, ConnectionError) or not isinstance(error, RuntimeError | OSError):
         return None  # of torch.distributed, a lost connection is a RuntimeError
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+        return UNUSABLE_PATH % (shorten(str(error.filename)), error.strerror)  # of a logger or profiler of Lightning's
     for pattern, sentence in SENTENCES:
         if match := re.search(pattern, str(error)):
             return sentence % match.groups() if match.groups() else sentence

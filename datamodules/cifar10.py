@@ -1,5 +1,6 @@
 """CIFAR-10: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009."""
 
+import os
 import pickle
 from http.client import HTTPException
 from pathlib import Path
@@ -13,7 +14,7 @@ from datamodules.augment import random_crop, random_flip
 from datamodules.base import ImageData
 from datamodules.splits import split_validation
 from datamodules.tensor_images import TensorImages
-from errors import UserError, check_at_least, expand_home
+from errors import UserError, check_at_least, check_reachable, expand_home
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = [f"data_batch_{k}" for k in range(1, 6)]
@@ -49,6 +50,7 @@ class CIFAR10(ImageData):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_reachable(expand_home(root))
         self.root, self.val_size, self.split_seed = expand_home(root), val_size, split_seed
         check_at_least(0, padding=padding)
         self.padding, self.flip = padding, flip
@@ -80,8 +82,8 @@ class CIFAR10(ImageData):
 
     def _find_or_download(self) -> Path:
         """The folder of the batch files, which are downloaded if none of them is there."""
-        folder = self.root if (self.root / TEST_FILE).is_file() else self.root / FOLDER
-        missing = [name for name in [*TRAIN_FILES, TEST_FILE] if not (folder / name).is_file()]
+        folder = self.root if os.path.isfile(self.root / TEST_FILE) else self.root / FOLDER
+        missing = [name for name in [*TRAIN_FILES, TEST_FILE] if not os.path.isfile(folder / name)]
         if not missing:
             return folder
         if len(missing) < len(TRAIN_FILES) + 1:
@@ -91,11 +93,11 @@ class CIFAR10(ImageData):
             )
         from torchvision import datasets
 
-        is_new = not self.root.exists()
+        is_new = not os.path.exists(self.root)
         try:
             datasets.CIFAR10(self.root, download=True)
         except (OSError, RuntimeError, HTTPException) as error:
-            if is_new and self.root.is_dir() and not any(self.root.iterdir()):
+            if is_new and os.path.isdir(self.root) and not any(self.root.iterdir()):
                 self.root.rmdir()  # a mistyped path leaves nothing behind
             raise UserError(
                 f"CIFAR-10 is not in {self.root} and could not be downloaded ({error}): unpack "

@@ -62,7 +62,7 @@ def find_splits(root: Path) -> SplitFolders:
         UserError: if there is no such folder, or it is not clear what is a split and what is a class.
     """
     check_reachable(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"There is no folder {root}: name one with class folders in it with --data.root.")
     names, _ = list_folder(root)
     splits = {split: [name for name in names if split_of(name) == split] for split in SPLITS}

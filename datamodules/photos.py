@@ -73,10 +73,12 @@ def expand_path(path: Path) -> list[Path]:
         UserError: if there is no such path, or a folder has no image in it.
     """
     check_reachable(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    if not path.is_dir():
-        problem = f"{path} is neither a file nor a folder" if path.exists() else f"There is no file or folder {path}"
+    if not os.path.isdir(path):
+        problem = (
+            f"{path} is neither a file nor a folder" if os.path.exists(path) else f"There is no file or folder {path}"
+        )
         raise UserError(f"{problem}: --data.paths takes image files and folders.")
     walk = FolderWalk()
     (files,) = walk.list_images(str(path))

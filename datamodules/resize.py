@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from datamodules.decode import EncodedImage, open_image
 from datamodules.folder_walk import FolderWalk, is_image_file
-from errors import UserError, check_at_least, pluralize, printable
+from errors import UserError, check_at_least, check_reachable, pluralize, printable
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 MAX_JPEG_SIDE = 65_500  # pixels, of libjpeg
@@ -41,7 +41,9 @@ def resize_tree(
         UserError: if there is no source, the target lies inside it, a number is out of range, or images could not be
             read, after the copy of all others; or if the copy cannot be written.
     """
-    if not source.is_dir():
+    for folder in (source, target):
+        check_reachable(folder)
+    if not os.path.isdir(source):
         raise UserError(f"There is no folder {source} to copy from.")
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{target} lies in {source}: choose a folder outside it for the copy.")
@@ -105,7 +107,7 @@ def shrink_file(copy: Copy, shorter_side: int, quality: int) -> str | None:
     Raises:
         UserError: if the copy cannot be written.
     """
-    if copy.target.exists():
+    if os.path.exists(copy.target):
         return None
     make_folder(copy.target.parent)
     digest = hashlib.sha1(os.fsencode(copy.target.name)).hexdigest()

@@ -180,9 +180,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UserError: if there is no such file, or it is truncated or holds anything else.
     """
     check_reachable(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path} is a folder: give a file in it, such as {path / 'checkpoints' / 'best.ckpt'}.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(
             f"There is no weights file {path}: give the path of a .pth, .safetensors or .ckpt file (download the file "
             "of a web address first)."

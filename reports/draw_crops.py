@@ -1,5 +1,6 @@
 """The views of protocols, drawn on an image: a row for each protocol, a panel for each scale."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def draw(image: Path, protocols: Sequence[str], size: int, output: Path) -> None
     Raises:
         UserError: if the image cannot be read, there is no such protocol, or the output cannot be written.
     """
-    if output.suffix not in FORMATS or not output.absolute().parent.is_dir():
+    if output.suffix not in FORMATS or not os.path.isdir(output.absolute().parent):
         raise UserError(f"{output} cannot be drawn: name a {' or '.join(FORMATS)} file in a folder that exists.")
     check_at_least(1, size=size)
     try:

@@ -10,6 +10,7 @@ checkpoint on its own data; flags of main.py, such as --data.root DIR, are passe
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def report(given: argparse.Namespace) -> None:
     if given.draw:
         return draw(given.draw, given.protocols, given.size, given.output)
     for path in filter(None, (given.html, given.markdown, given.json)):
-        if not path.absolute().parent.is_dir():
+        if not os.path.isdir(path.absolute().parent):
             raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
     tests, configs = load_test_predictions(given)
     rows = all_rows(tests, configs)

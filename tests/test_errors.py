@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
+from checkpointing.confinement import refuse_missing_root
+from checkpointing.metrics_file import truncate_metrics
 from checkpointing.requeue import find_requeued_run
-from checkpointing.run_dir import claim_version, find_checkpoint
+from checkpointing.run_dir import claim_version, find_checkpoint, unused_name
+from checkpointing.split import read_split
 from cli.config_files import read_config
+from datamodules.cifar10 import CIFAR10
 from datamodules.class_folders import find_splits
+from datamodules.imagenet.labels import find_label_file
 from datamodules.photos import Photos
+from datamodules.resize import resize_tree
 from errors import UserError, check_reachable
 from lit_models.weights import read_weights
 
@@ -25,6 +31,10 @@ TAKES_PATH: list[Callable[[str], Any]] = [
     lambda path: Photos([Path(path)], {}, []),
     lambda path: claim_version(Path(path)),
     lambda path: find_requeued_run(Path(path), []),
+    lambda path: CIFAR10(Path(path)),
+    lambda path: resize_tree(Path(path), Path("copy")),
+    lambda path: resize_tree(Path(), Path(path)),
+    lambda path: refuse_missing_root({"root": path}, {"root": path}),
 ]
 
 
@@ -45,7 +55,7 @@ def test_a_path_that_cannot_be_looked_up_is_said(requeued, take, here, monkeypat
     stat = os.stat
 
     def refuse(path: Any, **kwargs: Any) -> os.stat_result:
-        if str(path).startswith("locked"):
+        if "locked" in str(path):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return stat(path, **kwargs)
 
@@ -54,9 +64,27 @@ def test_a_path_that_cannot_be_looked_up_is_said(requeued, take, here, monkeypat
         take("locked/b")
 
 
+@pytest.mark.parametrize("path", ["a\0b/x", "\ud800/x", "~a\0b/x"])
+@pytest.mark.parametrize("take", TAKES_PATH)
+def test_a_path_that_no_file_can_have_is_said(requeued, take, path, here):
+    with pytest.raises(UserError, match=r"cannot be looked up \(it holds a character that no file name can have\)"):
+        take(path)
+
+
+def test_what_is_derived_from_a_long_path_is_not_there(here):
+    folder = Path("x" * 300)
+    with pytest.raises(OSError, match="File name too long"):
+        folder.exists()
+    with pytest.raises(UserError, match="no file has their labels"):
+        find_label_file(folder)
+    assert read_split(folder, "a" * 64) is None
+    assert unused_name(folder) == folder
+    truncate_metrics(folder / "metrics.csv", step=1)
+
+
 def test_a_missing_path_is_left_to_others(here):
     Path("file").touch()
-    for path in ("nowhere", "file/in it", "a\0b", "file", "."):
+    for path in ("nowhere", "file/in it", "file", "."):
         check_reachable(path)
 
 

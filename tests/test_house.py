@@ -95,6 +95,13 @@ def test_files_and_functions_are_short():
     assert sizes[len(sizes) // 2] <= 7 and sizes[len(sizes) * 9 // 10] <= 22 and sizes[-1] <= 60
 
 
+def test_no_question_about_a_path_raises():
+    """`Path.exists` and its like raise OSError for a name that is too long; those of `os.path` do not."""
+    for path in sources():
+        questions = re.findall(r"([\w.)]+)\.(?:exists|is_file|is_dir)\(", path.read_text())
+        assert set(questions) <= {"os.path", "entry"}, path
+
+
 def test_there_is_no_utils():
     assert not [path for path in sources() if "utils" in path.stem or "helpers" in path.stem]
 

@@ -43,11 +43,11 @@ def read_flat_labels(folder: Path, names: list[str], class_to_idx: Mapping[str, 
 def find_label_file(folder: Path) -> tuple[Path, Reader]:
     """The nearest file with the labels of a flat val/, and the function that reads it."""
     for parent in [folder.absolute(), *folder.absolute().parents[:4]]:
-        if (path := parent / "LOC_val_solution.csv").is_file():
+        if os.path.isfile(path := parent / "LOC_val_solution.csv"):
             return path, read_kaggle
         for data in (parent / "ILSVRC2012_devkit_t12" / "data", parent / "data", parent):
             path = data / "ILSVRC2012_validation_ground_truth.txt"
-            if path.is_file() and path.with_name("meta.mat").is_file():
+            if os.path.isfile(path) and os.path.isfile(path.with_name("meta.mat")):
                 return path, read_devkit
     raise UserError(
         f"The images in {folder} lie in no class folders, and no file has their labels: put LOC_val_solution.csv "

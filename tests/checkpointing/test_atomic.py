@@ -239,6 +239,16 @@ def test_zeros_in_metrics_after_a_power_failure_are_no_row(tmp_path, zeros):
     assert path.read_text().splitlines() == ["a,step", "0.5,0", "0.25,1", "0.125,2"]
 
 
+@pytest.mark.parametrize("step", ["9" * 300, "9" * 5000, "²", "-1", ""])
+def test_a_step_that_no_run_takes_is_of_no_row(tmp_path, step):
+    """A file is named after it."""
+    path = tmp_path / "metrics.csv"
+    path.write_text(f"a,step\n0.5,0\n0.25,{step}\n0.125,3\n")
+    truncate_metrics(path, 2)
+    assert [row["a"] for row in read_metrics(path)[1]] == ["0.5"]
+    assert (tmp_path / "metrics-until_step_3.csv").exists()
+
+
 @pytest.mark.parametrize("content", ["", "\0" * 40, "\0" * 200_000 + "\n0.5,0\n", '"a'])
 def test_metrics_without_a_header_are_begun_anew(tmp_path, content):
     path = tmp_path / "metrics.csv"

@@ -27,6 +27,8 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
         (FIELDS | {"trained_on": [1]}, "trained_on.0 is a int"),
         (FIELDS | {"own_folder": None}, "own_folder is a NoneType"),
         ([], "its content is a list"),
+        (FIELDS | {"held_back": {"a\0b.jpg": "9-ab"}}, "which no file can be called"),
+        (FIELDS | {"held_back": {"\ud800.jpg": "9-ab"}}, "which no file can be called"),
     ],
 )
 def test_a_malformed_split_is_refused_in_a_sentence(tmp_path, content, said):

@@ -56,6 +56,18 @@ def connect_to_a_process_that_has_ended() -> None:
     multiprocessing.connection.Client("/tmp/there-is-no-such-socket-of-a-loader", "AF_UNIX")
 
 
+@pytest.mark.parametrize(
+    ("path", "said"), [("x" * 3000, "xxx... cannot be used (File name"), ("loop", "loop/a cannot be used")]
+)
+def test_a_path_that_a_library_cannot_use_is_said(here, path, said):
+    """Of a logger or a profiler of Lightning's, which make their folders themselves."""
+    Path("loop").symlink_to("loop")
+    with pytest.raises(OSError) as caught:
+        os.makedirs(f"{path}/a")
+    assert said in str(explain_failure(caught.value))
+    assert explain_failure(PermissionError(13, "Permission denied", "a")) is None
+
+
 LOST = [
     send_to_a_process_that_has_ended,
     receive_from_a_process_that_has_ended,
