@@ -15,7 +15,7 @@ $(VENV)/installed: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
-	$(RUN) -m uv pip install --quiet --python $(RUN) --require-hashes -r requirements.lock
+	$(RUN) -m uv pip install --quiet --compile-bytecode --python $(RUN) --require-hashes -r requirements.lock
 	@touch $@
 
 fit: setup ## train ResNet-20 on scikit-learn's digits, then test it (a minute on a laptop, no download)
@@ -27,7 +27,7 @@ test: setup ## run the tests (the long ones too: make test ARGS='-m "slow or not
 
 test-lowest: setup ## run the tests with the lowest versions that pyproject.toml allows
 	$(RUN) -m uv venv --quiet --clear --python $(RUN) $(LOWEST)
-	$(RUN) -m uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --group dev --requirements pyproject.toml
+	$(RUN) -m uv pip install --quiet --compile-bytecode --python $(LOWEST)/bin/python --resolution lowest-direct --group dev --requirements pyproject.toml
 	$(LOWEST)/bin/python -m pytest $(ARGS)
 
 lint: setup ## check style and types

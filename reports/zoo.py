@@ -84,7 +84,7 @@ def count_parameters(net: nn.Module) -> int:
 
 def count_multiply_adds(net: nn.Module, size: int) -> int:
     """Multiply-adds of convolutions and linear layers in one forward pass of one image, without biases."""
-    with FlopCounterMode(display=False) as counter:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         net(torch.empty(1, 3, size, size, device="meta"))
     return counter.get_total_flops() // 2
 

@@ -76,8 +76,15 @@ def test_a_signal_saves_after_the_step_and_tells_how_to_go_on(run, here, capfd, 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # as before the command
 
 
-@pytest.mark.parametrize("extra", [[], EMA])
-@pytest.mark.parametrize(("step", "hook"), [(5, "on_train_batch_start"), (8, "on_validation_batch_start")])
+@pytest.mark.parametrize(
+    ("step", "hook", "extra"),
+    [
+        (5, "on_train_batch_start", []),
+        (8, "on_validation_batch_start", EMA),
+        pytest.param(5, "on_train_batch_start", EMA, marks=pytest.mark.slow),
+        pytest.param(8, "on_validation_batch_start", [], marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(run, here, monkeypatch, extra, step, hook):
     """Inside an epoch, and inside its validation, where averaged weights stand in for the trained ones."""
     run(*FIT, *extra, "--run_name", "digits/whole")

@@ -98,7 +98,7 @@ def test_a_run_that_max_steps_ended_goes_on_where_it_ended(run, experiment, step
     assert same(*ends)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_resumed_at_an_epochs_end_everything_goes_on(run, experiment, workers):
     flags = ["--config", experiment, "--data.num_workers", workers]
     run("fit", *flags, "--trainer.max_epochs", 3)

@@ -91,6 +91,7 @@ def test_values_that_are_not_finite_are_not_loaded(saved, tmp_path, caplog):
     assert torch.equal(model.net.conv1.weight, saved["conv1.weight"])
 
 
+@pytest.mark.slow
 def test_timms_vgg_keeps_its_classifier_in_convolutions(tmp_path):
     torch.manual_seed(0)
     theirs = timm.create_model("vgg11", num_classes=10).eval()
