@@ -1,6 +1,20 @@
 """The entry point: `python main.py fit --config configs/digits/resnet20.yaml`, and `python main.py --help`."""
 
-from cli.command_line import run_cli
+import sys
+
+from cli.rank_variables import refuse_odd_ranks
+from errors import UserError
+
+
+def main() -> None:
+    try:
+        refuse_odd_ranks()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    from cli.command_line import run_cli  # imports Lightning, which reads the ranks
+
+    run_cli()
+
 
 if __name__ == "__main__":
-    run_cli()
+    main()

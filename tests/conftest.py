@@ -10,12 +10,13 @@ import pytest
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-import main
+import errors
+from cli.command_line import run_cli
 
 # The nets of the tests are small: on a busy machine two threads of one test wait for each other most of the time
 torch.set_num_threads(1)
 
-HOME = Path(main.__file__).parent
+HOME = Path(errors.__file__).parent
 DIGITS = str(HOME / "configs" / "digits" / "resnet20.yaml")
 # A run of 3 epochs of 4 batches that takes two seconds
 TINY = ["--data", "datamodules.Synthetic", "--data.classes", "6", "--data.size", "16", "--data.train_size", "32"]
@@ -70,7 +71,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(here: Path) -> Run:
     """Type a command: run("fit", "--config", ...)."""
-    return lambda *args: main.run_cli([str(arg) for arg in args])
+    return lambda *args: run_cli([str(arg) for arg in args])
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class TakeTime(pl.Callback):
 
 
 if __name__ == "__main__":
-    from main import run_cli
+    from cli.command_line import run_cli
 
     text = os.environ["KILL"]
     run_cli(sys.argv[1:], callbacks=[KillLater(GroupKill(**json.loads(text))) if text else TakeTime()])

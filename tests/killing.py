@@ -98,7 +98,7 @@ def fit(args: list[str], folder: Path, kill: Kill | None, environment: dict[str,
     output = os.open(f"output-{os.getpid()}.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1), os.dup2(output, 2)
     torch.set_num_threads(1)
-    from main import run_cli
+    from cli.command_line import run_cli
 
     callbacks = []
     if kill and kill.way == "anywhere":

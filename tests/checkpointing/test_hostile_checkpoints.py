@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-import main
 from checkpointing.confinement import is_inner, rebase
 from checkpointing.predictions import Predictions
 from checkpointing.record import RECORD_KEY, read_checkpoint
+from cli.command_line import run_cli
 from errors import UserError
 from lit_models import LitClassifier, LitResNet
 from reports import ensemble, protocols
@@ -65,7 +65,7 @@ def trained(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("WANDB_MODE", "disabled")
-        main.run_cli(["fit", "--config", DIGITS, *map(str, TINY), "--trainer.max_epochs", "1"])
+        run_cli(["fit", "--config", DIGITS, *map(str, TINY), "--trainer.max_epochs", "1"])
     return folder / "runs"
 
 
@@ -94,7 +94,7 @@ def command(verb: str, run: Path) -> None:
         ensemble.main(["--members", str(run), str(run / "checkpoints/last.ckpt"), "--runs", str(run.parents[2])])
     else:
         extra = {"predict": ["--data.paths", "photo.png"], "fit": ["--trainer.max_epochs", "2"]}.get(verb, [])
-        main.run_cli([verb, "--ckpt_path", str(run), *extra])
+        run_cli([verb, "--ckpt_path", str(run), *extra])
 
 
 def assert_harmless(verb: str, run: Path, outside: Path, here: Path) -> str:
@@ -173,7 +173,7 @@ def test_a_pickle_runs_nothing(verb, kind, attacked, tmp_path, here):
         if verb == "load_from_checkpoint":
             LitClassifier.load_from_checkpoint(path)
         elif verb == "--model.weights":
-            main.run_cli(["fit", "--config", DIGITS, *TINY, "--model.weights", str(path)])
+            run_cli(["fit", "--config", DIGITS, *TINY, "--model.weights", str(path)])
         else:
             command(verb, path)
     assert str(path) in str(refused.value) and snapshot(outside, here) == before
@@ -190,7 +190,7 @@ def test_an_archive_that_grows_is_not_unpacked(verb, attacked, tmp_path):
         if verb == "load_from_checkpoint":
             LitClassifier.load_from_checkpoint(tmp_path / "x.ckpt")
         elif verb == "--model.weights":
-            main.run_cli(["fit", "--config", DIGITS, *TINY, "--model.weights", str(tmp_path / "x.ckpt")])
+            run_cli(["fit", "--config", DIGITS, *TINY, "--model.weights", str(tmp_path / "x.ckpt")])
         else:
             command(verb, tmp_path / "x.ckpt")
 

@@ -139,9 +139,11 @@ def test_tiny_has_no_protocol_in_training(run, here):
     assert Path("runs/digits/resnet20/version_0/val_predictions-best-ten_crop.npz").is_file()
 
 
-PEAK = (
-    "import resource, sys, main; main.run_cli(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-)
+PEAK = """
+import resource, sys
+from cli.command_line import run_cli
+run_cli(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
 
 
 @pytest.mark.slow

@@ -426,11 +426,12 @@ def test_what_is_wrong_in_a_file_is_named_as_a_flag_would_be(fails, here, text, 
 
 def test_a_bug_keeps_its_traceback(here):
     code = """
-import main, lit_models
+import lit_models
+from cli.command_line import run_cli
 def forward(self, images):
     raise ValueError("a bug")
 lit_models.LitResNet.forward = forward
-main.run_cli()"""
+run_cli()"""
     command = [sys.executable, "-c", code, *FIT, *TINY, "--trainer.fast_dev_run", "1"]
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,6 +1,8 @@
 """Flags of the Trainer: each works, or is one sentence before the first batch and leaves nothing."""
 
 import contextlib
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,8 @@ from cli.processes import refuse_ranks_of_another_job
 from datamodules.loading import RawBatch, keep_batch
 from datamodules.samplers import ExactSampler
 from errors import UserError
-from tests.conftest import DIGITS, TINY
+from main import main
+from tests.conftest import DIGITS, HOME, TINY
 
 FIT = ["fit", "--config", DIGITS, *TINY]
 RUN = Path("runs/digits/resnet20/version_0")
@@ -159,6 +162,21 @@ def test_a_rank_of_another_job_is_refused(fails, here, monkeypatch, variables, f
         monkeypatch.setenv("SLURM_JOB_NAME", "interactive")  # not Lightning's environment, which checks more
     assert said in fails(*FIT, *flags)
     assert not list(here.rglob("version_*"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", ""), ("LOCAL_RANK", "x"), ("SLURM_NTASKS", "1.5"), ("RANK", "²")])
+def test_a_rank_that_is_no_number_is_refused_before_lightning_is_imported(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert f"error: The environment variable {name} is {value!r}, which is not a whole number" in stop.value.code
+    assert f"type `env -u {name} python main.py ...`" in stop.value.code
+
+
+def test_lightning_is_imported_after_the_ranks_are_checked():
+    code = "import sys, main; print([name for name in ('lightning', 'torch', 'torchmetrics') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,22 @@
+"""The variables by which a launcher tells each process its rank, checked before Lightning is imported.
+
+Lightning and torchmetrics read them while they are imported, and end in a traceback if one is not a number.
+"""
+
+import os
+
+from errors import UserError
+
+VARIABLES = "RANK LOCAL_RANK NODE_RANK GROUP_RANK WORLD_SIZE SLURM_PROCID SLURM_LOCALID SLURM_NODEID"
+SIZES = "SLURM_NTASKS SLURM_STEP_NUM_TASKS"
+
+
+def refuse_odd_ranks() -> None:
+    """Raise UserError for a rank or a number of processes that is not a whole number."""
+    for name in f"{VARIABLES} {SIZES}".split():
+        value = os.environ.get(name, "0")
+        if not (value.isascii() and value.isdecimal()):
+            raise UserError(
+                f"The environment variable {name} is {value!r}, which is not a whole number: it tells the rank of a "
+                f"process among several; if it is left over, type `env -u {name} python main.py ...`."
+            )
