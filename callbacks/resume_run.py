@@ -1,5 +1,6 @@
 """Continuing a run in its own folder."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -171,6 +172,8 @@ def validation_is_due(trainer: pl.Trainer, fit_loop: dict[str, Any]) -> bool:
     if not trainer.enable_validation or (every and (fit_loop["epoch_progress"]["current"]["processed"] + 1) % every):
         return False
     interval = trainer.val_check_interval
+    if interval == math.inf:  # the clock tells
+        return False
     if isinstance(interval, float):
         if (batches := count_batches(trainer, fit_loop)) is None:
             return False

@@ -23,6 +23,9 @@ class Trainer(pl.Trainer):
         **kwargs: see Lightning.
     """
 
+    # Lightning sets it but where the clock tells when to validate (`val_check_interval: 00:00:30:00`)
+    val_check_interval: int | float = math.inf
+
     def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
         check_at_least(0, gradient_clip_val=kwargs.get("gradient_clip_val"))
         interval = kwargs.get("val_check_interval")

@@ -93,6 +93,8 @@ WORKS = [
     trainer(accumulate_grad_batches=9),
     trainer(check_val_every_n_epoch=9),
     trainer(check_val_every_n_epoch="null", val_check_interval=3),
+    trainer(val_check_interval="00:00:00:01"),
+    trainer(check_val_every_n_epoch="null", val_check_interval="{seconds: 0}"),
     trainer(limit_val_batches=0),
     trainer(detect_anomaly="true", profiler="simple", num_sanity_val_steps=-1),
     trainer(deterministic="true", gradient_clip_val=1),
