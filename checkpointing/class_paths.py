@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsonargparse import get_loader
+import yaml
 
 from checkpointing.class_lists import (
     FREE_TEXT,
@@ -28,6 +28,7 @@ from checkpointing.class_lists import (
     WANDB_ARGUMENTS,
     Slot,
 )
+from checkpointing.nested_text import read_nested
 from errors import UserError
 
 REGISTERED_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)  # Lightning's strategy: ddp, profiler: simple
@@ -277,10 +278,10 @@ def is_read_as_file(text: str) -> bool:
 
 
 def holds_config(text: str) -> bool:
-    """Whether jsonargparse would read a text as a dict or list, or fails to read it; a folder's name stays text."""
+    """Whether jsonargparse may read a text as a dict or list; a folder's name stays text."""
     if text.startswith("/") and os.path.isdir(text):
         return False
     try:
-        return isinstance(get_loader("yaml")(text), dict | list)
-    except Exception:  # whatever the loader makes of it, it is no plain text
+        return read_nested(text) is not None
+    except yaml.YAMLError:  # whatever else may be made of it, it is no plain text
         return True

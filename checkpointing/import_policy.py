@@ -1,38 +1,36 @@
 """What may be imported while the config of a checkpoint is in play: jsonargparse's policy, set for one command."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import yaml
-from jsonargparse import get_loader, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from jsonargparse._common import parsing_settings  # jsonargparse has no other way to take a policy back
 
 from checkpointing.class_lists import LISTED_MODULES
 from checkpointing.class_paths import ConfigNames, import_class, is_dotted_name, is_under
-from errors import expand_home
+from checkpointing.nested_text import read_nested
 
 # Packages of which a class that the user names brings no other: theirs hold functions that run anything
 LIBRARIES = {"jsonargparse", "lightning", "numpy", "timm", "torch", "torchvision", *sys.stdlib_module_names}
 
 
 def names_given(words: Sequence[str]) -> list[str]:
-    """The names in the values of a command line and in the YAML files that it names: class paths, and single words.
+    """The names in the values of a command line: class paths, and single words.
 
     Args:
-        words: of the command line, without the checkpoint's path.
+        words: of the command line, without the checkpoint's path, and with the content of the files that it names.
     """
-    return sorted({name for word in words for name in names_in(word.partition("=")[2] or word, 3, {})})
+    return sorted({name for word in words for name in names_in(word.partition("=")[2] or word, {})})
 
 
-def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
-    """The names in a value of the user's, and in the file that it names.
+def names_in(value: Any, seen: dict[int, Any]) -> Iterator[str]:
+    """The names in a value of the user's. A text that cannot be read as YAML names nothing but itself.
 
     Args:
         value: of a flag or of a YAML file.
-        depth: how many files and texts in each other are looked into.
         seen: dicts and lists that were looked at, by their `id`: YAML's aliases can put one into itself.
     """
     if isinstance(value, dict | list):
@@ -40,26 +38,12 @@ def names_in(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
             return
         seen[id(value)] = value
         for item in value.values() if isinstance(value, dict) else value:
-            yield from names_in(item, depth, seen)
+            yield from names_in(item, seen)
     elif isinstance(value, str):
         if is_dotted_name(value) or (value.isidentifier() and value[0].isupper()):  # SGD is torch.optim.SGD
             yield value
-        text = expand_home(value).read_text(errors="replace") if depth and is_config(value) else value
-        yield from names_in(parse_nested(text), depth - 1, seen)
-
-
-def is_config(text: str) -> bool:
-    """Whether a text is the path of a YAML or JSON file."""
-    return text.endswith((".yaml", ".yml", ".json")) and os.path.isfile(expand_home(text))
-
-
-def parse_nested(text: str) -> dict[Any, Any] | list[Any] | None:
-    """The dict or list that a text of the user's is in YAML, as jsonargparse reads it; None if it is plain text."""
-    try:
-        value = get_loader("yaml")(text)
-    except (yaml.YAMLError, ValueError, RecursionError):  # which the parser will say
-        return None
-    return value if isinstance(value, dict | list) else None
+        with suppress(yaml.YAMLError):  # the parser then takes it for text, or says what is wrong
+            yield from names_in(read_nested(value), seen)
 
 
 def restrict_imports(names: ConfigNames, own: Sequence[str] = ()) -> None:

@@ -9,7 +9,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,9 @@ from checkpointing.resume import (
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
 from checkpointing.split import read_split
-from cli.config_files import Layer, read_config
+from cli.config_files import Layer, insert_files, read_config
 from cli.failures import explain_failure
-from cli.layer_notes import describe_changed_run, describe_losses
+from cli.layer_notes import describe_changed_run, describe_losses, print_notes
 from cli.layers import (
     add_up_paths,
     check_run_name,
@@ -161,11 +161,12 @@ class CommandLine(LightningCLI):
             configs, flags = take_flag(argv, "--config", "-c")
             flags.remove(verb)
             flags = [*add_up_paths(flags)]
-            self.layers = read_layers(verb, self.checkpoint, configs, [*allowed, *names_given(flags)])
+            words, files = insert_files(flags)
+            self.layers = read_layers(verb, self.checkpoint, configs, [*allowed, *names_given(words)])
             self.flags = [*flags, *(f"--ckpt_path={path}" for path in paths)]
             assert isinstance(parser, Parser)
-            parser.set_layers(self.layers, self.flags)
-            argv = [verb, *order_layers(self.layers, flags)]
+            parser.set_layers([*self.layers, *files], self.flags, lambda config: self._complete(config, str(verb)))
+            argv = [verb, *order_layers(self.layers, words)]
         self.config = parser.parse_args(argv)
         check_seed(self.config[verb].seed_everything)
         if verb == "fit":
@@ -178,20 +179,13 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        base = [read_config(str(BASE))] if self.subcommand == "fit" else []
-        print_notes(describe_losses([*base, *self.layers], self.flags, config))
+        self._complete(config, str(self.subcommand))
         if (by_hand := config.model.init_args.get("num_classes")) is not None:
             raise UserError(
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
             )
-        make_paths_absolute(config.data)
         if self.checkpoint:
             refuse_missing_root(config.data.as_dict(), self.checkpoint.record.config["data"])
-        if self.subcommand == "fit" and self.checkpoint:
-            complete_trainer(config.trainer, "fit", self.layers[0].content["trainer"]["callbacks"])
-            print_notes(describe_changed_run(self.checkpoint.record.config, self.layers, self.flags, config))
-        else:
-            complete_trainer(config.trainer, str(self.subcommand))
         if self.subcommand in ("validate", "test"):
             config.verbose = False  # one sentence instead of Lightning's table
         if self.subcommand != "fit" and self.checkpoint:
@@ -201,6 +195,17 @@ class CommandLine(LightningCLI):
         if self.subcommand == "fit":
             refuse_root_dir(config.trainer)
             self.run_folder = open_run(config, self.checkpoint) if config.trainer.logger else None
+
+    def _complete(self, config: Namespace, verb: str) -> None:
+        """Complete the merged config of a verb in place, and print what one layer undoes of another."""
+        base = [read_config(str(BASE))] if verb == "fit" else []
+        print_notes(describe_losses([*base, *self.layers], self.flags, config))
+        if config.data:
+            make_paths_absolute(config.data)
+        resumed = self.checkpoint if verb == "fit" else None
+        complete_trainer(config.trainer, verb, self.layers[0].content["trainer"]["callbacks"] if resumed else None)
+        if resumed:
+            print_notes(describe_changed_run(resumed.record.config, self.layers, self.flags, config))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -265,12 +270,6 @@ def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Chec
     same_source = names_same_data(record, config.as_dict())
     tested_hashes = read_tested_hashes(checkpoint.path)
     data.follow(RunData(record, split, same_source, selected_on_validation(checkpoint), tested_hashes))
-
-
-def print_notes(sentences: Iterable[str]) -> None:
-    """Print what the user may not have meant on stderr, once for all processes."""
-    for sentence in sentences if is_first_process() else ():
-        print(f"note: {printable_lines(sentence)}", file=sys.stderr, flush=True)
 
 
 def asks_for_help(argv: list[str]) -> bool:

@@ -1,18 +1,13 @@
-"""The --config files of a command: read, and refused where a key could not be meant as it stands."""
+"""The --config files of a command, and the flags that name files."""
 
 import os
-import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from cli.config_parts import PartReader, flatten, group_flags, read_flag, refuse_ambiguities, split_flag
 from cli.messages import missing_config
-from cli.yaml_files import parse_yaml, read_text
+from cli.yaml_files import parse_yaml, read_text, write_yaml
 from errors import UserError, check_reachable, expand_home
-
-SECTIONS = {"model", "data", "trainer"}
-FLAGS_ONLY = {"config", "ckpt_path"}
 
 
 @dataclass(frozen=True)
@@ -21,78 +16,61 @@ class Layer:
 
     Args:
         name: as it is given to --config, or what the layer is, for sentences.
-        content: as YAML holds it.
+        content: as YAML holds it, with the content of the files that it names.
         text: in YAML.
-        is_file: whether it is one; else it is a checkpoint's config, or YAML in the command line.
+        is_file: whether it is one; else it is a checkpoint's config, a flag, or YAML in the command line.
+        files: names of the files in it, by the keys that they stand for.
     """
 
     name: str
     content: dict[str, Any]
     text: str
     is_file: bool = True
+    files: dict[str, str] = field(default_factory=dict)
+
+    def sets(self, key: str) -> bool:
+        """Whether the layer gives a value to a key."""
+        return any(key == each for each, _ in flatten(self.content))
+
+    def file_of(self, key: str) -> str:
+        """The name of the file that sets a key: the layer's own, or that of a file that it names."""
+        around = [each for each in self.files if key == each or key.startswith(f"{each}.")]
+        return self.files[max(around, key=len)] if around else self.name
 
 
 def read_config(given: str) -> Layer:
     """The layer of a --config: a file, or YAML in the command line itself, which begins with a brace.
 
     Raises:
-        UserError: as `parse_yaml`, for a file that does not exist, and as `refuse_ambiguities`.
+        UserError: as `parse_yaml`, `PartReader` and `refuse_ambiguities`, and for a file that does not exist.
     """
     is_file = not given.startswith("{")
-    name = given if is_file else "--config"
+    name, path = given if is_file else "--config", expand_home(given)
     if is_file:
-        check_reachable(path := expand_home(given))
+        check_reachable(path)
         if not os.path.exists(path):
             raise UserError(missing_config(given))
-    text = read_text(path) if is_file else given
-    content = parse_yaml(text, name)
+    text, parts = read_text(path) if is_file else given, PartReader()
+    content = parts.insert(parse_yaml(text, name), "", name, [path] if is_file else [])
     refuse_ambiguities(content, name)
-    return Layer(name, content, text, is_file)
+    return Layer(name, content, write_yaml(content) if parts.count else text, is_file, parts.files)
 
 
-def refuse_ambiguities(content: Any, name: str) -> None:
-    """Refuse what jsonargparse would take for less than it says.
+def insert_files(flags: list[str]) -> tuple[list[str], list[Layer]]:
+    """The words of flags with the content of the files that they name, and a layer for each flag that names some.
 
-    Args:
-        content: of a --config.
-        name: of the file, for errors.
-
-    Raises:
-        UserError: for content without keys, an empty section, a key given twice in two ways (`callbacks` and
-            `callbacks+`, or `trainer.max_epochs: 3` beside `trainer: {max_epochs: 3}`), and another file in it.
+    The trainer's section becomes a --config: in a flag, jsonargparse takes its `callbacks+` for all callbacks.
     """
-    if not isinstance(content, dict):
-        raise UserError(f"{name} holds no keys: a config begins with one, such as `trainer:`.")
-    for key in FLAGS_ONLY & content.keys():
-        if content[key]:
-            raise UserError(f"{name}: {key} is {content[key]}, but it is read from the command line: give it there.")
-    for key, value in [*((key, content[key]) for key in SECTIONS & content.keys()), *find_arguments(content)]:
-        if not isinstance(value, dict) and not (isinstance(value, str) and key in SECTIONS):
-            raise UserError(f"{name}: {key} is {'empty' if value is None else value}: give it keys, or leave it out.")
-    counts = Counter(key.removesuffix("+") for key, _ in flatten(content))
-    if repeated := [key for key, count in counts.items() if count > 1]:
-        raise UserError(f"{name}: {repeated[0]} is given twice, in two ways of writing: write it once.")
-
-
-def find_arguments(content: Any) -> Iterator[tuple[str, Any]]:
-    """Every `init_args` of a config, at any depth."""
-    for key, value in content.items() if isinstance(content, dict) else ():
-        if key == "init_args":
-            yield key, value
-    for part in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
-        yield from find_arguments(part)
-
-
-def flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys and values of a config as flags would give them: model.optimizer.lr, and model for the model's class."""
-    for name, value in content.items():
-        key = flag_name(f"{prefix}{name}")
-        if isinstance(value, dict):
-            yield from flatten(value, f"{key}.")
-        else:
-            yield key, value
-
-
-def flag_name(key: str) -> str:
-    """The short form of a key: model.optimizer.lr for model.init_args.optimizer.init_args.lr."""
-    return re.sub(r"\.(init_args|class_path)(?=\.|$)", "", key)
+    words: list[str] = []
+    layers: list[Layer] = []
+    for group in group_flags(flags):
+        (name, text), parts = split_flag(group), PartReader()
+        value = read_flag(name, text, parts) if group[0].startswith("--") else None
+        is_section = name == "trainer" and isinstance(value, dict)
+        if not parts.count and not is_section:
+            words += group
+            continue
+        shown = value if isinstance(value, str) else write_yaml(value)
+        words.append(f"--config={write_yaml({name: value})}" if is_section else f"--{name}={shown}")
+        layers.append(Layer(f"--{name} {text}", {name: value}, words[-1], is_file=False, files=parts.files))
+    return words, layers

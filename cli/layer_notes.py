@@ -5,16 +5,18 @@ said. Said are a flag given twice, a list of callbacks or loggers that loses som
 keeps arguments chosen for the class before, and what a file changes of the run that it resumes.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jsonargparse import Namespace
 
-from cli.config_files import SECTIONS, Layer, flag_name, flatten
-from cli.yaml_files import parse_yaml
-from errors import UserError
+from cli.config_files import Layer
+from cli.config_parts import SECTIONS, PartReader, flag_name, flatten, group_flags, read_flag, split_flag
+from cli.processes import is_first_process
+from errors import printable_lines
 
 
 @dataclass(frozen=True)
@@ -43,46 +45,32 @@ def describe_losses(layers: list[Layer], flags: list[str], config: Namespace) ->
         config: that they result in.
     """
     settings = [
-        Setting(layer.name, number, key, value)
+        Setting(layer.file_of(key), number, key, value)
         for number, layer in enumerate(layers)
         for key, value in flatten(layer.content)
     ]
     given = [
-        Setting(f"--{name} {text}", len(layers) + number, flag_name(name), read_value(text))
-        for number, (name, text) in enumerate(split_flags(flags))
+        Setting(f"--{name} {text}", len(layers) + number, name, read_flag(name, text, PartReader()))
+        for number, (name, text) in enumerate(split_flag(group) for group in group_flags(flags))
     ]
-    settings += given
+    for flag in given:
+        settings += [replace(flag, key=key, value=value) for key, value in flatten({flag.key: flag.value})]
     return [*repeated_flags(given), *shortened_lists(settings), *kept_arguments(settings, config)]
-
-
-def split_flags(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Name and value of each flag of a command line; the value is empty for a flag without one."""
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        if word.startswith("--"):
-            name, equals, value = word.removeprefix("--").partition("=")
-            yield name, value if equals or following.startswith("--") else following
-
-
-def read_value(text: str) -> Any:
-    """The value of a flag, as YAML where it is YAML."""
-    try:
-        return parse_yaml(text, "a flag")
-    except UserError:
-        return text
 
 
 def repeated_flags(flags: list[Setting]) -> Iterator[str]:
     """Flags that are given twice with different values, of which the last counts.
 
-    A flag of a list's last item, such as --trainer.callbacks.decay, may be given for each item.
+    A flag of a list's last item, such as --trainer.callbacks.decay, may be given for each item, and keys add up.
     """
     last: dict[str, Setting] = {}
     for flag in flags:
-        if flag.key.endswith("+") or flag.key.startswith("trainer.callbacks."):
+        key = flag_name(flag.key)
+        if key.endswith("+") or key.startswith("trainer.callbacks.") or isinstance(flag.value, dict):
             continue
-        if flag.key in last and last[flag.key].value != flag.value:
-            yield f"--{flag.key} is given twice: {flag.value} counts, and {last[flag.key].value} does not."
-        last[flag.key] = flag
+        if key in last and last[key].value != flag.value:
+            yield f"--{key} is given twice: {flag.value} counts, and {last[key].value} does not."
+        last[key] = flag
 
 
 def shortened_lists(settings: list[Setting]) -> Iterator[str]:
@@ -150,8 +138,8 @@ def describe_changed_run(run: dict[str, Any], layers: list[Layer], flags: list[s
         config: of this command, completed as that of the run.
     """
     before, now = dict(flatten(run)), dict(flatten(config.as_dict()))
-    sources = {key: layer.name for layer in layers if layer.is_file for key, _ in flatten(layer.content)}
-    typed = {flag_name(name) for name, _ in split_flags(flags)}
+    sources = {key: layer.file_of(key) for layer in layers if layer.is_file for key, _ in flatten(layer.content)}
+    typed = {flag_name(split_flag(group)[0]) for group in group_flags(flags)}
     changes = [
         f"{key} {now[key]} instead of {before[key]} ({source})"
         for key, source in sources.items()
@@ -160,3 +148,9 @@ def describe_changed_run(run: dict[str, Any], layers: list[Layer], flags: list[s
     callbacks = zip(run["trainer"]["callbacks"] or [], layers[0].content["trainer"]["callbacks"] or [], strict=True)
     changes += [f"another {class_names(new)[0]}" for old, new in callbacks if old != new]
     return [f"The run goes on with {', '.join(changes)}."] if changes else []
+
+
+def print_notes(sentences: Iterable[str]) -> None:
+    """Print what the user may not have meant on stderr, once for all processes."""
+    for sentence in sentences if is_first_process() else ():
+        print(f"note: {printable_lines(sentence)}", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ import argparse
 import copy
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,18 @@ def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], tr
         return files
     check_content(checkpoint.record.config, FIT_CONFIG if verb == "fit" else EVALUATION_CONFIG, checkpoint.path)
     content = checkpoint_layer(verb, checkpoint.record)
+    check_seed(content["seed_everything"], f"seed_everything in {checkpoint.path}")
     trusted = [*trusted, *names_given([f"--config={file.text}" for file in files])]
     names = check_config(checked_part(verb, content), trusted)
-    restrict_imports(names, [NO_OPTIMIZER] if verb != "fit" else names_given([f"--config={BASE}"]))
+    base = [f"--config={read_config(str(BASE)).text}"]
+    restrict_imports(names, names_given(base) if verb == "fit" else [NO_OPTIMIZER])
     if verb != "fit":  # nothing that would train is built
         content["model"]["init_args"] |= {"optimizer": NO_OPTIMIZER, "lr_scheduler": None}
     else:
         check_run_id(checkpoint.record.wandb_run_id)
         confine_config(content, version_folder(checkpoint.path))
         files = reuse_callbacks(content["trainer"]["callbacks"] or [], files)
-    return [Layer("the checkpoint", content, write_yaml(content), is_file=False), *files]
+    return [Layer(str(checkpoint.path), content, write_yaml(content), is_file=False), *files]
 
 
 def checked_part(verb: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def reuse_callbacks(run: list[dict[str, Any]], files: list[Layer]) -> list[Layer
         if not replaced and isinstance(trainer, dict) and "callbacks+" in trainer:
             new = [item for item in list_classes(trainer["callbacks+"]) if not take_place(run, item)]
             content = {**file.content, "trainer": {**trainer, "callbacks+": new}}
-            file = Layer(file.name, content, write_yaml(content), file.is_file)
+            file = replace(file, content=content, text=write_yaml(content))
         left.append(file)
     return left
 
@@ -193,10 +196,10 @@ def check_run_name(run_name: str, runs: Path) -> None:
         )
 
 
-def check_seed(seed: bool | int | None) -> None:
+def check_seed(seed: Any, where: str = "seed_everything") -> None:
     """Refuse a seed that numpy does not take; True stands for a random one."""
-    if seed is None or not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed_everything is {seed}: it must be between 0 and {MAX_SEED:,}.")
+    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise UserError(f"{where} is {seed}: it must be between 0 and {MAX_SEED:,}.")
 
 
 def make_paths_absolute(config: Namespace) -> None:

@@ -103,6 +103,11 @@ def unknown_flag(problem: Problem, typed: str) -> str:
     return f"There is no argument {shown} here.{guess(name, flags, FLAG) or SEE_HELP}"
 
 
+def unknown_key(problem: Problem, section: str, name: str) -> str:
+    """A key that does not exist in one of the topmost sections."""
+    return unknown_flag(problem, f"{section}.{name}")
+
+
 def unknown_class(problem: Problem, class_path: str) -> str:
     """A class that does not exist, and the nearest one that does.
 
@@ -178,11 +183,15 @@ SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
     (r"[Uu]nrecognized arguments: ([^-\s]\S*)", unknown_word),
     (r"[Uu]nrecognized arguments: (\S+)", unknown_flag),
     (r"(?:Option|Key) '([^']+)' is not", unknown_flag),
+    (r"Group '([^']+)' does not accept option '([^']+)'", unknown_key),
     (r"not accept option '([^']+)'", unknown_flag),
     (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class),
     (r'expected "subcommand"', "Give a command: fit, validate, test or predict. See --help."),
     (r"(?=.*Expected a dot import path string).*<class 'float'>", "{flag} is {value}: it must be a number."),
-    (r"(?:Expected a dot import path string|has no attribute '\w+'. Got value): (\S+)", unknown_class),
+    (
+        r"(?:Expected a dot import path string|has no attribute '\w+'. Got value): (?:Namespace.*?')?([^\s']+)",
+        unknown_class,
+    ),
     (r"does not correspond to a subclass of (\w+)", "{flag} is {value}: it must be a {}."),
     (r"Expected a typing.Literal\[([^]]*)\]", not_a_choice),
     (r"Literal\[([^\n]*)\]. Got", not_a_choice),

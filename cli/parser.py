@@ -5,7 +5,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 import callbacks
 import datamodules
 import lit_models
-from cli.config_files import Layer, flatten
+from cli.config_files import Layer
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
 from errors import expand_home, printable_lines
 
@@ -41,12 +41,27 @@ class Parser(LightningArgumentParser):
     verbs: ActionSubCommands | None = None
     layers: Sequence[Layer] = ()
     flags: Sequence[str] = ()
+    complete: Callable[[Namespace], object] | None = None
     config_file: str | None = None  # that is being parsed
 
-    def set_layers(self, layers: Sequence[Layer], flags: Sequence[str]) -> None:
-        """Give the parser and those of the verbs the layers that they are to merge, and the flags above them."""
+    def set_layers(
+        self, layers: Sequence[Layer], flags: Sequence[str], complete: Callable[[Namespace], object]
+    ) -> None:
+        """Give the parser and those of the verbs the layers that they are to merge.
+
+        Args:
+            layers: in their order, with those of flags.
+            flags: above them, as they are typed.
+            complete: completes a merged config in place, and prints notes on it.
+        """
         for parser in (self, *(self.verbs.choices.values() if self.verbs else ())):
-            parser.layers, parser.flags = layers, flags
+            parser.layers, parser.flags, parser.complete = layers, flags, complete
+
+    def dump(self, cfg: Namespace, *args: Any, **kwargs: Any) -> str:
+        """The config in YAML; of --print_config, which exits behind it, the notes are printed first."""
+        if self.complete and any(word.partition("=")[0] == "--print_config" for word in self.flags):
+            self.complete(cfg.clone())
+        return super().dump(cfg, *args, **kwargs)
 
     def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
         """Parse a --config file, which has been read; the sentence for a mistake in it begins with its name."""
@@ -62,17 +77,19 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:  # the parser of a class's arguments, inside the one of a verb
             raise argparse.ArgumentError(None, rephrase_for_outer_parser(message, self.known_names())) from ex
         sentence = rephrase(message, self.known_names())
-        where = self.config_file or self.find_file(sentence)
+        where = self.find_file(sentence)
         sys.stderr.write(f"error: {printable_lines(f'{where}: {sentence}' if where else sentence)}\n")
         sys.exit(2)
 
     def find_file(self, sentence: str) -> str | None:
-        """The last --config file that sets the flag of a sentence, unless it is set on the command line."""
+        """The file that sets the flag of a sentence; None if the command line itself does."""
         name = re.search(r"--[\w.]+", sentence)
-        if name is None or any(word.partition("=")[0] == name[0] for word in self.flags):
-            return None
-        files = [layer.name for layer in self.layers if name[0][2:] in dict(flatten(layer.content)) and layer.is_file]
-        return files[-1] if files else None
+        key = name[0][2:] if name else ""
+        layers = [layer for layer in self.layers if layer.sets(key)]
+        if self.config_file:
+            return next((layer.file_of(key) for layer in layers if layer.name == self.config_file), self.config_file)
+        typed = any(word.partition("=")[0] == f"--{key}" for word in self.flags)
+        return layers[-1].file_of(key) if layers and (not typed or key in layers[-1].files) else None
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> ActionSubCommands:
         """Add the verbs, and remember them: their parsers know the flags."""

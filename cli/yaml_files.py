@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from checkpointing.nested_text import FLOAT
 from errors import UserError
 
 BYTE_ORDER_MARKS = {
@@ -20,7 +21,7 @@ BYTE_ORDER_MARKS = {
 TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge")}
 MAX_VALUES = 100_000  # of one file, with its aliases written out; configs/base.yaml has 60
-NESTING = re.compile(r"[{\[\n]|- |: ")  # what every nested value holds
+NESTING = re.compile(r"[{\[\n]|- |: |\? ")  # what every nested value holds
 
 
 class Loader(yaml.SafeLoader):
@@ -28,8 +29,7 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.add_constructor(f"{TAG}timestamp", yaml.SafeLoader.construct_yaml_str)
-# 1e-3 is a number, as it is on the command line; YAML 1.1 wants 1.0e-3
-Loader.add_implicit_resolver(f"{TAG}float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
+Loader.add_implicit_resolver(*FLOAT)
 
 
 class Dumper(yaml.SafeDumper):
@@ -42,8 +42,8 @@ class Dumper(yaml.SafeDumper):
 Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(f"{TAG}str", text, style='"'))
 
 
-def write_yaml(content: dict[str, Any]) -> str:
-    """A config in one line of YAML that begins with a brace, and is read back equal.
+def write_yaml(content: Any) -> str:
+    """A config, or a part of one, in one line of YAML that begins with a brace or bracket, and is read back equal.
 
     JSON would not do: YAML reads its Infinity, NaN and 1e-05 as text.
     """
@@ -105,7 +105,7 @@ def parse_yaml(text: str, name: str) -> Any:
         raise UserError(f"{name} is nested too deeply to be read.") from error
     except UserError:
         raise
-    except (KeyError, ValueError) as error:  # of the constructors of !!bool, !!int and !!float
+    except (LookupError, ValueError) as error:  # of the constructors of !!bool, !!int and !!float
         raise UserError(f"{name}: a tag and its value disagree ({error}).") from error
 
 

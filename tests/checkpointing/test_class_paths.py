@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback
 
 import datamodules
 import lit_models
 from checkpointing.class_lists import SLOTS
-from checkpointing.class_paths import check_config, import_class
+from checkpointing.class_paths import check_config, holds_config, import_class
 from checkpointing.import_policy import listed_names, restored_import_policy, restrict_imports
+from cli.literal_values import load_value, read_names_literally
 from errors import UserError
 
 
@@ -77,6 +80,14 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "a YAML key": net("class_path: os.system"),
     "no date": net("{class_path: os.system, x: 2001-99-99}"),
     "no number": net("!!int x"),
+    "no truth": net("{class_path: os.system, x: !!bool x}"),
+    "nothing of a number": net("!!int ''"),
+    "half an emoji": net('{"class_path": "os.system", "x": "\\ud83d"}'),
+    "an emoji in halves": net('{"class_path": "os.system", "x": "\\ud83d\\udc31"}'),
+    "no Unicode": net("{class_path: os.system, x: \udcff}"),
+    "what is nested too deeply": net("[" * 4000),
+    "keys nested too deeply": net("? " * 2000),
+    "a tag for a part": net("!!seq [a]"),
     "a tag": net("!!python/name:os.system ''"),
     "an alias": net("&a [1, *a]"),
     "text in data": data(spec(FOLDER, root="{class_path: os.system}")),
@@ -164,6 +175,47 @@ def test_what_fit_writes_is_taken(name):
 def test_a_folder_may_look_like_yaml(tmp_path):
     (tmp_path / "a: b").mkdir()
     check_config({"data": spec("datamodules.ImageNet", root=str(tmp_path / "a: b"))})
+
+
+@pytest.mark.parametrize("text", ["{class_path: os.system}", "[a]", "a: b", "- a", "!!bool x"])
+def test_a_folder_in_the_working_directory_makes_no_text_of_a_config(text, tmp_path, monkeypatch):
+    """It would where the command is typed, and be a config for a --config file in another folder."""
+    monkeypatch.chdir(tmp_path)
+    Path(text).mkdir()
+    with pytest.raises(UserError, match="checkpoint"):
+        check_config(net(text))
+
+
+TEXTS = [
+    "a", "a.B", "{a: 1}", "[1]", "- a", "a: b", "a:", "{a, b}", "{a: !!bool x}", "!!int ''", "&a [*a]", "? a",
+    "? " * 2000, '{"a": "\\ud83d\\udc31"}', '{"a": "\\ud83d"}', "{a: \udcff}", "[" * 4000, "a:\tb", "%a", "@a",
+    "{a: 2001-99-99}", "--- a", "a\n---\nb: c", "", "#", "null", "\x85a: b", "\u2028- a", "'[a]'", '"a: b"', "|\n a: b",
+    "!!map {a: b}", "*a", "<<",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_text_is_plain_for_a_checkpoint_and_a_config_for_the_command_line(text):
+    try:
+        is_config = isinstance(load_value(text), dict | list)
+    except (yaml.YAMLError, UserError):
+        is_config = False
+    assert holds_config(text) or not is_config
+
+
+def test_no_address_is_opened(tmp_path):
+    (tmp_path / "x.yaml").write_text("class_path: callbacks.PreciseBN")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--callback", type=Callback, sub_configs=True)
+    read_names_literally()
+    assert parser.parse_args([f"--callback={tmp_path}/x.yaml"]).callback.class_path == "callbacks.PreciseBN"
+    for address in (
+        f"local://{tmp_path}/x.yaml",
+        f"simplecache::file://{tmp_path}/x.yaml",
+        "http://localhost:1/x.yaml",
+    ):
+        with pytest.raises(ArgumentError, match="not a subclass|class path|Not a valid|import"):
+            parser.parse_args([f"--callback={address}"])
 
 
 def test_every_listed_class_exists():

@@ -145,7 +145,15 @@ def test_a_flag_without_its_value_is_refused(fails):
         ("trainer: {max_epochs: x}", "--trainer.max_epochs is x: it must be a whole number."),
         ("treiner: {max_epochs: 3}", "There is no argument --treiner.max_epochs here."),
         ("run_name: no", "--run_name is False: it must be text."),
-        ("trainer: nowhere", "Unable to load config"),
+        (
+            "trainer: {max_epoch: 3}",
+            "There is no argument --trainer.max_epoch here. Did you mean --trainer.max_epochs?",
+        ),
+        (
+            "model: {init_args: {optimizer: {class_path: torch.optim.SDG}}}",
+            "there is no class torch.optim.SDG for it. Did",
+        ),
+        ("trainer: nowhere", "trainer is nowhere: give it keys"),
         ("data: nowhere", "--data: there is no class nowhere"),
     ],
 )

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import yaml
 from jsonargparse import get_loader
 
 from cli.literal_values import load_value
@@ -91,7 +92,7 @@ def test_aliases_that_multiply_are_refused():
 
 
 def test_a_tag_that_its_value_contradicts_is_refused():
-    for text in ("a: !!int x", "a: !!float x", "a: !!bool x"):
+    for text in ("a: !!int x", "a: !!float x", "a: !!bool x", "a: !!int ''", "a: !!float ''"):
         with pytest.raises(UserError, match="own.yaml: a tag and its value disagree"):
             parse_yaml(text, "own.yaml")
 
@@ -101,6 +102,9 @@ def test_a_tag_that_its_value_contradicts_is_refused():
     [
         ("1e-3", 0.001),
         ("5.0e-4", 0.0005),
+        ("1.0e5", 100000.0),
+        ("-1_0.5E+5", -1050000.0),
+        ("1e5x", "1e5x"),
         ("yes", True),
         ("off", False),
         ("null", None),
@@ -111,6 +115,22 @@ def test_a_tag_that_its_value_contradicts_is_refused():
 )
 def test_plain_values_are_what_a_config_means_by_them(text, value):
     assert parse_yaml(f"a: {text}", "own.yaml") == {"a": value}
+
+
+NUMBERS = """1 010 0x1f 0b1 0o7 1:30 1_0 1. 1.5 .5 1e5 1.e5 1_0e-5 +1.5E+5 1.5e .inf -.inf inf nan yes No on y TRUE ~
+Null 2001-01-01 12:30:45 1:2.5"""
+
+
+@pytest.mark.parametrize("text", NUMBERS.split())
+def test_a_value_is_the_same_in_a_config_and_in_a_flag(text):
+    for value in (text, f"-{text}"):
+        assert repr(parse_yaml(f"a: {value}", "own.yaml")) == repr(load_value(f"a: {value}"))
+
+
+def test_a_flag_whose_tag_its_value_contradicts_is_text():
+    for text in ("!!bool x", "!!int ''", "{a: !!bool x}", "!!timestamp x", "? " * 300_000):
+        with pytest.raises((yaml.YAMLError, UserError)):
+            load_value(text)
 
 
 def test_a_merged_mapping_may_be_changed():
