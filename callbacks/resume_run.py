@@ -12,11 +12,13 @@ from checkpointing.optimizer_state import count_states, refuse_other_optimizer_s
 from checkpointing.progress import (
     batch_was_cut_off,
     ended_on_epoch_boundary,
+    ends_epoch,
     enter_epoch_end,
     enter_validation,
     inside_epoch,
 )
 from checkpointing.resume import adapt_state, set_aside_later_results
+from datamodules.loading import ResumableLoader
 from lit_models.classifier import LitClassifier
 from trainer_settings import settings
 
@@ -51,6 +53,7 @@ class ResumeRun(pl.Callback):
     resumed_step: int | None = None
     remembered: dict[str, Any]  # of the checkpoint
     validates = False  # whether the run goes on with a validation
+    ends_epoch = False  # whether it only has to end an epoch; until then, the loop's limit is a step larger
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         share_run_dir(trainer)  # before any callback asks for it
@@ -63,6 +66,9 @@ class ResumeRun(pl.Callback):
             return
         path = str(trainer.ckpt_path)
         fit_loop = checkpoint["loops"]["fit_loop"]
+        if ends_epoch(fit_loop, checkpoint["global_step"], trainer.max_steps):
+            trainer.fit_loop.epoch_loop.max_steps += 1
+            self.ends_epoch = True
         self.remembered = checkpoint.get(RESUME_KEY, {})
         if RESUME_KEY in checkpoint:
             check_content(self.remembered, {"frozen": [""], "unlogged": [{"step": 0}], "monitored": {}}, path)
@@ -76,7 +82,14 @@ class ResumeRun(pl.Callback):
             enter_epoch_end(fit_loop)
         self.resumed_step = checkpoint["global_step"]
 
+    def _stop_here(self, trainer: pl.Trainer) -> None:
+        """Let the loop stop at the last step again."""
+        trainer.fit_loop.epoch_loop.max_steps -= self.ends_epoch
+        self.ends_epoch = False
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.ends_epoch and isinstance(loader := trainer.train_dataloader, ResumableLoader):
+            loader.has_ended = True
         if trainer.fit_loop.restarted_on_epoch_end:
             begin_next_epoch(trainer)
         if self.resumed_step is not None and self.remembered:
@@ -102,13 +115,17 @@ class ResumeRun(pl.Callback):
         self._set_aside(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and self.resumed_step is not None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        self._stop_here(trainer)
+        if self.resumed_step is not None:
             self._set_aside(trainer)
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()  # see `enter_validation`
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Else Lightning steps no epoch's schedule in the epoch that it has restarted; it calls this itself just after
         trainer.fit_loop.on_iteration_done()
+        self._stop_here(trainer)
         self._set_aside(trainer)  # where it was resumed after the last batch of an epoch without validation
 
     def on_save_checkpoint(

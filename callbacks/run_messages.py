@@ -39,6 +39,9 @@ class RunMessages(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.training_begun |= trainer.state.fn == "fit" and not trainer.sanity_checking
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training_begun = True  # also where it was resumed after its last step, and only this was left to do
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.training_begun:
             raise UserError(

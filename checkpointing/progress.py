@@ -17,6 +17,14 @@ def inside_epoch(fit_loop: FitLoop) -> bool:
     return epoch["processed"] < epoch["started"]
 
 
+def ends_epoch(fit_loop: FitLoop, steps: int, max_steps: int) -> bool:
+    """Whether a run has taken its last step, and is still to validate after it, or to end its epoch.
+
+    As one that is killed in its last validation. Lightning would take no step, and do nothing else either.
+    """
+    return steps == max_steps and inside_epoch(fit_loop)
+
+
 def ended_on_epoch_boundary(fit_loop: FitLoop) -> bool:
     """Whether a checkpoint was written at or after an epoch's last batch."""
     return fit_loop["epoch_loop.batch_progress"]["is_last_batch"]

@@ -25,7 +25,7 @@ from torch import nn
 from checkpointing.confinement import rebase
 from checkpointing.content import TRAINING, check_content
 from checkpointing.metrics_file import truncate_metrics
-from checkpointing.progress import enter_unfinished_epoch, epochs_done, inside_epoch
+from checkpointing.progress import ends_epoch, enter_unfinished_epoch, epochs_done, inside_epoch
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, as_recorded, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
@@ -101,9 +101,10 @@ def class_and_arguments(part: dict[str, Any] | None) -> dict[str, Any]:
 
 def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
     """Exit with status 0, and say so, if a resumed run has nothing left to do."""
-    epochs = epochs_done(checkpoint.content["loops"]["fit_loop"])
-    for unit, done, limit in (("epoch", epochs, trainer.max_epochs), ("step", checkpoint.step, trainer.max_steps)):
-        if limit is None or not 0 <= limit <= done:
+    fit_loop = checkpoint.content["loops"]["fit_loop"]
+    units = (("epoch", epochs_done(fit_loop), trainer.max_epochs), ("step", checkpoint.step, trainer.max_steps))
+    for unit, done, limit in units:
+        if limit is None or not 0 <= limit <= done or (unit == "step" and ends_epoch(fit_loop, done, limit)):
             continue
         steps_done, total_steps = schedule_progress(checkpoint)
         advice = f"give a larger --trainer.max_{unit}s."

@@ -159,10 +159,11 @@ def find_checkpoint(path: Path, verb: str) -> Path:
 def rank_checkpoints(folder: Path, verb: str) -> list[Path]:
     """The checkpoints of a folder, the one that a verb means first: best.ckpt, or for fit that of the latest step.
 
-    Of the same step last.ckpt comes before others.
+    Of the same step last.ckpt comes before others, and best.ckpt after them: a run that was killed between the two is
+    resumed before both.
     """
-    rank = {path: (resumable_step(path), path.stem == "last") for path in sorted(folder.glob("*.ckpt"))}
-    return sorted(rank, key=lambda path: (verb != "fit" and path.stem == "best", rank[path]), reverse=True)
+    rank = {path: (resumable_step(path), path.stem == "last", path.stem != "best") for path in folder.glob("*.ckpt")}
+    return sorted(sorted(rank), key=lambda path: (verb != "fit" and path.stem == "best", rank[path]), reverse=True)
 
 
 def has_checkpoint(run_dir: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Failures of the machine and of other processes, each made one sentence.
+"""Failures of the machine, of other processes, and of libraries' classes, each made one sentence.
 
 Torch raises them as RuntimeErrors (or an OSError) and tells them apart in its text alone; a connection is told by the
 modules that its traceback passes through. What is not found here is a bug and keeps its traceback.
@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from http.client import HTTPException
+from itertools import takewhile
 from types import FrameType
 
 from errors import shorten
@@ -33,9 +34,11 @@ DOWNLOAD = (
 DEVICE_MEMORY = "The device is out of memory: give a smaller --data.batch_size, or --trainer.precision bf16-mixed."
 ANOMALY = "%s (--trainer.detect_anomaly): this training has diverged, so start with a lower --model.optimizer.lr."
 
+CONSTRUCTOR = "%s cannot be made with these arguments (%s: %s): correct them, or what they name."
 UNUSABLE_PATH = "%s cannot be used (%s): give another path."
 
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)
+LIBRARIES = ("torchvision", "torch", "lightning", "timm")
 LOADER_MODULES = ("multiprocessing", "torch.multiprocessing")
 DOWNLOAD_MODULES = ("urllib", "http", "urllib3", "requests", "httpx", "httpcore", "huggingface_hub", "socket", "ssl")
 
@@ -50,21 +53,49 @@ SENTENCES = [
 
 
 def explain_failure(error: BaseException) -> str | None:
-    """The sentence for a failure of the machine, of a download or of another process; None for any other error."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    """The sentence for a failure of the machine, a download, another process or a library's class; else None."""
+    error = unwrap(error)
+    frames = find_frames(error)
     if is_connection_error(error) and any(pass_through(frames, DOWNLOAD_MODULES)):
         address = find_address(frames)
         return DOWNLOAD % (f" of {address}" if address else "", first_line(error))
     if isinstance(error, ConnectionError | EOFError | FileNotFoundError) and any(pass_through(frames, LOADER_MODULES)):
         return LOADER % "its connection was lost"
-    if isinstance(error, ConnectionError) or not isinstance(error, RuntimeError | OSError):
-        return None  # of torch.distributed, a lost connection is a RuntimeError
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
         return UNUSABLE_PATH % (shorten(str(error.filename)), error.strerror)  # of a logger or profiler of Lightning's
-    for pattern, sentence in SENTENCES:
-        if match := re.search(pattern, str(error)):
-            return sentence % match.groups() if match.groups() else sentence
-    return None
+    # Of torch.distributed, a lost connection is a RuntimeError
+    if isinstance(error, RuntimeError | OSError) and not isinstance(error, ConnectionError):
+        for pattern, sentence in SENTENCES:
+            if match := re.search(pattern, str(error)):
+                return sentence % match.groups() if match.groups() else sentence
+    made = find_library_class(frames)
+    return made and CONSTRUCTOR % (made, type(error).__name__, first_line(error))
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """The error of a class's constructor, where jsonargparse has put its own around it."""
+    while error.__cause__ and any(pass_through(find_frames(error)[-1:], ("jsonargparse",))):
+        error = error.__cause__
+    return error
+
+
+def find_frames(error: BaseException) -> list[FrameType]:
+    """The frames that an error has passed through, the outermost first."""
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def find_library_class(frames: list[FrameType]) -> str | None:
+    """The class path of a library's class that jsonargparse was making, or of a data set inside of one; else None.
+
+    Any other error in the constructor of a class of this project's or of the user's is a bug.
+    """
+    inner = list(takewhile(lambda frame: not any(pass_through([frame], ("jsonargparse",))), reversed(frames)))
+    if len(inner) == len(frames):  # jsonargparse was making nothing
+        return None
+    constructors = [frame for frame in reversed(inner) if frame.f_code.co_name == "__init__"]
+    found = [*pass_through(constructors[:1], LIBRARIES), *pass_through(constructors, ("torchvision.datasets",))]
+    made = [type(frame.f_locals.get("self")) for frame in found]
+    return f"{made[0].__module__}.{made[0].__qualname__}" if made else None
 
 
 def is_connection_error(error: BaseException) -> bool:

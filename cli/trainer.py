@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins.io import CheckpointIO
 
 from callbacks.finite_loss import FiniteLoss
+from callbacks.resume_run import ResumeRun
 from checkpointing.checkpoint_io import AtomicCheckpointIO
 from cli.processes import alone_in_allocation
 from datamodules.base import ImageData, image_data
@@ -48,6 +49,12 @@ class Trainer(pl.Trainer):
             ModuleNotFoundError,
         ) as error:  # Lightning's checks of its flags; elsewhere they would be bugs
             raise UserError(str(error)) from error
+
+    @property
+    def max_steps(self) -> int:
+        """The last step of the run; the loop's own limit is larger while `ResumeRun` lets it end an epoch after it."""
+        callbacks = settings(self).callbacks
+        return super().max_steps - any(callback.ends_epoch for callback in callbacks if isinstance(callback, ResumeRun))
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint, see Lightning; never of a net that has diverged: see `FiniteLoss`."""

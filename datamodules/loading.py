@@ -91,6 +91,7 @@ class ResumableLoader(DataLoader):
     """
 
     trainer: pl.Trainer | None = None
+    has_ended = False  # gives no more batches: the run has taken its last step inside of an epoch
     dataset: ImageSet
     sampler: ExactSampler
     batch_size: int
@@ -99,7 +100,8 @@ class ResumableLoader(DataLoader):
         # A generator: this runs at the first batch, when the trainer has restored its progress
         if self.trainer:
             self.sampler.start = (self.trainer.fit_loop.batch_idx + 1) * self.batch_size
-        yield from super().__iter__()
+        if not self.has_ended:
+            yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
         return {"batch_size": self.batch_size * self.sampler.num_replicas, "number of batches": len(self)}

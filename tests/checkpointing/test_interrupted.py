@@ -67,6 +67,46 @@ def test_a_run_killed_after_an_epochs_last_batch_goes_on_with_what_follows(run, 
         assert progress[0] == progress[1]
 
 
+# Flags of a run of max_steps, and the step of the checkpoint that was left when it was killed after its last step
+LAST_STEPS = [
+    (["--trainer.max_steps", 8], 8),  # in the validation at an epoch's end
+    (["--trainer.max_steps", 6, "--trainer.val_check_interval", 0.5], 6),  # in one inside an epoch
+    (["--trainer.max_steps", 7], 7),  # before the end of the epoch that is cut short
+    (["--trainer.max_steps", 8, "--trainer.limit_val_batches", 0], 8),
+    (["--trainer.max_steps", 3, "--trainer.accumulate_grad_batches", 2], 3),
+    (["--trainer.max_steps", 7, "--trainer.max_epochs", 5], 7),
+    (["--trainer.max_steps", 11, "--trainer.max_epochs", 3, "--trainer.check_val_every_n_epoch", 2], 11),
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "cut"),
+    [*LAST_STEPS[:3], *(pytest.param(*each, marks=pytest.mark.slow) for each in LAST_STEPS[3:])],
+)
+def test_a_run_killed_after_its_last_step_does_what_was_missing(run, experiment, capsys, flags, cut):
+    run("fit", "--config", experiment, "--trainer.max_epochs", -1, *flags)
+    whole, copy = Path("runs/noise/net/version_0"), Path("runs/noise/net/version_1")
+    shutil.copytree(whole, copy)
+    for name in ("last", "best"):
+        path = copy / f"checkpoints/{name}.ckpt"
+        if path.exists() and torch.load(path)["global_step"] == cut:
+            path.unlink()
+    capsys.readouterr()
+    run("fit", "--ckpt_path", copy, *TESTS)
+    assert "Nothing to do" not in capsys.readouterr().out
+    assert rows(whole) == rows(copy)
+    for path in whole.glob("checkpoints/*.ckpt"):
+        assert same(path, copy / "checkpoints" / path.name), path
+    states = [torch.load(each / "checkpoints/last.ckpt")["loops"]["fit_loop"] for each in (whole, copy)]
+    names = ("epoch_progress", "epoch_loop.batch_progress")
+    whole_counts, copied_counts = ([state[name]["current"] for name in names] for state in states)
+    assert whole_counts == copied_counts
+    for each in (whole, copy):  # ended as it should
+        with pytest.raises(SystemExit) as stop:
+            run("fit", "--ckpt_path", each, *TESTS)
+        assert not stop.value.code and "Nothing to do" in capsys.readouterr().out
+
+
 class Freeze(pl.Callback):
     """Freezes the first layer in the second epoch, and remembers nothing."""
 

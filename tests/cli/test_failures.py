@@ -3,6 +3,7 @@
 import http.client
 import multiprocessing
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.datasets import Flowers102
 
 from cli.failures import explain_failure
-from tests.conftest import HOME
+from datamodules import TorchvisionData
+from tests.conftest import DIGITS, HOME
 
 PRINTING = """
 import sys
@@ -149,3 +153,57 @@ def test_an_ordinary_error_beside_a_download_stays_a_bug():
 
     assert failure_of(fail) is None
     assert failure_of(lambda: urllib.request.urlopen("no address")) is None
+
+
+class Flowers(TorchvisionData):
+    """As the docstring of `TorchvisionData` has it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(Flowers102(root, "train"), Flowers102(root, "test"), num_classes=102)
+
+
+class Broken(TorchvisionData):
+    def __init__(self) -> None:
+        raise RuntimeError("a bug")
+
+
+def data_flags(class_path: str, root: str) -> list[str]:
+    flags = ["--data", "datamodules.TorchvisionData"]
+    return (
+        flags
+        + [f"--data.{part}={value}" for part in ("train", "test") for value in (class_path,)]
+        + [f"--data.{part}.root={root}" for part in ("train", "test")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (data_flags("torchvision.datasets.ImageFolder", "nowhere"), "folder.ImageFolder cannot be made with these arg"),
+        (data_flags("torchvision.datasets.Flowers102", "nowhere"), "(RuntimeError: Dataset not found"),
+        (["--data", "tests.cli.test_failures.Flowers", "--data.root=nowhere"], "flowers102.Flowers102 cannot be made"),
+        (data_flags("torchvision.datasets.ImageFolder", "x" * 3000), "xxx... cannot be used (File name too long)"),
+    ],
+)
+def test_a_data_set_that_cannot_be_made_is_said(fails, flags, said):
+    assert said in fails("fit", "--config", DIGITS, *flags)
+
+
+def test_a_data_set_of_a_checkpoint_that_cannot_be_made_is_said(run, fails, here):
+    for name in ("cat", "dog"):
+        (here / "set" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8)).save(here / "set" / name / f"{number}.png")
+    flags = [*data_flags("torchvision.datasets.ImageFolder", "set"), "--data.size=16", "--data.batch_size=4"]
+    run("fit", "--config", DIGITS, *flags, "--data.val_size=2", "--trainer.max_epochs=1")
+    shutil.rmtree(here / "set" / "dog")
+    shutil.rmtree(here / "set" / "cat")
+    for command in (["test"], ["fit", "--trainer.max_epochs=2"]):
+        said = fails(*command, "--ckpt_path", "runs/digits/resnet20")
+        assert "ImageFolder cannot be made with these arguments (FileNotFoundError: Couldn't find any class" in said
+
+
+def test_a_bug_in_a_constructor_keeps_its_traceback(run):
+    with pytest.raises(ValueError, match="a bug") as caught:
+        run("fit", "--config", DIGITS, "--data", "tests.cli.test_failures.Broken")
+    assert isinstance(caught.value.__cause__, RuntimeError)
