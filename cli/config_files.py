@@ -57,7 +57,7 @@ def read_config(given: str) -> Layer:
 
 
 def insert_files(flags: list[str]) -> tuple[list[str], list[Layer]]:
-    """The words of flags with the content of the files that they name, and a layer for each flag that names some.
+    """The words of flags with the content of the files that they name, and a layer for each flag that holds keys.
 
     The trainer's section becomes a --config: in a flag, jsonargparse takes its `callbacks+` for all callbacks.
     """
@@ -67,10 +67,10 @@ def insert_files(flags: list[str]) -> tuple[list[str], list[Layer]]:
         (name, text), parts = split_flag(group), PartReader()
         value = read_flag(name, text, parts) if group[0].startswith("--") else None
         is_section = name == "trainer" and isinstance(value, dict)
-        if not parts.count and not is_section:
-            words += group
-            continue
-        shown = value if isinstance(value, str) else write_yaml(value)
-        words.append(f"--config={write_yaml({name: value})}" if is_section else f"--{name}={shown}")
-        layers.append(Layer(f"--{name} {text}", {name: value}, words[-1], is_file=False, files=parts.files))
+        if parts.count or is_section:
+            shown = value if isinstance(value, str) else write_yaml(value)
+            group = [f"--config={write_yaml({name: value})}" if is_section else f"--{name}={shown}"]
+        words += group
+        if parts.count or isinstance(value, dict):
+            layers.append(Layer(f"--{name} {text}", {name: value}, text, is_file=False, files=parts.files))
     return words, layers

@@ -89,7 +89,8 @@ class Parser(LightningArgumentParser):
         if self.config_file:
             return next((layer.file_of(key) for layer in layers if layer.name == self.config_file), self.config_file)
         typed = any(word.partition("=")[0] == f"--{key}" for word in self.flags)
-        return layers[-1].file_of(key) if layers and (not typed or key in layers[-1].files) else None
+        file = layers[-1].file_of(key) if layers and (not typed or key in layers[-1].files) else "--"
+        return None if file.startswith("--") else file
 
     def add_subcommands(self, *args: Any, **kwargs: Any) -> ActionSubCommands:
         """Add the verbs, and remember them: their parsers know the flags."""

@@ -174,8 +174,10 @@ def test_parts_of_a_trainer_add_to_the_callbacks_below(parts, printed):
     [
         (["--config", "conf/c.yaml"], "conf/parts/m.yaml: --model.depth is x: it must be a whole number."),
         (["--model", "conf/parts/m.yaml"], "conf/parts/m.yaml: --model.depth is x: it must be a whole number."),
-        (["--model", "conf/parts/m.yaml", "--model.depth", "y"], "--model.depth is"),
+        (["--trainer={max_epochs: 3}", "--trainer.max_epochs", "y"], "error: --trainer.max_epochs is y"),
         (["--trainer", "conf/parts/t.yaml"], "conf/parts/t.yaml: There is no argument --trainer.max_epoch here."),
+        (["--model={init_args: {depth: y}}"], "error: --model.depth is y: it must be a whole number."),
+        (["--config={trainer: {max_epochs: y}}"], "error: --trainer.max_epochs is y: it must be a whole number."),
         (["--data", "conf/parts/d.yaml"], "conf/parts/d.yaml: --data: there is no class nowhere for it."),
     ],
 )
