@@ -128,7 +128,7 @@ def test_a_value_is_the_same_in_a_config_and_in_a_flag(text):
 
 
 def test_a_flag_whose_tag_its_value_contradicts_is_text():
-    for text in ("!!bool x", "!!int ''", "{a: !!bool x}", "!!timestamp x", "? " * 300_000):
+    for text in ("!!bool x", "!!int ''", "{a: !!bool x}", "!!timestamp x", "? " * 3_000):
         with pytest.raises((yaml.YAMLError, UserError)):
             load_value(text)
 
