@@ -126,19 +126,19 @@ def schedule_progress(checkpoint: Checkpoint) -> tuple[int, int | None]:
     return states[0].get("last_epoch", 0), states[0].get("total_steps")
 
 
-def refuse_longer_schedule(schedule_steps: int | None, interval: str, total_steps: int | float) -> None:
+def refuse_longer_schedule(schedule_steps: int | None, interval: str, run_length: int | float | None) -> None:
     """Refuse a run longer than its learning-rate schedule, which cannot be extended once it has begun.
 
     Args:
-        schedule_steps: length of the schedule in the checkpoint; None for one without an end.
+        schedule_steps: length of the schedule; None for one without an end.
         interval: whether the schedule steps by epoch or by step.
-        total_steps: optimizer steps of the resumed run.
+        run_length: epochs or optimizer steps of the run; None if unknown.
     """
-    if schedule_steps is not None and interval == "step" and schedule_steps < total_steps:
+    if schedule_steps is not None and run_length is not None and schedule_steps < run_length:
         raise UserError(
-            f"The learning-rate schedule was laid out for {schedule_steps:,} steps and this run takes {total_steps:,}: "
-            "it cannot be made longer once it has begun, so start a new run, from its weights with --model.weights "
-            "FILE."
+            f"The learning-rate schedule was laid out for {schedule_steps:,} {interval}s and this run takes "
+            f"{run_length:,}: it cannot be made longer once it has begun, so start a new run, from its weights with "
+            "--model.weights FILE."
         )
 
 

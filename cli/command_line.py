@@ -71,6 +71,7 @@ from datamodules.photos import Photos
 from datamodules.run_data import RunData, names_same_data
 from errors import UserError, expand_home, printable_lines, protect_output
 from lit_models import LitClassifier
+from lit_models.optimization import run_length
 
 
 @restored_import_policy()
@@ -238,8 +239,9 @@ class CommandLine(LightningCLI):
         self._check_inputs()
         if self.checkpoint and is_first_process() and isinstance(self.datamodule, ImageData):
             schedule_steps = schedule_progress(self.checkpoint)[1]
-            total = count_steps(self.trainer, self.datamodule)
-            refuse_longer_schedule(schedule_steps, self.model.lr_interval, total)
+            steps = count_steps(self.trainer, self.datamodule)
+            length = run_length(self.trainer, self.model.lr_interval, steps)
+            refuse_longer_schedule(schedule_steps, self.model.lr_interval, length)
             if not ended_on_epoch_boundary(self.checkpoint.content["loops"]["fit_loop"]):
                 refuse_other_epoch(self.datamodule, self.checkpoint.record)
         self.checkpoint = None  # the file is mapped into memory; let go of it

@@ -45,8 +45,9 @@ class LitClassifier(pl.LightningModule):
         num_classes: K; the command line takes it from the data.
         optimizer: called with the parameters, or with groups of them.
         lr_scheduler: called with the optimizer. Leave it out where a callback sets the learning rate. If its
-            `total_steps` is null (OneCycleLR), it is told the optimizer steps of the whole run.
-        lr_interval: when the scheduler steps: after each epoch, or after each optimizer step.
+            `total_steps` is null (OneCycleLR), it is told the length of the whole run.
+        lr_interval: when the scheduler steps: after each epoch, or after each optimizer step. Its lengths (total_steps,
+            T_max, total_iters) are counted in this unit.
         loss: cross_entropy, or binary_cross_entropy: every class for itself, the mean over classes and images (arXiv
             2110.00476). Errors and validation losses are the same for both.
         label_smoothing: share of the target spread evenly over all classes in training, in [0, 1).

@@ -11,11 +11,19 @@ import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, PolynomialLR
 
 from checkpointing.resume import refuse_longer_schedule
 from errors import UserError
 from trainer_settings import settings
+
+# Schedules that end: the attribute with their length, and what the learning rate is in a longer run
+ENDS: dict[type, tuple[str, str]] = {
+    CosineAnnealingLR: ("T_max", "lowest there and then rises again"),
+    PolynomialLR: ("total_iters", "0 from there on"),
+}
+# Arguments that set the length of a schedule, and what they count as where it has none of the name
+LENGTHS = {"total_steps": 0, "epochs": None, "steps_per_epoch": None}
 
 
 def make_optimizer(make: OptimizerCallable, model: nn.Module, decay_norm_and_bias: bool) -> torch.optim.Optimizer:
@@ -49,23 +57,50 @@ def make_schedule(
     """The learning-rate schedule, as Lightning's `configure_optimizers` returns it.
 
     Args:
-        make: called with the optimizer, and with the `total_steps` of the whole run where its config has left them
-            null (OneCycleLR from a YAML file, which cannot know how many steps the data make).
+        make: called with the optimizer, and with the `total_steps` of the whole run where its config has left all its
+            lengths null (OneCycleLR from a YAML file, which cannot know how many steps the data make).
         optimizer: whose rate is scheduled.
         model: whose trainer counts the steps.
-        interval: when the schedule steps.
+        interval: when the schedule steps; its lengths are counted so.
     """
-    if isinstance(make, partial) and make.keywords.get("total_steps", 0) is None:
+    if isinstance(make, partial) and all(make.keywords.get(*length) is None for length in LENGTHS.items()):
         steps = model.trainer.estimated_stepping_batches
         if steps == math.inf:
             raise UserError(
                 "The learning-rate schedule must know the length of the run, and max_epochs -1 sets none: give "
                 "--trainer.max_epochs or --trainer.max_steps, or the schedule's own total_steps."
             )
-        make = partial(make, total_steps=int(steps))
+        if (length := run_length(model.trainer, interval, steps)) is None:
+            raise UserError(
+                f"The learning-rate schedule steps after each epoch, and max_steps {model.trainer.max_steps} counts "
+                "optimizer steps: give --model.lr_interval step, --trainer.max_epochs alone, or the schedule's own "
+                "total_steps in epochs."
+            )
+        make = partial(make, total_steps=int(length))
     scheduler = make(optimizer)
     monitor = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss"
     return {"scheduler": scheduler, "interval": interval, "monitor": monitor}
+
+
+def run_length(trainer: pl.Trainer, interval: str, steps: int | float) -> int | float | None:
+    """The length of a run in the unit of its schedule.
+
+    Args:
+        trainer: of the run.
+        interval: when the schedule steps.
+        steps: optimizer steps of the whole run.
+
+    Returns:
+        Its optimizer steps or its epochs, infinite for a run without an end; None for epochs that max_steps ends,
+        before the batches of an epoch are known.
+    """
+    if interval == "step":
+        return steps
+    if steps != trainer.max_steps:
+        return math.inf if trainer.max_epochs in (-1, None) else trainer.max_epochs
+    if trainer.num_training_batches == math.inf:
+        return None
+    return math.ceil(steps / math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
 
 
 def match_memory_layout(optimizers: Iterable[torch.optim.Optimizer]) -> None:
@@ -81,27 +116,17 @@ def match_memory_layout(optimizers: Iterable[torch.optim.Optimizer]) -> None:
 
 
 def check_schedules(trainer: pl.Trainer, interval: str) -> None:
-    """Refuse a run that is longer than its one-cycle schedule: see `refuse_longer_schedule`. Warn of longer cosines."""
+    """Refuse a run that is longer than its one-cycle schedule, see `refuse_longer_schedule`; warn where others end."""
     if any(isinstance(each, StochasticWeightAveraging) for each in settings(trainer).callbacks):
         return  # the epoch that it adds takes no step
-    for config in trainer.lr_scheduler_configs:
-        if isinstance(config.scheduler, OneCycleLR):
-            refuse_longer_schedule(config.scheduler.total_steps, interval, trainer.estimated_stepping_batches)
-        if isinstance(config.scheduler, CosineAnnealingLR):
-            warn_of_longer_run(config.scheduler.T_max, interval, trainer)
-
-
-def warn_of_longer_run(period: int, interval: str, trainer: pl.Trainer) -> None:
-    """Say so where the run goes on after a cosine has ended, half its period: torch's then rises again."""
-    length = trainer.estimated_stepping_batches
-    if interval == "epoch" and trainer.max_epochs not in (-1, None):
-        length = min(length, trainer.max_epochs)
-    if period < length:
-        warnings.warn(
-            f"CosineAnnealingLR has a T_max of {period} {interval}s and the run is longer: its learning rate is lowest "
-            "there and then rises again.",
-            stacklevel=2,
-        )
+    for scheduler in [config.scheduler for config in trainer.lr_scheduler_configs]:
+        length = run_length(trainer, interval, trainer.estimated_stepping_batches)
+        if isinstance(scheduler, OneCycleLR):
+            refuse_longer_schedule(scheduler.total_steps, interval, length)
+        for kind, (name, end) in ENDS.items():
+            if isinstance(scheduler, kind) and length is not None and (own := getattr(scheduler, name)) < length:
+                said = f"{kind.__name__} has a {name} of {own} {interval}s and the run is longer"
+                warnings.warn(f"{said}: its learning rate is {end}.", stacklevel=2)
 
 
 def refuse_to_train(parameters: Iterable[Any]) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """Flags of the Trainer: each works, or is one sentence before the first batch and leaves nothing."""
 
 import contextlib
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,11 @@ REFUSED = [
         [*cycle(total_steps="null"), *trainer(max_epochs=-1)],
         "The learning-rate schedule must know the length of the run",
     ),
+    (cycle(total_steps=2), "was laid out for 2 epochs and this run takes 3"),
+    ([*cycle(total_steps=5), "--model.lr_interval=step"], "was laid out for 5 steps and this run takes 12"),
+    ([*cycle(epochs=2, steps_per_epoch=1)], "was laid out for 2 epochs and this run takes 3"),
+    ([*cycle(total_steps="null"), *trainer(max_epochs=-1, max_steps=9)], "steps after each epoch, and max_steps 9"),
+    ([*cycle(total_steps=2), *trainer(max_epochs=-1, max_steps=9)], "was laid out for 2 epochs and this run takes 3"),
     (callback("EarlyStopping", monitor="val/acc"), "EarlyStopping monitors val/acc, which nobody logs: choose one of"),
     (callback("ModelCheckpoint", monitor="accuracy"), "ModelCheckpoint monitors accuracy, which nobody logs"),
     ([*callback("EarlyStopping", monitor="val/loss"), "--data.val_size=0"], "this run validates on no images"),
@@ -109,6 +115,31 @@ def test_what_works_trains_to_the_end_and_leaves_a_checkpoint(run, here, flags):
     run(*FIT, "--trainer.max_epochs", 2, *flags)
     steps = [torch.load(path, weights_only=True)["global_step"] for path in RUN.rglob("*.ckpt")]
     assert max(steps) == (2 if "--trainer.accumulate_grad_batches=9" in flags else 8)
+
+
+MONITOR = ["--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor"]
+
+
+def learning_rates() -> list[float]:
+    """Of the steps of a run, in their order."""
+    with (RUN / "metrics.csv").open(newline="") as file:
+        return [float(row["lr-SGD"]) for row in csv.DictReader(file) if row["lr-SGD"]]
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_a_cycle_without_a_length_ends_with_the_run_in_either_unit(run, here, interval):
+    flags = cycle(total_steps="null", pct_start=0.5, anneal_strategy="linear", div_factor=10, cycle_momentum="false")
+    run(*FIT, *flags, *MONITOR, f"--model.lr_interval={interval}", *trainer(max_epochs=3))
+    rates = learning_rates()
+    assert rates[0] == pytest.approx(0.01) and max(rates) > 0.06 and rates[-1] == pytest.approx(1e-6)
+    assert len(set(rates)) == (3 if interval == "epoch" else 12)
+
+
+def test_a_polynomial_that_is_over_before_the_run_is_said(run, here):
+    flags = [*schedule("torch.optim.lr_scheduler.PolynomialLR", total_iters=2), "--model.lr_interval=epoch"]
+    with pytest.warns(UserWarning, match="has a total_iters of 2 epochs and the run is longer: its learning rate is 0"):
+        run(*FIT, *flags, *MONITOR)
+    assert learning_rates()[-1] == 0
 
 
 @pytest.mark.parametrize(("epochs", "interval"), [(3, "epoch"), (-1, "epoch"), (2, "step")])
