@@ -17,10 +17,11 @@ from callbacks.precise_bn import recompute_bn_stats
 from callbacks.run_logger import run_dir
 from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.checkpoint_io import AtomicCheckpointIO
+from checkpointing.content import VALIDATION, check_content
 from checkpointing.integrity import find_damage
 from checkpointing.progress import was_validated
 from checkpointing.record import RECORD_KEY, read_checkpoint, resumable_step
-from checkpointing.resume import drop_training_state
+from checkpointing.resume import drop_training_state, refuse_other_weights
 from checkpointing.run_dir import results_folder, unused_name
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least, pluralize
@@ -90,9 +91,7 @@ class CheckpointAveraging(pl.Callback):
         return data
 
     def _average(self, trainer: pl.Trainer, module: pl.LightningModule, folder: Path) -> None:
-        kept = distinct_checkpoints(folder)
-        if self.choice == "best":
-            kept = [path for path in kept if was_validated(read_checkpoint(path, verify=False).content)]
+        kept = find_candidates(folder, module, validated=self.choice == "best")
         if len(kept) < self.count:
             too_few = (
                 f"{folder} has {pluralize(len(kept), 'checkpoint')} of different "
@@ -125,6 +124,24 @@ class CheckpointAveraging(pl.Callback):
             print(f"Wrote {folder / FILE}: the mean of {', '.join(path.stem for path in members)}", flush=True)
             report(results, self.choice, members)
         trainer.strategy.barrier("averaged")
+
+
+def find_candidates(folder: Path, module: pl.LightningModule, validated: bool) -> list[Path]:
+    """The checkpoints of a run that can be averaged, in the order of their steps.
+
+    Args:
+        folder: of the checkpoints.
+        module: that they must be weights of.
+        validated: whether only those of epochs that were validated.
+    """
+    found = []
+    for path in distinct_checkpoints(folder):
+        checkpoint = read_checkpoint(path, verify=False)
+        refuse_other_weights(module, checkpoint)
+        check_content(checkpoint.content, VALIDATION if validated else {}, path)
+        if not validated or was_validated(checkpoint.content):
+            found.append(path)
+    return found
 
 
 def distinct_checkpoints(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from callbacks.run_logger import run_dir, share_run_dir
-from checkpointing.content import check_content, check_state_dict
+from checkpointing.content import check_content, check_numbers, check_state_dict
 from checkpointing.optimizer_state import count_states, refuse_other_optimizer_state
 from checkpointing.progress import (
     batch_was_cut_off,
@@ -73,6 +73,7 @@ class ResumeRun(pl.Callback):
         if RESUME_KEY in checkpoint:
             check_content(self.remembered, {"frozen": [""], "unlogged": [{"step": 0}], "monitored": {}}, path)
             check_state_dict(self.remembered["monitored"], path)
+            check_numbers(self.remembered["monitored"], path)
         adapt_state(checkpoint, folder)
         cut_off = batch_was_cut_off(fit_loop)
         self.validates = cut_off and validation_is_due(trainer, fit_loop)

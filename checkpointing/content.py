@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from errors import UserError
 
+LARGEST_INT = 2**63 - 1  # of a tensor; text of longer ones names no file, and of much longer ones cannot be had
+LONGEST_NAME = 200  # characters
 COUNTS = {"ready": 0, "started": 0, "processed": 0, "completed": 0}
 PROGRESS = {"total": COUNTS, "current": COUNTS}
 # Examples of what is read before there is a Trainer to compare with
@@ -26,6 +29,7 @@ TRAINING = {
     "optimizer_states": [{"state": {}, "param_groups": [{}]}],
     "lr_schedulers": [{}],
 }
+VALIDATION = {"loops": {"fit_loop": {"epoch_loop.val_loop.batch_progress": PROGRESS}}}
 PATHS = {"best_model_path": "", "kth_best_model_path": "", "last_model_path": ""}
 SAVER: dict[str, Any] = {
     "monitor": None,
@@ -60,6 +64,47 @@ def check_state_dict(state_dict: dict[Any, Any], path: Path | str) -> None:
             )
 
 
+def check_tensors(content: Any, path: Path) -> None:
+    """Refuse a file with a tensor that is larger than the file itself.
+
+    One stored number can stand for a tensor of any size (`Tensor.expand`), and so can the few of a sparse one: whoever
+    copies or reads it asks for more memory than there is. Nets and optimizers have each of their numbers in the file.
+
+    Args:
+        content: of the file, as it was loaded: each list, tuple and dict in it is looked through once.
+        path: of the file.
+    """
+    size = path.stat().st_size
+    waiting, seen = [("", content)], set()
+    while waiting:
+        name, item = waiting.pop()
+        if isinstance(item, Tensor) and item.numel() * item.element_size() > size:
+            raise UserError(
+                f"{path} is not loaded: {name[:LONGEST_NAME] or 'its content'} is a {kind(item)}, larger than the file "
+                "that should hold it. The file was changed, or holds an expanded tensor; save a .contiguous() copy."
+            )
+        if isinstance(item, dict | list | tuple) and id(item) not in seen:
+            seen.add(id(item))
+            items = item.items() if isinstance(item, dict) else enumerate(item)
+            waiting += [(join(name, key), each) for key, each in items]
+
+
+def check_averages(content: dict[str, Any], path: Path | str) -> None:
+    """Refuse other weights beside averaged ones than the net has: Lightning's `WeightAveraging` keeps both."""
+    current, averaged = "current_model_state", "state_dict"
+    if current in content:
+        check_content(content, {current: content[averaged]}, path)
+        check_content(content, {averaged: content[current]}, path)
+    if "averaging_state" in content:
+        check_content(content, {"averaging_state": {"n_averaged": torch.zeros(())}}, path)
+
+
+def check_numbers(values: dict[Any, Any], path: Path | str) -> None:
+    """Refuse tensors of more than one number, such as the score of a checkpoint."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    check_content(tensors, {name: torch.zeros(()) for name in tensors}, path)
+
+
 def check_savers(callbacks: Any, path: Path | str) -> None:
     """Refuse the state of a ModelCheckpoint that lacks a value, or holds one of another kind."""
     check_content({"callbacks": callbacks}, {"callbacks": {}}, path)
@@ -68,7 +113,10 @@ def check_savers(callbacks: Any, path: Path | str) -> None:
         check_content({name: state}, {name: {}}, path)
         if name.startswith("ModelCheckpoint") or "best_k_models" in state:
             check_content(state, SAVER, path)
-            check_content(list(state["best_k_models"]), [""], path)
+            scores = state["best_k_models"]
+            check_content(list(scores), [""], path)
+            check_content(state, {"best_k_models": dict.fromkeys(scores, torch.zeros(()))}, path)
+            check_numbers(state, path)
 
 
 def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:
@@ -76,7 +124,7 @@ def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:
 
     Dicts need at least the example's keys; the items of a list are compared with the example's first; a value is of the
     example's type, or an int for a float, or matches the example if that is a pattern; None stands for any value. Where
-    the example is no negative count, nor is it.
+    the example is no negative count, nor is it. An int is one of 64 bits.
     """
     if isinstance(example, dict) and isinstance(value, dict):
         if missing := [key for key in example if key not in value]:
@@ -89,7 +137,8 @@ def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:
         return next(filter(None, found), None)
     if example is None or is_like(value, example):
         return None
-    shown = f" ({value})" if isinstance(value, int | float | str) else ""
+    is_long = isinstance(value, int) and abs(value) > LARGEST_INT
+    shown = f" ({value})" if isinstance(value, int | float | str) and not is_long else " of many digits" * is_long
     of_kind = not isinstance(example, re.Pattern) or not isinstance(value, str)
     expected = f"a {kind(example)}" if of_kind else "of another form"
     return f"{name or 'its content'} is a {kind(value)}{shown} and should be {expected}"
@@ -102,17 +151,25 @@ def is_like(value: Any, example: Any) -> bool:
     if isinstance(example, re.Pattern):
         return isinstance(value, str) and bool(example.fullmatch(value))
     if isinstance(example, Tensor):
-        return isinstance(value, Tensor) and value.shape == example.shape
+        same_kind = isinstance(value, Tensor) and value.is_complex() == example.is_complex()
+        return same_kind and value.shape == example.shape
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        return False
     if isinstance(example, int):
         return isinstance(value, int) and value >= min(example, 0)
     return isinstance(value, int | float if isinstance(example, float) else type(example))
 
 
 def join(name: str, key: Any) -> str:
-    """The name of an item."""
-    return f"{name}.{key}" if name else str(key)
+    """The name of an item; of items in one whose name is long already, that name."""
+    if len(name) > LONGEST_NAME:
+        return name
+    shown = key if isinstance(key, str) or (isinstance(key, int) and abs(key) <= LARGEST_INT) else kind(key)
+    return f"{name}.{shown}" if name else f"{shown}"
 
 
 def kind(value: Any) -> str:
-    """The name of a value's type."""
+    """The name of a value's type; of a tensor with its shape."""
+    if isinstance(value, Tensor):
+        return f"Tensor {list(value.shape)}"
     return "str" if isinstance(value, re.Pattern) else type(value).__name__

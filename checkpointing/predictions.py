@@ -84,7 +84,8 @@ class Predictions:
             ("class_names", "U", (classes,)),
         ):
             array = getattr(self, name)
-            if array.dtype.kind != kind or array.shape != shape:
+            is_empty = array.size > 0 and array.itemsize == 0  # any number of empty texts, in no bytes of the file
+            if array.dtype.kind != kind or array.shape != shape or is_empty:
                 raise UserError(f"{name} is an array {list(array.shape)} of {array.dtype}")
         if self.views < 1 or (images and not 0 <= self.labels.min() <= self.labels.max() < classes):
             raise UserError(f"{self.views} views, labels {self.labels.min()} to {self.labels.max()}")

@@ -13,7 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from checkpointing.content import CONFIG, RECORD, WEIGHTS, check_content, check_savers, check_state_dict
+from checkpointing.content import (
+    CONFIG,
+    RECORD,
+    WEIGHTS,
+    check_averages,
+    check_content,
+    check_savers,
+    check_state_dict,
+    check_tensors,
+)
 from checkpointing.integrity import find_damage
 from errors import UserError
 
@@ -198,7 +207,8 @@ def read_plain_file(path: Path, verify: bool = True) -> Any:
         verify: whether all of it is read and compared with its checksums.
 
     Raises:
-        UserError: if the file is truncated, corrupt, of another kind, or asks to run code.
+        UserError: if the file is truncated, corrupt, of another kind, asks to run code, or holds a tensor larger than
+            itself.
     """
     if verify and (damage := find_damage(path)):
         whole = newest_whole([other for other in path.parent.glob("*.ckpt") if other != path])
@@ -209,7 +219,7 @@ def read_plain_file(path: Path, verify: bool = True) -> Any:
         )
     try:
         # Mapped, not read: the weights stay on the disk until they are used
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(
@@ -221,6 +231,8 @@ def read_plain_file(path: Path, verify: bool = True) -> Any:
             f"{path} is no checkpoint that can be read: it is truncated or corrupt, or another kind of file. Give a "
             ".ckpt file that `main.py fit` wrote, such as best.ckpt beside last.ckpt."
         ) from error
+    check_tensors(content, path)
+    return content
 
 
 def read_checkpoint(path: Path, verify: bool = True) -> Checkpoint:
@@ -245,6 +257,7 @@ def read_checkpoint(path: Path, verify: bool = True) -> Checkpoint:
     check_content(content, WEIGHTS, path)
     check_state_dict(content["state_dict"], path)
     check_savers(content.get("callbacks", {}), path)
+    check_averages(content, path)
     return Checkpoint(path, content, record)
 
 

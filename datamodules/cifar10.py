@@ -116,6 +116,8 @@ def read_batch(path: Path) -> TensorImages:
         with open(path, "rb") as file:
             batch = ArrayUnpickler(file, encoding="latin1").load()
         images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32)
+        if images.nbytes > os.path.getsize(path):
+            raise UserError(f"{len(images):,} images, more than the file can hold")
         labels = np.asarray(batch["labels"], dtype=np.int64)
         if len(images) != len(labels) or labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
             raise UserError(f"{len(images)} images and {len(labels)} labels")

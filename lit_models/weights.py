@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from checkpointing.content import check_tensors
 from checkpointing.integrity import is_compressed
 from errors import UserError, check_reachable, expand_home
 
@@ -73,7 +74,7 @@ def load_weights(net: nn.Module, weights: str, num_classes: int, strict: bool) -
 def compare_weights(
     net: nn.Module, own: dict[str, Tensor], saved: dict[str, Tensor], num_classes: int
 ) -> tuple[dict[str, Tensor], list[str], str]:
-    """Compare saved weights with those of a net, by name, shape and value.
+    """Compare saved weights with those of a net, by name and shape, and those that fit by value.
 
     Args:
         net: for `num_classes` classes.
@@ -86,7 +87,8 @@ def compare_weights(
     """
     reshaped = [name for name in own if name in saved and own[name].shape != saved[name].shape]
     heads = [name for name in reshaped if is_other_head(net, name, saved[name], num_classes)]
-    broken = [name for name, value in saved.items() if value.is_floating_point() and not value.isfinite().all()]
+    fitting = {name: saved[name] for name in own if name in saved and name not in reshaped}
+    broken = [name for name, value in fitting.items() if value.is_floating_point() and not value.isfinite().all()]
     differences = {
         "missing": [name for name in own if name not in saved and not name.endswith(COUNTER)],
         "unexpected": [name for name in saved if name not in own],
@@ -98,8 +100,7 @@ def compare_weights(
         for kind, names in differences.items()
         if names
     )
-    fitting = {name: saved[name] for name in own if name in saved and name not in reshaped + broken}
-    return fitting, heads, report
+    return {name: value for name, value in fitting.items() if name not in broken}, heads, report
 
 
 def rename_keys(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -198,6 +199,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
     if not all(isinstance(name, str) for name in content):
         raise UserError(f"{path} holds no state dict: the names of its weights are no text.")
+    check_tensors(content, path)
     if any(name.startswith("net.") for name in content):  # a LightningModule of ours
         content = {name.removeprefix("net."): value for name, value in content.items() if name.startswith("net.")}
     return content

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from checkpointing.content import LIGHTNING_VERSION, find_mismatch
+from checkpointing.record import read_checkpoint
+from errors import UserError
+from lit_models import LitResNet
 
 # Where in the file a value is replaced, by what, and a part of the sentence
 EVERY_VERB: list[tuple[str, Any, str]] = [
@@ -142,7 +145,10 @@ def test_evaluation_does_not_read_the_state_of_the_training(run, tiny_run):
         ({"a": 0.5}, {"a": 3}, "a is a float (0.5) and should be a int"),
         ({"a": True}, {"a": 3}, "a is a bool (True) and should be a int"),
         ({"a": -1}, {"a": -1}, None),
-        ({"a": torch.ones(2)}, {"a": torch.ones(3)}, "a is a Tensor and should be a Tensor"),
+        ({"a": torch.ones(2)}, {"a": torch.ones(3)}, "a is a Tensor [2] and should be a Tensor [3]"),
+        ({"a": 2**63}, {"a": 0}, "a is a int of many digits and should be a int"),
+        ({"a": 10**9999}, {"a": 0.5}, "a is a int of many digits and should be a float"),
+        ({10**9999: 0, "a": 3}, {"a": ""}, "a is a int (3) and should be a str"),
         ([], {}, "its content is a list and should be a dict"),
         ({"a": "2.6.6"}, {"a": LIGHTNING_VERSION}, None),
         ({"a": "2.10.0rc1"}, {"a": LIGHTNING_VERSION}, None),
@@ -154,3 +160,58 @@ def test_evaluation_does_not_read_the_state_of_the_training(run, tiny_run):
 )
 def test_mismatches(value, example, found):
     assert find_mismatch(value, example) == found
+
+
+# One number, or none, that stands for more than any memory holds
+HUGE = [
+    torch.zeros(1).expand(2**42),
+    torch.sparse_coo_tensor([[0]], [1.0], [2**42], check_invariants=True),
+    torch.empty(2**42, device="meta"),
+]
+PLACES = [
+    "state_dict.net.bn1.weight",
+    "callbacks.Mine",
+    "optimizer_states.0.state.0.momentum_buffer",
+    "resume.monitored.val/loss",
+    "lr_schedulers",
+    "hyper_parameters",
+]
+# Values of averaged weights and of scores that are of another shape or kind
+OF_ANOTHER_SHAPE: list[tuple[str, Any, str]] = [
+    ("current_model_state.net.bn1.weight", torch.ones(3), "net.bn1.weight is a Tensor [3]"),
+    ("current_model_state", {}, "current_model_state.net.conv1.weight is missing"),
+    ("averaging_state", {}, "n_averaged is missing"),
+    ("averaging_state.n_averaged", torch.ones(2), "n_averaged is a Tensor [2]"),
+    ("callbacks.ModelCheckpoint.best_model_score", torch.ones(2), "best_model_score is a Tensor [2]"),
+    ("callbacks.ModelCheckpoint.best_k_models", {"a": torch.ones(2)}, "best_k_models.a is a Tensor [2]"),
+    ("callbacks.ModelCheckpoint.best_k_models", {"a": "x"}, "best_k_models.a is a str (x)"),
+]
+
+
+def test_a_tensor_larger_than_its_file_is_refused_wherever_it_is(tiny_run):
+    path = tiny_run / "checkpoints" / "last.ckpt"
+    changed = path.with_name("changed.ckpt")
+    for number, place in enumerate(PLACES):
+        content = torch.load(path, weights_only=True)
+        content["callbacks"]["Mine"] = 0
+        tensor = HUGE[number % len(HUGE)]
+        replace(content, place, tensor if "." in place else [(tensor,)])
+        torch.save(content, changed)
+        with pytest.raises(UserError, match=f"changed.ckpt is not loaded: {place}.*larger than the file"):
+            read_checkpoint(changed)
+        with pytest.raises(UserError, match="larger than the file"):
+            LitResNet.load_from_checkpoint(changed)
+
+
+def test_averaged_weights_and_scores_of_another_shape_are_refused(tiny_run):
+    path = tiny_run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    saver = next(state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint"))
+    content |= {"current_model_state": dict(content["state_dict"]), "averaging_state": {"n_averaged": torch.tensor(1)}}
+    content["callbacks"] = {"ModelCheckpoint": saver}
+    torch.save(content, path)
+    read_checkpoint(path)
+    for place, value, sentence in OF_ANOTHER_SHAPE:
+        with pytest.raises(UserError) as error:
+            read_checkpoint(change(path, path.parent, place, value))
+        assert sentence in str(error.value)

@@ -14,6 +14,7 @@ from PIL import Image
 import datamodules
 from batch import Batch
 from checkpointing.predictions import Predictions, file_hash, predictions_path, read_tested_hashes
+from errors import UserError
 from lit_models import LitClassifier
 from tests.conftest import DIGITS, HOME, TINY
 from tests.test_ddp import TWO, type_it
@@ -111,6 +112,16 @@ def test_two_processes_leave_the_same_file(run, tiny_run):
     for name in ("indices", "labels", "class_names"):
         assert np.array_equal(getattr(alone, name), getattr(together, name))
     assert alone.data_hash == together.data_hash and alone.checkpoint_hash == together.checkpoint_hash
+
+
+def test_names_of_classes_that_take_no_bytes_are_refused(tmp_path):
+    """The header of an array may name any number of empty texts."""
+    none, text = np.zeros(0, dtype=np.int64), np.array([], dtype=str)
+    names = np.ndarray(2**42, dtype="U0", buffer=b"")
+    probabilities = np.ndarray((0, 2**42), dtype=np.float32, buffer=b"")
+    predictions = Predictions(none, text, none, probabilities, names, "center", 1, "", "", "", True)
+    with pytest.raises(UserError, match="class_names is an array .4398046511104."):
+        predictions.check()
 
 
 def test_a_file_that_is_cut_off_gets_a_sentence(run, tiny_run):

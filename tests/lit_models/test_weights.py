@@ -178,3 +178,19 @@ def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ValueError, match=r"could not be downloaded \(.*\): fetch them where there is a network"):
         read_weights("ResNet18_Weights.IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("name", ["conv1.weight", "fc.weight", "unexpected", "pre_logits.fc1.weight"])
+def test_one_number_that_stands_for_many_is_refused_before_it_is_read(saved, tmp_path, name, strict):
+    torch.save(saved | {name: torch.ones(1).expand(2**42)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=f"w.pth is not loaded: {name} is a Tensor .4398046511104., larger than the"):
+        LitResNet(1000, depth=18, optimizer=SGD, weights=str(tmp_path / "w.pth"), strict=strict)
+
+
+def test_only_values_that_are_loaded_must_be_finite(saved, tmp_path, caplog):
+    """The classifier for other classes is left out, whatever it holds."""
+    saved["fc.weight"].fill_(float("nan"))
+    torch.save(saved, tmp_path / "nan.pth")
+    model = LitResNet(7, depth=18, optimizer=SGD, weights=str(tmp_path / "nan.pth"))
+    assert model.net.fc.weight.isfinite().all() and "keep their random values" in caplog.text
