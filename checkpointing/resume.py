@@ -14,7 +14,9 @@ of the checkpoint, and ends with the same bits as a run that was never stopped. 
   metrics.csv and checkpoints of later steps are set aside, because the run produces them again.
 """
 
+import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import nn
 
+from checkpointing.atomic import atomic_write
 from checkpointing.confinement import rebase
 from checkpointing.content import TRAINING, check_content
 from checkpointing.metrics_file import truncate_metrics
@@ -113,11 +116,20 @@ def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
                 f"start a new run from its weights, with --model.weights {shlex.quote(str(checkpoint.path))}: its "
                 "learning-rate schedule has ended and cannot be made longer."
             )
+        catch_up_last(checkpoint)
         print(
             f"Nothing to do: the run of {checkpoint.path} has finished {done:,} of {pluralize(limit, unit)}. "
             f"To train further, {advice}"
         )
         sys.exit(0)
+
+
+def catch_up_last(checkpoint: Checkpoint) -> None:
+    """Write the last checkpoint of a finished run over an older last.ckpt: a kill came between best.ckpt and this."""
+    last = checkpoint.path.with_name("last.ckpt")
+    if os.path.isfile(last) and 0 <= resumable_step(last) < checkpoint.step:
+        with atomic_write(last, "wb") as copy, checkpoint.path.open("rb") as file:
+            shutil.copyfileobj(file, copy)
 
 
 def schedule_progress(checkpoint: Checkpoint) -> tuple[int, int | None]:

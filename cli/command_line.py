@@ -61,6 +61,7 @@ from cli.layers import (
 from cli.literal_values import read_names_literally
 from cli.loggers import close_run, open_run
 from cli.messages import find_user_error
+from cli.nulls import refuse_nulls
 from cli.parser import BASE, VERBS, Parser, parser_settings
 from cli.processes import is_first_process, refuse_ranks_of_another_job
 from cli.silence import silence_known_warnings
@@ -181,6 +182,7 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self._complete(config, str(self.subcommand))
+        refuse_nulls(config)
         if (by_hand := config.model.init_args.get("num_classes")) is not None:
             raise UserError(
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
@@ -191,9 +193,9 @@ class CommandLine(LightningCLI):
             config.verbose = False  # one sentence instead of Lightning's table
         if self.subcommand != "fit" and self.checkpoint:
             refuse_other_model(config, self.checkpoint)
-        if self.subcommand == "fit" and self.checkpoint:
-            check_can_resume(config, self.checkpoint)
         if self.subcommand == "fit":
+            if self.checkpoint:
+                check_can_resume(config, self.checkpoint)
             refuse_root_dir(config.trainer)
             self.run_folder = open_run(config, self.checkpoint) if config.trainer.logger else None
 

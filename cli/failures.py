@@ -63,11 +63,12 @@ def explain_failure(error: BaseException) -> str | None:
         return LOADER % "its connection was lost"
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
         return UNUSABLE_PATH % (shorten(str(error.filename)), error.strerror)  # of a logger or profiler of Lightning's
-    # Of torch.distributed, a lost connection is a RuntimeError
-    if isinstance(error, RuntimeError | OSError) and not isinstance(error, ConnectionError):
-        for pattern, sentence in SENTENCES:
-            if match := re.search(pattern, str(error)):
-                return sentence % match.groups() if match.groups() else sentence
+    for each in reasons(error):
+        # Of torch.distributed, a lost connection is a RuntimeError
+        if isinstance(each, RuntimeError | OSError) and not isinstance(each, ConnectionError):
+            for pattern, sentence in SENTENCES:
+                if match := re.search(pattern, str(each)):
+                    return sentence % match.groups() if match.groups() else sentence
     made = find_library_class(frames)
     return made and CONSTRUCTOR % (made, type(error).__name__, first_line(error))
 
@@ -77,6 +78,16 @@ def unwrap(error: BaseException) -> BaseException:
     while error.__cause__ and any(pass_through(find_frames(error)[-1:], ("jsonargparse",))):
         error = error.__cause__
     return error
+
+
+def reasons(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those in whose handling it was raised.
+
+    Torch raises the end of a loader process wherever the main process is, and libraries make their own errors of it.
+    """
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def find_frames(error: BaseException) -> list[FrameType]:

@@ -74,7 +74,9 @@ def build_sentence(message: str, names: list[str]) -> str:
     """The sentence with FLAG in front of each flag's name."""
     key = re.search(r'Parser key "([^"]+)"', message)
     value = re.search(r"(?:Given|Got) value: (.*)", message)
-    problem = Problem(message, FLAG + key[1] if key else "it", value[1] if value else "", names)
+    given = value[1] if value else ""
+    given = "null" if given == "None" else given
+    problem = Problem(message, FLAG + key[1] if key else "it", given, names)
     for pattern, build in SENTENCES:
         if match := re.search(pattern, message, re.DOTALL):
             if isinstance(build, str):

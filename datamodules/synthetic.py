@@ -34,6 +34,7 @@ class Synthetic(ImageData):
     ) -> None:
         super().__init__(batch_size, **kwargs)
         check_at_least(1, classes=classes, size=size, train_size=train_size, test_size=test_size)
+        check_at_least(0, val_size=val_size)
         self.num_classes = classes
         self.class_names = [f"class {k}" for k in range(classes)]
         self.preprocessing = {"resize": size, "crop": size, "mean": [0.5] * 3, "std": [0.289] * 3}

@@ -34,6 +34,7 @@ import torch
 import yaml
 from PIL import Image
 
+from checkpointing.nested_text import read_value
 from checkpointing.predictions import Predictions
 from cli.command_line import run_cli
 from datamodules.cifar10 import CIFAR10
@@ -225,7 +226,7 @@ def fuzz_flag(rng: random.Random, here: Path, base: dict, capsys: Any) -> str:
         return "accepted"
     if flag == "run_name" and not value.strip():  # no name: that of the config
         return "accepted"
-    assert str(config) == value or same(config, yaml.safe_load(value)), (flag, value, config)
+    assert str(config) == value or same(config, read_value(value)), (flag, value, config)
     return "accepted"
 
 

@@ -98,6 +98,18 @@ def test_a_run_that_max_steps_ended_goes_on_where_it_ended(run, experiment, step
     assert same(*ends)
 
 
+def test_a_run_killed_between_its_last_two_checkpoints_gets_the_second_one(run, tiny_run, capsys):
+    last, best = tiny_run / "checkpoints" / "last.ckpt", tiny_run / "checkpoints" / "best.ckpt"
+    shutil.copy(last, best)
+    older = torch.load(last, weights_only=True) | {"global_step": 8}
+    older["state_dict"] = {name: torch.zeros_like(value) for name, value in older["state_dict"].items()}
+    torch.save(older, last)
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "--ckpt_path", tiny_run)
+    assert stop.value.code == 0 and "has finished 3 of 3 epochs" in capsys.readouterr().out
+    assert last.read_bytes() == best.read_bytes()
+
+
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_resumed_at_an_epochs_end_everything_goes_on(run, experiment, workers):
     flags = ["--config", experiment, "--data.num_workers", workers]

@@ -207,3 +207,21 @@ def test_a_bug_in_a_constructor_keeps_its_traceback(run):
     with pytest.raises(ValueError, match="a bug") as caught:
         run("fit", "--config", DIGITS, "--data", "tests.cli.test_failures.Broken")
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_loader_process_that_ends_is_found_behind_the_error_that_a_library_made_of_it():
+    """Torch raises its end wherever the main process is, as in the middle of `inspect.signature`."""
+    message = "DataLoader worker (pid 7) is killed by signal: Killed."
+
+    def fails(with_cause: bool) -> BaseException:
+        try:
+            try:
+                raise RuntimeError(message)
+            except RuntimeError as error:
+                raise TypeError("no signature") from (error if with_cause else None)
+        except TypeError as error:
+            return error
+
+    for with_cause in (True, False):
+        assert "A loader process has ended (killed by signal: Killed)" in str(explain_failure(fails(with_cause)))
+    assert explain_failure(TypeError(message)) is None

@@ -322,9 +322,9 @@ def test_subset_keeps_images_and_labels_together():
     assert part.images[:, 0, 0, 0].tolist() == part.labels.tolist() == [3, 1]
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"classes": 0}, {"size": 0}])
-def test_sizes_below_one_are_refused(arguments):
-    with pytest.raises(ValueError, match="at least 1"):
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"classes": 0}, {"size": 0}, {"val_size": -1}])
+def test_sizes_that_are_too_small_are_refused(arguments):
+    with pytest.raises(ValueError, match="at least [01]"):
         Synthetic(**arguments)
 
 
