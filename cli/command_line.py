@@ -55,6 +55,7 @@ from cli.layers import (
     make_paths_absolute,
     name_run,
     order_layers,
+    put_classes_first,
     read_layers,
     take_flag,
 )
@@ -65,7 +66,7 @@ from cli.nulls import refuse_nulls
 from cli.parser import BASE, VERBS, Parser, parser_settings
 from cli.processes import is_first_process, refuse_ranks_of_another_job
 from cli.silence import silence_known_warnings
-from cli.trainer import Trainer, count_steps
+from cli.trainer import Trainer, count_steps, refuse_root_dir
 from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
 from datamodules.photos import Photos
@@ -162,7 +163,7 @@ class CommandLine(LightningCLI):
                 )
             configs, flags = take_flag(argv, "--config", "-c")
             flags.remove(verb)
-            flags = [*add_up_paths(flags)]
+            flags = put_classes_first([*add_up_paths(flags)])
             words, files = insert_files(flags)
             self.layers = read_layers(verb, self.checkpoint, configs, [*allowed, *names_given(words)])
             self.flags = [*flags, *(f"--ckpt_path={path}" for path in paths)]
@@ -279,15 +280,6 @@ def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Chec
 def asks_for_help(argv: list[str]) -> bool:
     """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
     return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
-
-
-def refuse_root_dir(trainer: Namespace) -> None:
-    """Refuse --trainer.default_root_dir, in which Lightning would also look for the checkpoint of another job."""
-    if trainer.default_root_dir is not None:
-        raise UserError(
-            f"default_root_dir is {trainer.default_root_dir}: leave it out, a run writes below --runs DIR and nowhere "
-            "else."
-        )
 
 
 def count_classes(data: pl.LightningDataModule) -> int:

@@ -59,22 +59,29 @@ def describe_losses(layers: list[Layer], flags: list[str], config: Namespace) ->
 
 
 def repeated_flags(flags: list[Setting]) -> Iterator[str]:
-    """Flags that are given twice with different values, of which the last counts.
+    """Flags that are given twice with different values, also as a key inside another, of which the last counts.
 
-    A flag of a list's last item, such as --trainer.callbacks.decay, may be given for each item, and keys add up.
+    A flag of a list's last item, such as --trainer.callbacks.decay, may be given for each item.
     """
-    last: dict[str, Setting] = {}
-    for flag in flags:
-        key = flag_name(flag.key)
-        if key.endswith("+") or key.startswith("trainer.callbacks.") or isinstance(flag.value, dict):
+    last: dict[str, Any] = {}
+    for key, value in (item for flag in flags for item in flatten({flag.key: flag.value})):
+        if key.endswith("+") or key.startswith("trainer.callbacks."):
             continue
-        if key in last and last[key].value != flag.value:
-            yield f"--{key} is given twice: {flag.value} counts, and {last[key].value} does not."
-        last[key] = flag
+        if key in last and last[key] != value:
+            yield f"--{key} is given twice: {in_yaml(value)} counts, and {in_yaml(last[key])} does not."
+        last[key] = value
+
+
+def in_yaml(value: Any) -> str:
+    """A value of a flag as the user has typed it: null, true and false."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def shortened_lists(settings: list[Setting]) -> Iterator[str]:
-    """Lists of classes, such as callbacks, that a higher layer replaces by one without some of the classes."""
+    """Lists of classes that a higher layer replaces by one without some of the classes, or by none.
+
+    No logger is a wish that leaves metrics.csv; without callbacks a run neither decays its rate nor writes best.ckpt.
+    """
     lists: dict[str, Counter[str]] = {}
     for setting in settings:
         key, names = setting.key.removesuffix("+"), Counter(class_names(setting.value))
@@ -85,6 +92,8 @@ def shortened_lists(settings: list[Setting]) -> Iterator[str]:
             names = before + names
         elif names and (lost := list((before - names).elements())):
             yield f"{setting.source} replaces {', '.join(lost)}: write {key}+ to add to them instead."
+        elif before and not names and key.endswith("callbacks"):
+            yield f"{setting.source} removes {', '.join(before.elements())}: leave it out to keep them."
         lists[key] = names
 
 

@@ -27,6 +27,7 @@ from checkpointing.import_policy import names_given, restrict_imports
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord
 from checkpointing.run_dir import version_folder
 from cli.config_files import Layer, read_config
+from cli.config_parts import flag_name, group_flags, split_flag
 from cli.parser import BASE
 from cli.trainer import resolve_precision
 from cli.yaml_files import write_yaml
@@ -146,6 +147,22 @@ def add_up_paths(flags: list[str]) -> Iterator[str]:
         name, equals, value = word.partition("=")
         yield f"{name}+{equals}{value}" if name in names and given else word
         given |= name in names
+
+
+def put_classes_first(flags: list[str]) -> list[str]:
+    """The flags, of which those that name a class stand before those for its arguments.
+
+    jsonargparse drops an argument without a word when a flag behind it changes the class. Callbacks and loggers are
+    lists, where a flag is for the item before it; the trainer is no class, and the last of its flags counts.
+    """
+    ordered: list[tuple[str, list[str]]] = []
+    for group in group_flags(flags):
+        name = split_flag(group)[0]
+        key = flag_name(name) + (".init_args" if name.endswith(".init_args") else "")
+        inside = (i for i, (other, _) in enumerate(ordered) if other.startswith(f"{key}."))
+        in_place = key == "trainer" or key.rstrip("+").rpartition(".")[2] in ("callbacks", "logger", "plugins")
+        ordered.insert(len(ordered) if in_place else next(inside, len(ordered)), (key, group))
+    return [word for _, group in ordered for word in group]
 
 
 def checkpoint_layer(verb: str, record: CheckpointRecord) -> dict[str, Any]:

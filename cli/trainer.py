@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from jsonargparse import Namespace
 from lightning.fabric.plugins.io import CheckpointIO
 
 from callbacks.finite_loss import FiniteLoss
@@ -83,6 +84,15 @@ def count_steps(trainer: pl.Trainer, data: ImageData) -> int | float:
     epochs = math.inf if trainer.max_epochs == -1 else trainer.max_epochs or 1
     steps = math.ceil(batches / trainer.accumulate_grad_batches) * epochs
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+
+
+def refuse_root_dir(trainer: Namespace) -> None:
+    """Refuse --trainer.default_root_dir, in which Lightning would also look for the checkpoint of another job."""
+    if trainer.default_root_dir is not None:
+        raise UserError(
+            f"default_root_dir is {trainer.default_root_dir}: leave it out, a run writes below --runs DIR and nowhere "
+            "else."
+        )
 
 
 def resolve_precision(precision: Any) -> Any:

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from cli.config_files import Layer
-from cli.layers import check_run_name, check_seed, name_run, reuse_callbacks, take_flag
+from cli.layers import check_run_name, check_seed, name_run, put_classes_first, reuse_callbacks, take_flag
 from datamodules.splits import stratified_split
 from errors import UserError
 from tests.conftest import DIGITS, HOME, Run
@@ -217,6 +217,10 @@ def test_a_flag_given_twice_is_said(notes):
     assert notes(*FIT[1:], *twice) == []
     said = notes(*FIT[1:], "--model.init_args.depth", 20, "--model.depth", 32)
     assert said == ["--model.depth is given twice: 32 counts, and 20 does not."]
+    whole = "{class_path: lit_models.LitResNet, init_args: {depth: 20}}"
+    assert notes(*FIT[1:], "--model.depth", 32, "--model", whole) == said
+    said = notes(*FIT[1:], "--trainer.gradient_clip_val", 4, "--trainer.gradient_clip_val=null")
+    assert said == ["--trainer.gradient_clip_val is given twice: null counts, and 4 does not."]
 
 
 def test_callbacks_that_are_replaced_are_said(notes, here):
@@ -233,7 +237,38 @@ def test_callbacks_that_are_replaced_are_said(notes, here):
 
 def test_callbacks_that_are_added_or_switched_off_are_not_said(notes):
     assert notes(*FIT[1:], "--config", EMA, f"--trainer.callbacks+={PRECISE_BN}") == []
-    assert notes(*FIT[1:], "--trainer.callbacks", "null", "--trainer.logger", "false") == []
+    assert notes(*FIT[1:], "--trainer.logger", "false") == []
+
+
+@pytest.mark.parametrize("none", ["null", "[]"])
+def test_callbacks_that_are_removed_are_said(notes, here, none):
+    lost = "removes Throughput, LearningRateMonitor, ModelCheckpoint, ModelCheckpoint, StepLRDecay: leave it out"
+    assert notes(*FIT[1:], "--trainer.callbacks", none) == [f"--trainer.callbacks {none} {lost} to keep them."]
+    Path("own.yaml").write_text(f"trainer: {{callbacks: {none}}}")
+    assert notes(*FIT[1:], "--config", "own.yaml") == [f"own.yaml {lost} to keep them."]
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing"),
+    [
+        (["--model.depth", 32, "--model", "lit_models.LitShakeShake"], "model.depth"),
+        (["--model.init_args", "{depth: 32}", "--model=lit_models.LitShakeShake"], "model.depth"),
+        (["--model.optimizer.momentum", 0.5, "--model.optimizer", "torch.optim.Adam"], "model.optimizer.momentum"),
+        (["--model.optimizer.nesterov=true", "--model.optimizer=torch.optim.Adam"], "model.optimizer.nesterov"),
+        (["--data.shift", 1, "--data", "datamodules.Synthetic"], "data.shift"),
+    ],
+)
+def test_a_flag_before_its_class_is_one_of_that_class(fails, flags, missing):
+    assert f"There is no argument --{missing} here." in fails(*FIT, *flags)
+
+
+def test_flags_of_a_class_stand_behind_it():
+    words = ["--model.optimizer.lr", "1", "--data.size=8", "--model.init_args.optimizer", "Adam", "--model", "A"]
+    words += ["--trainer.callbacks+", "B", "--trainer.callbacks.x", "1", "--trainer.callbacks+", "C", "--data=D"]
+    ordered = ["--model", "A", "--model.init_args.optimizer", "Adam", "--model.optimizer.lr", "1", "--data=D"]
+    assert put_classes_first(words) == [*ordered, "--data.size=8", *words[7:13]]
+    kept = ["--trainer.max_epochs", "3", "--trainer", "{max_epochs: 2}", "--trainer.callbacks.x", "1"]
+    assert put_classes_first([*kept, "--trainer.callbacks+", "B"]) == [*kept, "--trainer.callbacks+", "B"]
 
 
 def test_another_optimizer_that_keeps_arguments_is_said(notes, here):
