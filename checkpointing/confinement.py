@@ -21,7 +21,8 @@ FILE_NAME = re.compile(r"([^{}]|\{(\w[\w-]*(/\w[\w-]*)*)?(:\d*\.?\d*[a-z]?)?\})*
 ADDRESS = re.compile(r"\w[\w+.-]+:|.*(::|[$%])", re.DOTALL)
 # Arguments of loggers that the command line fills in for each run
 FILLED_IN_LOGGERS = ("RunLogger", "WandbLogger")
-FILLED_IN = {"save_dir", "name", "version", "dir", "id"}
+# and what the user alone decides: the account on W&B that gets what is logged
+FILLED_IN = {"save_dir", "name", "version", "dir", "id", "entity"}
 # What a command reads, appends to or replaces in a folder of results
 RESULTS = ("*.csv", "*.json", "*.npz", "*.part", "config.yaml", ".lock", "checkpoints", "wandb")
 
@@ -29,7 +30,8 @@ RESULTS = ("*.csv", "*.json", "*.npz", "*.part", "config.yaml", ".lock", "checkp
 def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:
     """Refuse paths in a checkpoint's config for `fit` that lead out of its run directory.
 
-    The folders of RunLogger and WandbLogger are not looked at: the command line fills them in.
+    The folders of RunLogger and WandbLogger are not looked at: the command line fills them in. Nor does the checkpoint
+    name the account on W&B.
 
     Args:
         config: of the checkpoint, changed in place.
@@ -44,15 +46,28 @@ def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:
             f"run_name is {name} in the config of this checkpoint, which leads out of --runs: give --run_name."
         )
     trainer = config.get("trainer") or {}
-    loggers = trainer["logger"] if isinstance(trainer.get("logger"), list) else [trainer.get("logger")]
-    ours = [each for each in loggers if isinstance(each, dict) and each["class_path"].endswith(FILLED_IN_LOGGERS)]
+    ours = find_loggers(trainer, FILLED_IN_LOGGERS)
     filled_in = [each.setdefault("init_args", {}) for each in ours]
-    for arguments in filled_in:
+    for arguments in (*filled_in, *(each["dict_kwargs"] for each in ours if "dict_kwargs" in each)):
         for name in FILLED_IN & arguments.keys():
             del arguments[name]
     check_paths(trainer, "trainer", run_dir)
     for arguments in filled_in:
         arguments["save_dir"] = "runs"  # RunLogger has no default for it
+
+
+def find_loggers(trainer: dict[str, Any], names: str | tuple[str, ...]) -> list[dict[str, Any]]:
+    """The loggers of a config whose class paths end in one of the names."""
+    loggers = trainer["logger"] if isinstance(trainer.get("logger"), list) else [trainer.get("logger")]
+    return [each for each in loggers if isinstance(each, dict) and each["class_path"].endswith(names)]
+
+
+def find_entities(trainer: dict[str, Any]) -> list[str]:
+    """The W&B accounts, of a user or a team, that the loggers of a checkpoint's config name."""
+    arguments = [
+        each.get(part, {}) for each in find_loggers(trainer, "WandbLogger") for part in ("init_args", "dict_kwargs")
+    ]
+    return [str(each["entity"]) for each in arguments if each.get("entity") is not None]
 
 
 def check_run_id(run_id: Any) -> None:

@@ -34,6 +34,7 @@ DOWNLOAD = (
 DEVICE_MEMORY = "The device is out of memory: give a smaller --data.batch_size, or --trainer.precision bf16-mixed."
 ANOMALY = "%s (--trainer.detect_anomaly): this training has diverged, so start with a lower --model.optimizer.lr."
 
+WANDB = "W&B cannot begin its run (%s): correct the arguments of its logger, or leave W&B out (WANDB_MODE=disabled)."
 CONSTRUCTOR = "%s cannot be made with these arguments (%s: %s): correct them, or what they name."
 UNUSABLE_PATH = "%s cannot be used (%s): give another path."
 
@@ -69,14 +70,21 @@ def explain_failure(error: BaseException) -> str | None:
             for pattern, sentence in SENTENCES:
                 if match := re.search(pattern, str(each)):
                     return sentence % match.groups() if match.groups() else sentence
+    if type(error).__module__.partition(".")[0] in ("wandb", "pydantic") and any(pass_through(frames, ("wandb",))):
+        return WANDB % first_line(error)
     made = find_library_class(frames)
     return made and CONSTRUCTOR % (made, type(error).__name__, first_line(error))
 
 
 def unwrap(error: BaseException) -> BaseException:
-    """The error of a class's constructor, where jsonargparse has put its own around it."""
-    while error.__cause__ and any(pass_through(find_frames(error)[-1:], ("jsonargparse",))):
-        error = error.__cause__
+    """The error of a class's constructor, where jsonargparse has put its own around it.
+
+    Of a value that may be of several types, jsonargparse names the first one's error as the cause; that of the type
+    that was meant comes from a library's class.
+    """
+    while error.__cause__ and any(pass_through(frames := find_frames(error)[-1:], ("jsonargparse",))):
+        tried = [unwrap(each) for each in frames[0].f_locals.get("exceptions", ())]
+        error = next((each for each in tried if find_library_class(find_frames(each))), error.__cause__)
     return error
 
 

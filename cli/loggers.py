@@ -11,11 +11,14 @@ from filelock import FileLock
 from jsonargparse import Namespace
 
 from checkpointing.atomic import remove_leftovers
+from checkpointing.confinement import find_entities
 from checkpointing.record import Checkpoint
 from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_version, version_folder
+from cli.failures import first_line
 from cli.processes import is_first_process
 from errors import UserError
 
+HOME = Path(__file__).resolve().parent.parent  # the repository's folder
 held_locks: list[FileLock] = []  # on the run directory, for as long as the run goes on
 SECONDS_FOR_LOGIN = 8
 
@@ -38,12 +41,81 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
         if logger.class_path.endswith("WandbLogger"):
             logger.init_args.save_dir = str(folder or ".")
             logger.init_args.name = f"{config.run_name}/{folder.name}" if folder else None
-            logger.init_args.id = (checkpoint and checkpoint.record.wandb_run_id) or logger.init_args.id
-            mode = choose_wandb_mode()
-            logger.init_args.offline = mode == "offline"
-            if is_first_process():
-                set_up_wandb(mode)
+            complete_wandb(logger.init_args, checkpoint)
     return folder
+
+
+def complete_wandb(arguments: Namespace, checkpoint: Checkpoint | None) -> None:
+    """Tell W&B's logger which run it continues and whether it is online, and set W&B up.
+
+    Args:
+        arguments: of the logger, completed in place.
+        checkpoint: from which a run is resumed.
+    """
+    refuse_workspace_settings()
+    mode = choose_wandb_mode()
+    if checkpoint:
+        arguments.id = checkpoint.record.wandb_run_id or arguments.id
+        if mode != "disabled":
+            refuse_entity_of_record(arguments.get("entity"), checkpoint)
+    arguments.offline = mode == "offline"
+    if arguments.offline and arguments.log_model:
+        raise UserError(
+            f"log_model is {arguments.log_model}, and W&B is offline, where it takes no checkpoints: leave it out, or "
+            "log in (wandb login) and set WANDB_MODE=online."
+        )
+    check_project(arguments.project)
+    if is_first_process():
+        set_up_wandb(mode)
+
+
+def check_project(project: str | None) -> None:
+    """Refuse a project's name that W&B does not take, before its run is begun."""
+    import wandb
+
+    try:
+        wandb.Settings(project=project)
+    except (wandb.Error, ValueError) as error:
+        raise UserError(
+            f"W&B takes no such project: {first_line(error)}. Give --trainer.logger.project NAME."
+        ) from error
+
+
+def refuse_workspace_settings() -> None:
+    """Refuse W&B's settings in the working directory, unless that is the repository's.
+
+    W&B takes the server that gets the user's key from them, and the folders that it writes to. Run directories have a
+    folder of that name and are passed around, as are the folders in which they lie. The repository's folder is trusted:
+    Python imports its modules.
+    """
+    for file in (Path("wandb", "settings"), Path(".wandb", "settings")):
+        if os.path.lexists(file) and not in_repository():
+            raise UserError(
+                f"W&B would take its server and folders from {file.absolute()}, which may have come with a run: remove "
+                "it if it is not yours, or move it to ~/.config/wandb/settings."
+            )
+
+
+def in_repository() -> bool:
+    """Whether the working directory is the one in which main.py lies."""
+    return Path.cwd().resolve() == HOME
+
+
+def refuse_entity_of_record(entity: str | None, checkpoint: Checkpoint) -> None:
+    """Refuse to resume a run of another W&B account than the user's: its owner would get what is logged.
+
+    `checkpointing.confinement` has taken the entity out of the checkpoint's config.
+
+    Args:
+        entity: that the user's own configs and flags name; None if they name none.
+        checkpoint: of the run.
+    """
+    for recorded in find_entities(checkpoint.record.config["trainer"]):
+        if entity is None and recorded != os.environ.get("WANDB_ENTITY"):
+            raise UserError(
+                f"This run was logged to {recorded[:80]} on W&B, and a checkpoint may not decide who gets what is "
+                "logged: give --trainer.logger.entity NAME, its name or your own, or set WANDB_ENTITY to its name."
+            )
 
 
 def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path | None:
@@ -105,7 +177,7 @@ def login_problem() -> str:
             wandb.login(verify=True)
             problems[:] = [""]
         except (wandb.Error, ValueError) as error:
-            problems[:] = [str(error).partition("\n")[0].rstrip(".")]
+            problems[:] = [first_line(error)]
 
     thread = threading.Thread(target=log_in, daemon=True)
     thread.start()
@@ -120,4 +192,5 @@ def set_up_wandb(mode: Literal["offline", "online", "disabled"]) -> None:
     """
     import wandb
 
-    wandb.setup(wandb.Settings(mode=mode))
+    # Elsewhere than in the repository, git says nothing of the code, and it obeys a .git folder that came with a run
+    wandb.setup(wandb.Settings(mode=mode, disable_git=not in_repository()))

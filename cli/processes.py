@@ -4,6 +4,7 @@ import os
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
+from lightning.pytorch.strategies import ParallelStrategy
 
 from errors import UserError
 
@@ -25,7 +26,11 @@ def alone_in_allocation() -> list[ClusterEnvironment]:
 
 
 def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
-    """Refuse a rank that this training has no process for: such a process would train, and write nothing."""
+    """Refuse a rank that this training has no process for: such a process would train, and write nothing.
+
+    Several nodes without any are refused too.
+    """
+    refuse_unreachable_nodes(trainer)
     processes = trainer.num_devices * trainer.num_nodes
     ranks = [name for name in RANKS if os.environ.get(name, "0") != "0"]
     if is_launched_by_hand(ranks, trainer.num_nodes):
@@ -36,6 +41,18 @@ def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
             f"{ranks[0]} is {os.environ[ranks[0]]}, and this command is for {processes} "
             f"process{'' if processes == 1 else 'es'}: if the variable is left over from another job, type `env "
             f"{left_over} python main.py ...`; else give --trainer.devices and --trainer.num_nodes of all processes."
+        )
+
+
+def refuse_unreachable_nodes(trainer: pl.Trainer) -> None:
+    """Refuse several nodes where nothing says where they are: Lightning would wait for them without a word."""
+    told = {"MASTER_ADDR", "MASTER_PORT", *RANKS} & os.environ.keys()
+    if trainer.num_nodes == 1 or told or not isinstance(trainer.strategy, ParallelStrategy):
+        return
+    if isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
+        raise UserError(
+            f"num_nodes is {trainer.num_nodes}, and no other node is known here: start all of them with torchrun or "
+            "srun (or with MASTER_ADDR, MASTER_PORT and NODE_RANK), or give --trainer.num_nodes 1."
         )
 
 

@@ -1,0 +1,95 @@
+"""W&B takes its server, folders and account from the user, and from nothing that came with a run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import wandb
+
+from checkpointing.record import RECORD_KEY
+from cli.loggers import refuse_workspace_settings
+from errors import UserError
+from tests.conftest import DIGITS, TINY
+
+LONGER = ["--trainer.max_epochs", 4]
+
+
+def change_logger(run_dir: Path, part: str = "init_args", **arguments: object) -> None:
+    for path in run_dir.glob("checkpoints/*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        content[RECORD_KEY]["config"]["trainer"]["logger"][1].setdefault(part, {}).update(arguments)
+        torch.save(content, path)
+
+
+@pytest.mark.parametrize("place", ["wandb", ".wandb"])
+@pytest.mark.parametrize("below", [".", "..", "../../.."])
+def test_wandb_takes_no_settings_of_a_folder_of_runs(here, monkeypatch, place, below):
+    folder = Path("runs/x/w/version_0")
+    folder.mkdir(parents=True)
+    folder = folder / below
+    (folder / place).mkdir()
+    (folder / place / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\nx_files_dir = /nowhere\n")
+    monkeypatch.chdir(folder)
+    settings = wandb.Settings()
+    settings.update_from_system_settings()
+    assert (settings.base_url, settings.x_files_dir) == ("http://127.0.0.1:9", "/nowhere")  # as W&B itself does
+    with pytest.raises(UserError, match=f"{place}/settings, which may have come with a run"):
+        refuse_workspace_settings()
+
+
+def test_such_settings_are_refused_before_wandb_reads_them(fails, here, monkeypatch):
+    Path("wandb").mkdir()
+    Path("wandb/settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    monkeypatch.setattr(wandb, "setup", lambda *_: pytest.fail("W&B has read its settings"))
+    for mode in ("online", "disabled"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert "wandb/settings, which may have come with a run" in fails("fit", "--config", DIGITS, *TINY)
+    assert not list(Path("runs").rglob("*"))
+
+
+def test_wandb_takes_the_settings_of_the_repository(run, here, monkeypatch):
+    Path("wandb").mkdir()
+    Path("wandb/settings").write_text("[default]\nentity = me\n")
+    monkeypatch.setattr("cli.loggers.HOME", Path.cwd())
+    run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1)
+
+
+@pytest.mark.parametrize("part", ["init_args", "dict_kwargs"])
+def test_a_checkpoint_names_no_account_of_wandb(fails, tiny_run, monkeypatch, part):
+    change_logger(tiny_run, part, entity="stranger")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr("cli.loggers.set_up_wandb", lambda _: pytest.fail("W&B is set up"))
+    said = fails("fit", "--ckpt_path", tiny_run, *LONGER)
+    assert "logged to stranger on W&B" in said
+    assert "--trainer.logger.entity" in said
+
+
+@pytest.mark.parametrize("own", ["flag", "variable"])
+def test_a_run_of_ones_own_account_is_resumed(run, tiny_run, monkeypatch, own):
+    change_logger(tiny_run, entity="team")
+    monkeypatch.setattr("cli.loggers.choose_wandb_mode", lambda: "offline")
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # by the logger itself, for speed
+    flag = ["--trainer.logger.entity", "team"] if own == "flag" else []
+    if own == "variable":
+        monkeypatch.setenv("WANDB_ENTITY", "team")
+    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger.experiment", wandb.init(mode="disabled"))
+    run("fit", "--ckpt_path", tiny_run, *LONGER, *flag)
+    assert torch.load(tiny_run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 3
+
+
+def test_arguments_that_wandb_refuses_are_one_sentence(fails, here, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for log_model in ("all", "true"):
+        said = fails("fit", "--config", DIGITS, *TINY, "--trainer.logger.log_model", log_model)
+        assert "log_model is" in said and "W&B is offline" in said
+    said = fails("fit", "--config", DIGITS, *TINY, "--trainer.logger.project", "a/b:c")
+    assert "W&B takes no such project: Invalid project name 'a/b:c'" in said
+    assert not list(Path("runs").rglob("*"))
+
+
+def test_nodes_that_nothing_leads_to_are_not_waited_for(fails, tiny_run):
+    for path in tiny_run.glob("checkpoints/*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        content[RECORD_KEY]["config"]["trainer"] |= {"num_nodes": 2, "strategy": "ddp", "accelerator": "cpu"}
+        torch.save(content, path)
+    assert "num_nodes is 2, and no other node is known" in fails("fit", "--ckpt_path", tiny_run, *LONGER)
