@@ -29,7 +29,7 @@ class Predictions:
         views: how many of them there are: forward passes for each image.
         checkpoint: path of the checkpoint file.
         checkpoint_hash: SHA-256 of the checkpoint file.
-        data_hash: SHA-256 of the set: classes, labels, and pixels or file names.
+        data_hash: SHA-256 of the set: classes, labels, and pixels or names and contents of files.
         complete: whether every image of the set is here.
         selected_on_test: whether the checkpoint was chosen by its error on these images.
     """

@@ -142,12 +142,15 @@ class ImageData(pl.LightningDataModule):
         """`fingerprint` of the test images, for the record of a training, which must not use them; None if unknown."""
         return self.fingerprint(self.test_set) if hasattr(self, "test_set") else None
 
-    def fingerprint(self, images: ImageSet) -> str:
-        """SHA-256 of images (or of their names and sizes), labels and class names, in the run's order of classes."""
+    def fingerprint(self, images: ImageSet, older: bool = False) -> str:
+        """SHA-256 of images (pixels, or names and contents), labels and class names, in the run's order of classes.
+
+        `older` gives that of older code: see `ImageSet.older_fingerprint`.
+        """
         if self._label_map is not None:
             images = copy.copy(images)
             number_classes([images], self._label_map)
-        content = [images.fingerprint(), *self.class_names]
+        content = [images.older_fingerprint() if older else images.fingerprint(), *self.class_names]
         return hashlib.sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()
 
     def prepare_data(self) -> None:

@@ -1,6 +1,7 @@
 """Identity of the data: what a checkpoint's record says of them, and whether a command has the run's own."""
 
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from checkpointing.predictions import data_tag
 from checkpointing.record import CheckpointRecord
 from checkpointing.split import Split, split_path
 from datamodules.base import ImageData, Verb
-from datamodules.image_files import ImageFiles, content_id
+from datamodules.image_files import ImageFiles
+from datamodules.loading import ImageSet
 from datamodules.run_data import RunData
 from datamodules.run_files import is_copy, search_contents
 from errors import UserError
@@ -40,10 +42,10 @@ def make_split(data: ImageData) -> Split | None:
         return None
     trained_on = trained.portable_paths()
     step = max(1, len(trained) // SAMPLE)
-    sample = {trained_on[index]: content_id(trained.path(index)) for index in range(0, len(trained), step)}
+    sample = {trained_on[index]: trained.content(index) for index in range(0, len(trained), step)}
     contents, own_folder = {}, False
     if isinstance(held_back, ImageFiles):
-        contents = {path: content_id(held_back.path(index)) for index, path in enumerate(held_back.portable_paths())}
+        contents = {path: held_back.content(index) for index, path in enumerate(held_back.portable_paths())}
         own_folder = held_back.folder != trained.folder
     if data.run is None or (before := data.run.split) is None:
         return Split(trained_on, contents, own_folder, sample)
@@ -60,7 +62,7 @@ class EvaluatedImages:
     """The images that `test` or `validate` evaluates.
 
     Args:
-        data_hash: SHA-256 of the set: classes, labels, and pixels or files.
+        data_hash: SHA-256 of the set: classes, labels, and pixels or names and contents of files.
         is_run_data: whether they are the very images that the checkpoint's run has for the verb.
         selected_on_test: whether a test evaluates a checkpoint on the images by which it was chosen.
     """
@@ -75,17 +77,23 @@ class EvaluatedImages:
         return "" if self.is_run_data else data_tag(self.data_hash)
 
 
+def matches(data: ImageData, images: ImageSet, hashes: Set[str | None]) -> bool:
+    """Whether one of these hashes, of this or of older code, is the fingerprint of images."""
+    return data.fingerprint(images) in hashes or data.fingerprint(images, older=True) in hashes
+
+
 def identify_evaluated(data: ImageData, verb: Verb) -> EvaluatedImages:
     """Compare the images that `test` or `validate` evaluates with those of the checkpoint's run."""
-    fingerprint, run = data.fingerprint(data.evaluated_set(verb)), data.run
+    images, run = data.evaluated_set(verb), data.run
+    fingerprint = data.fingerprint(images)
     if run is None:
         return EvaluatedImages(fingerprint, True, False)
     reference = run.record.test_hash if verb == "test" else run.record.val_hash
     references = run.tested_hashes if reference is None else {reference}
-    is_run_data = fingerprint in references if references else run.same_source
+    is_run_data = matches(data, images, references) if references else run.same_source
     selected = verb == "test" and run.selected_on_validation
-    if selected and fingerprint != run.record.val_hash:
-        selected = fingerprint != reference and tests_held_back_images(data, run)
+    if selected and not matches(data, images, {run.record.val_hash}):
+        selected = not matches(data, images, {reference}) and tests_held_back_images(data, run)
     return EvaluatedImages(fingerprint, is_run_data, selected)
 
 
@@ -117,7 +125,7 @@ def compare_with_run(data: ImageData, verb: str) -> list[str]:
         return []
     evaluated = data.test_set if verb == "test" else data.val_set
     on_held_back = evaluated is not None and (verb != "test" or data.tests_validation_images)
-    if not on_held_back or evaluated is None or data.fingerprint(evaluated) == run.record.val_hash:
+    if not on_held_back or evaluated is None or matches(data, evaluated, {run.record.val_hash}):
         return []
     return [
         f"{split_path(Path(), run.record.split_hash)}, the run's list of files, is not beside the checkpoint, and the "

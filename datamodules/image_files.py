@@ -33,10 +33,19 @@ class ImageFiles(ImageSet):
         labels: [N] int64.
         transform: from an `EncodedImage` to uint8 [3, H, W], in training with the size of the crop as second argument;
             or to the views of the image, see `datamodules.views`.
+        contents: the `content_id` of files by their names, as far as they have been read; unset, of none.
     """
 
-    def __init__(self, folder: Path | bytes, names: np.ndarray, labels: np.ndarray, transform: Transform) -> None:
+    def __init__(
+        self,
+        folder: Path | bytes,
+        names: np.ndarray,
+        labels: np.ndarray,
+        transform: Transform,
+        contents: dict[bytes, str] | None = None,
+    ) -> None:
         self.folder, self.names, self.labels, self.transform = os.fsencode(folder), names, labels, transform
+        self._contents = {} if contents is None else contents  # shared by subsets, so that no file is read twice
 
     def __getitems__(self, items: Sequence[SampleSpec] | Sequence[int]) -> RawBatch:
         state = torch.get_rng_state()  # with no loader processes the generator is the training's
@@ -72,8 +81,21 @@ class ImageFiles(ImageSet):
             return self._describe(index, error)
         return None
 
+    def content(self, index: int) -> str:
+        """`content_id` of the file of an image, which is read the first time."""
+        name = bytes(self.names[index])
+        if name not in self._contents:
+            self._contents[name] = content_id(self.path(index))
+        return self._contents[name]
+
     def fingerprint(self) -> str:
-        """SHA-256 of names, labels and sizes of the files: a photo that is edited in place is another one."""
+        """SHA-256 of names, labels and contents of the files: another photo in the place of one is another one."""
+        content = hashlib.sha256(self.identity().encode())
+        content.update("\n".join(self.content(index) for index in range(len(self))).encode())
+        return content.hexdigest()
+
+    def older_fingerprint(self) -> str:
+        """SHA-256 of names, labels and sizes of the files."""
         content = hashlib.sha256(self.identity().encode())
         content.update(np.array(self.sizes(), dtype="<i8").tobytes())
         return content.hexdigest()
@@ -94,11 +116,11 @@ class ImageFiles(ImageSet):
 
     def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
-        return type(self)(self.folder, self.names[indices], self.labels[indices], self.transform)
+        return type(self)(self.folder, self.names[indices], self.labels[indices], self.transform, self._contents)
 
     def with_transform(self, transform: Transform) -> Self:
         """The same images with another transform."""
-        return type(self)(self.folder, self.names, self.labels, transform)
+        return type(self)(self.folder, self.names, self.labels, transform, self._contents)
 
     def _describe(self, index: int, error: UserError) -> UnreadableFile:
         return UnreadableFile(index, printable(os.fsdecode(self.path(index))), str(error))

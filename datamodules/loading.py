@@ -73,7 +73,11 @@ class ImageSet(Dataset):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 of the labels and of the pixels, or of the names and sizes of the files."""
+        """SHA-256 of the labels and of the pixels, or of the names and contents of the files."""
+
+    def older_fingerprint(self) -> str:
+        """The fingerprint as older code computed it, which is in the records of its checkpoints."""
+        return self.fingerprint()
 
     @abstractmethod
     def identity(self) -> str:

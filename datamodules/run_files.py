@@ -10,7 +10,8 @@ import numpy as np
 
 from checkpointing.split import Split
 from datamodules.decode import SUFFIXES
-from datamodules.image_files import ImageFiles, content_id, file_size, portable_path
+from datamodules.image_files import ImageFiles, content_id, file_size
+from datamodules.trained_on import as_mask, leave_out_sample
 from errors import UserError, pluralize
 
 COPY_SHARE = 0.9  # of the run's paths: a converted or resized copy may lack files that could not be read
@@ -41,7 +42,8 @@ def find_run_files(images: ImageFiles, split: Split) -> FoundFiles:
     """Find a run's files in the folder of its training images, from which it has held some back.
 
     A file that was held back is found by its content under any path, or else by its path, where it was edited in
-    place, converted or resized. Where files have got the paths of others, paths say nothing.
+    place, converted or resized, but not where a training image was copied there. Where files have got the paths of
+    others, paths say nothing.
     """
     paths = images.portable_paths()
     index_of = {path: index for index, path in enumerate(paths)}
@@ -49,7 +51,7 @@ def find_run_files(images: ImageFiles, split: Split) -> FoundFiles:
     found = {
         index_of[path]: path
         for path, content in split.held_back.items()
-        if path in index_of and content_id(images.path(index_of[path])) == content
+        if path in index_of and images.content(index_of[path]) == content
     }
     others = [index for index in range(len(paths)) if index not in found]
     others.sort(key=lambda index: paths[index] in trained_on)  # of files of one content, a new one is preferred
@@ -61,21 +63,17 @@ def find_run_files(images: ImageFiles, split: Split) -> FoundFiles:
         for index, path in found.items()
     )
     if not other_folder and not paths_were_reused:
-        found |= {index_of[path]: path for path in without(split.held_back, found.values()) if path in index_of}
-        new = [index for index in others if index not in found and paths[index] not in trained_on]
+        in_place = {index_of[path]: path for path in without(split.held_back, found.values()) if path in index_of}
+        copies = {index for index in in_place if images.content(index) in split.sample.values()}
+        found |= {index: path for index, path in in_place.items() if index not in copies}
+        settled = found.keys() | copies
+        new = [index for index in others if index not in settled and paths[index] not in trained_on]
         found |= match_stems(paths, new, without(split.held_back, found.values()))
     held_back = as_mask(found, len(paths))
     known = np.array([path in trained_on and not other_folder for path in paths], dtype=bool)
     renamed = {paths[index]: path for index, path in found.items() if paths[index] != path}
     missing = len(split.held_back) - len(found)
     return FoundFiles(held_back, ~held_back & ~known, renamed, missing, unchanged, other_folder)
-
-
-def as_mask(indices: Collection[int], length: int) -> np.ndarray:
-    """[length] bool: True at the indices."""
-    mask = np.zeros(length, dtype=bool)
-    mask[list(indices)] = True
-    return mask
 
 
 def without(contents: Mapping[str, str], paths: Collection[str]) -> dict[str, str]:
@@ -101,7 +99,7 @@ def search_contents(images: ImageFiles, candidates: Iterable[int], contents: Map
     sizes = {content.partition("-")[0] for content in paths_of}
     found = {}
     for index in candidates if contents else ():
-        if str(file_size(images.path(index))) in sizes and (left := paths_of.get(content_id(images.path(index)))):
+        if str(file_size(images.path(index))) in sizes and (left := paths_of.get(images.content(index))):
             found[index] = left.pop(0)
     return found
 
@@ -129,7 +127,7 @@ def without_suffix(path: str) -> str:
 def holds_sample(images: ImageFiles, split: Split) -> bool:
     """Whether one of the files that the run has trained on, of a sample, is there with its content."""
     names = enumerate(images.portable_paths())
-    return any(path in split.sample and content_id(images.path(k)) == split.sample[path] for k, path in names)
+    return any(path in split.sample and images.content(k) == split.sample[path] for k, path in names)
 
 
 def is_copy(paths: Iterable[str], of_run: Sequence[str]) -> bool:
@@ -141,21 +139,6 @@ def is_copy(paths: Iterable[str], of_run: Sequence[str]) -> bool:
 def is_run_folder(images: ImageFiles, split: Split) -> bool:
     """Whether images are those that the run has trained on, or a copy of them, as far as a sample and paths tell."""
     return holds_sample(images, split) or is_copy(images.portable_paths(), split.trained_on)
-
-
-def find_trained_on(images: ImageFiles, split: Split, own_paths: Collection[str], train_folder: Path) -> np.ndarray:
-    """[N] bool: whether an image of val/ or test/ seems to have been moved there after the run had trained on it.
-
-    Args:
-        images: of the folder.
-        split: of the run.
-        own_paths: paths that the run had in this folder.
-        train_folder: files that are still there have not been moved.
-    """
-    suspects = set(split.trained_on) - set(own_paths)
-    names = enumerate(images.file_names)
-    moved = [k for k, name in names if portable_path(name) in suspects and not os.path.exists(train_folder / name)]
-    return as_mask(moved, len(images))
 
 
 def find_validated(images: ImageFiles, split: Split, val_folder: Path) -> np.ndarray:
@@ -213,7 +196,8 @@ def divide_as_run(images: ImageFiles, split: Split, val_folder: Path | None, ver
         return Division(images.subset(np.flatnonzero(~moved)), None, notes, {})
     found = find_run_files(images, split)
     if found.other_folder and verb == "test":
-        return Division(images, images, [describe_other_folder(images, split)], {}, True)
+        others = leave_out_sample(images, split)
+        return Division(others, others, [describe_other_folder(others, split)], {}, True)
     if split.held_back and not found.held_back.any():
         raise UserError(
             f"None of the {pluralize(len(split.held_back), 'image')} that this run held back is in "
@@ -230,7 +214,7 @@ def describe_other_folder(images: ImageFiles, split: Split) -> str:
     known = {*split.trained_on, *split.held_back}
     count = sum(path in known for path in images.portable_paths())
     names = f", though {count:,} {'has' if count == 1 else 'have'} the path of one" if count else ""
-    return f"none of the images is one of the run's{names}, so all of them are tested"
+    return f"no image has a content that is known of the run's{names}, so all of them are tested"
 
 
 def describe_changes(found: FoundFiles, held_back: int, verb: str) -> list[str]:

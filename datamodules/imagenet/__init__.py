@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from batch import Batch
@@ -18,14 +17,16 @@ from datamodules.class_folders import find_classes, find_images, find_splits
 from datamodules.crops import CenterCrop, TrainCrop
 from datamodules.decode import Interpolation
 from datamodules.folder_walk import announce, list_folder
+from datamodules.identity import matches
 from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
 from datamodules.run_data import compare_arguments
-from datamodules.run_files import divide_as_run, find_trained_on, holds_sample, is_run_folder
+from datamodules.run_files import divide_as_run, holds_sample, is_run_folder
 from datamodules.samplers import ExactSampler
 from datamodules.skipped_files import Policy, SkippedFiles
 from datamodules.splits import split_validation
+from datamodules.trained_on import describe_sample, find_moved, find_sample, leave_out_moved, leave_out_sample
 from errors import UserError, check_at_least, expand_home, pluralize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
@@ -183,24 +184,22 @@ class ImageNet(ImageData):
         return ImageFiles(folder, names, labels, self.center_crop)
 
     def _list_evaluated(self, folder: Path) -> ImageFiles:
-        """The images of val/ or test/, without those that were moved there after the run had trained on them."""
+        """The images of val/ or test/; where they are not the run's own, without those that it has trained on."""
         images, run = self._list_images(folder), self.run
         if run is None or (split := run.split) is None:
             return images
         validated = split.held_back if split.own_folder and folder == self.splits.val else ()
-        moved = find_trained_on(images, split, validated, self.train_folder)
-        if not moved.any() or self.fingerprint(images) in (run.record.test_hash, run.record.val_hash):
+        moved, known = find_moved(images, split, validated, self.train_folder), find_sample(images, split)
+        if not (moved | known).any():
             return images
-        if not holds_sample(images, split) and not is_run_folder(self._list_images(self.train_folder), split):
-            return images  # of another data set, whose files have the same names
-        reason = f"the run trained on images of these names, which are no longer in {self.train_folder}"
-        if moved.all():
-            raise UserError(
-                f"None of the {pluralize(len(images), 'image')} of {folder} can be evaluated: {reason}. Move them "
-                "back, or rename them if they are other images."
-            )
-        announce(f"{pluralize(int(moved.sum()), 'image')} of {folder} left out: {reason}")
-        return images.subset(np.flatnonzero(~moved))
+        if matches(self, images, {run.record.test_hash, run.record.val_hash}):
+            if known.any():
+                announce(f"{describe_sample(known, images, split)}: the error on {folder} is optimistic")
+            return images
+        # Otherwise another data set's, whose files have the same names
+        if moved.any() and (holds_sample(images, split) or is_run_folder(self._list_images(self.train_folder), split)):
+            images = leave_out_moved(images, moved, folder, self.train_folder)
+        return leave_out_sample(images, split)
 
     def _follow_split(self, split: Split, stage: str, val: Path | None) -> tuple[Path | None, int]:
         """The run's folder of validation images; and how many it has held back of the training images."""

@@ -1,6 +1,8 @@
 """Files of a run are known by their contents: other images with their names, or with equally many bytes, are others."""
 
+import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datamodules import ImageNet
+from datamodules import ImageNet, image_files
 from datamodules.identity import identify_evaluated, make_split
 from datamodules.image_files import content_id
 from datamodules.run_data import RunData
@@ -229,6 +231,80 @@ def test_a_test_of_nothing_but_moved_training_images_is_refused(splits):
             (splits / "train" / name / f"{index}.bmp").rename(splits / "test" / name / f"{index}.bmp")
     with pytest.raises(UserError, match="None of the 4 images of .*test can be evaluated: the run trained on"):
         again(run_data, splits, "test")
+
+
+def swap_test_classes(root: Path) -> None:
+    swap_classes(root / "test")
+
+
+def replace_test(root: Path) -> None:
+    write_bmps(root / "test", 4, 50)
+
+
+def replace_one(root: Path) -> None:
+    shutil.copy(root / "test" / "cat" / "0.bmp", root / "test" / "cat" / "1.bmp")
+
+
+def rotate_test(root: Path) -> None:
+    """Each file has the content of the next one."""
+    files = sorted((root / "test" / "cat").iterdir())
+    images = [path.read_bytes() for path in files]
+    for path, image in zip(files, images[1:] + images[:1], strict=True):
+        path.write_bytes(image)
+
+
+@pytest.mark.parametrize("change", [swap_test_classes, replace_test, replace_one, rotate_test])
+def test_other_images_in_files_of_equal_names_and_sizes_are_others(splits, change):
+    run_data = trained_on(splits)
+    files = sorted((splits / "test").rglob("*.bmp"))
+    before = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    change(splits)
+    for path, _, time in before:
+        os.utime(path, ns=(time, time))
+    assert before == [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    assert not identify_evaluated(again(run_data, splits, "test"), "test").is_run_data
+    assert identify_evaluated(again(run_data, splits, "validate"), "validate").is_run_data
+
+
+@pytest.mark.parametrize("verb", ["test", "validate"])
+def test_other_images_in_the_place_of_those_that_were_held_back_are_others(root, verb):
+    run_data = trained_on(root, val_size=6)
+    held = next(iter(run_data.split.held_back))
+    Image.new("RGB", Image.open(root / held).size).save(root / held)
+    data = again(run_data, root, verb, val_size=6)
+    assert len(data.val_set) == 6 and not identify_evaluated(data, verb).is_run_data
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_images_of_a_run_of_older_code_are_known_by_its_fingerprints(splits, recorded):
+    run_data = trained_on(splits)
+    for verb, name in (("test", "test_hash"), ("validate", "val_hash")):
+        data = again(run_data, splits, verb)
+        older = data.fingerprint(data.evaluated_set(verb), older=True)
+        assert older != getattr(run_data.record, name)
+        run_data = replace(run_data, record=replace(run_data.record, **{name: older if recorded else None}))
+        if not recorded:
+            run_data = replace(run_data, tested_hashes={older}, same_source=False)
+        identity = identify_evaluated(again(run_data, splits, verb), verb)
+        assert identity.is_run_data and not identity.selected_on_test
+        shutil.copytree(splits, splits.with_name(f"other {verb}"))
+        for path in splits.with_name(f"other {verb}").rglob("*.bmp"):
+            edit(path)
+        assert not identify_evaluated(again(run_data, splits.with_name(f"other {verb}"), verb), verb).is_run_data
+
+
+def test_the_start_of_a_run_reads_no_file_twice(splits, root, monkeypatch):
+    read = Counter()
+    monkeypatch.setattr(image_files, "content_id", lambda path: read.update([path]) or content_id(path))
+    for folder, count in ((splits, 12 + 8 + 8), (root, 24)):
+        run_data = trained_on(folder)  # which asks for all hashes twice
+        assert len(read) == count and max(read.values()) <= 2
+        read.clear()
+        for verb in ("test", "validate"):
+            data = again(run_data, folder, verb)
+            identify_evaluated(data, verb), identify_evaluated(data, verb)
+            assert max(read.values()) == 1
+            read.clear()
 
 
 # selected_on_test
