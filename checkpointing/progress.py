@@ -30,6 +30,12 @@ def ended_on_epoch_boundary(fit_loop: FitLoop) -> bool:
     return fit_loop["epoch_loop.batch_progress"]["is_last_batch"]
 
 
+def inside_accumulation(fit_loop: FitLoop, batches: int) -> bool:
+    """Whether a checkpoint was written between two optimizer steps, each of the gradients of several batches."""
+    progress = fit_loop["epoch_loop.batch_progress"]
+    return not progress["is_last_batch"] and progress["current"]["processed"] % batches != 0
+
+
 def was_validated(content: dict[str, Any]) -> bool:
     """Whether validation images were evaluated in the epoch of a checkpoint, which Lightning counts by epoch.
 

@@ -24,6 +24,7 @@ from callbacks.input_checks import check_inputs
 from callbacks.prediction_table import PredictionTable
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.result_writer import ResultWriter
+from callbacks.resume_accumulation import ResumeAccumulation
 from callbacks.resume_run import CheckLoops, CheckOptimizerState, ResumeRun
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
@@ -137,8 +138,7 @@ class CommandLine(LightningCLI):
                 "--on_nonfinite",
                 type=Policy,
                 default="stop",
-                help="what a loss that is NaN or infinite does: stop the run, or continue (no checkpoint is written of "
-                "weights that are not finite)",
+                help="what a loss that is NaN or infinite does: stop the run, or continue (saving only finite weights)",
             )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -221,7 +221,7 @@ class CommandLine(LightningCLI):
         added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
         first: list[Callback] = [CheckLoops(), *([] if config.fast_dev_run else [ResumeRun()])]
-        added += [CheckOptimizerState()] if self.subcommand == "fit" else []
+        added += [ResumeAccumulation(), CheckOptimizerState()] if self.subcommand == "fit" else []
         if self.subcommand == "fit":
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
