@@ -14,7 +14,6 @@ of the checkpoint, and ends with the same bits as a run that was never stopped. 
   metrics.csv and checkpoints of later steps are set aside, because the run produces them again.
 """
 
-import os
 import shlex
 import shutil
 import sys
@@ -22,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from checkpointing.atomic import atomic_write
+from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.confinement import rebase
 from checkpointing.content import TRAINING, check_content
 from checkpointing.metrics_file import truncate_metrics
 from checkpointing.progress import ends_epoch, enter_unfinished_epoch, epochs_done, inside_epoch
-from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, as_recorded, resumable_step
+from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, as_recorded, read_checkpoint, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
 
@@ -124,11 +124,14 @@ def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
         sys.exit(0)
 
 
+@rank_zero_only
 def catch_up_last(checkpoint: Checkpoint) -> None:
-    """Write the last checkpoint of a finished run over an older last.ckpt: a kill came between best.ckpt and this."""
+    """Write best.ckpt of a run that has finished over the run's older last.ckpt: a kill came between the two."""
     last = checkpoint.path.with_name("last.ckpt")
-    if os.path.isfile(last) and 0 <= resumable_step(last) < checkpoint.step:
-        with atomic_write(last, "wb") as copy, checkpoint.path.open("rb") as file:
+    if checkpoint.path.name != "best.ckpt" or not 0 <= resumable_step(last) < checkpoint.step:
+        return
+    if read_checkpoint(last, verify=False).record == checkpoint.record:  # of the same run
+        with end_run_if_unwritable(last), atomic_write(last, "wb") as copy, checkpoint.path.open("rb") as file:
             shutil.copyfileobj(file, copy)
 
 

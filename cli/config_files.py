@@ -69,7 +69,8 @@ def insert_files(flags: list[str]) -> tuple[list[str], list[Layer]]:
         is_section = name == "trainer" and isinstance(value, dict)
         if parts.count or is_section:
             shown = value if isinstance(value, str) else write_yaml(value)
-            group = [f"--config={write_yaml({name: value})}" if is_section else f"--{name}={shown}"]
+            flag = f"--config={write_yaml({name: value})}" if is_section else f"--{name}={shown}"
+            group = [flag, *group[1 if "=" in group[0] else 2 :]]  # with words that belong to no flag
         words += group
         if parts.count or isinstance(value, dict):
             layers.append(Layer(f"--{name} {text}", {name: value}, text, is_file=False, files=parts.files))

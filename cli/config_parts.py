@@ -61,7 +61,9 @@ class PartReader:
             items = [self.insert(item, key, name, around) for item in value]
             self.files.pop(key, None)  # of one item
             return items
-        path = Path(os.path.join(around[-1].parent if around else "", expand_home(str(value))))
+        if not isinstance(value, str):
+            return value
+        path = Path(os.path.join(around[-1].parent if around else "", expand_home(value)))
         return self._read(path, key, around) if is_part(value, key, path, name) else value
 
     def _read(self, path: Path, key: str, around: list[Path]) -> Any:

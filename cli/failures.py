@@ -8,6 +8,7 @@ A closed pipe (`python main.py fit ... | head`) is no failure: see `errors.prote
 
 import errno
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from http.client import HTTPException
@@ -40,12 +41,15 @@ UNUSABLE_PATH = "%s cannot be used (%s): give another path."
 
 UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP)
 LIBRARIES = ("torchvision", "torch", "lightning", "timm")
+INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 LOADER_MODULES = ("multiprocessing", "torch.multiprocessing")
 DOWNLOAD_MODULES = ("urllib", "http", "urllib3", "requests", "httpx", "httpcore", "huggingface_hub", "socket", "ssl")
 
+ENDED_LOADER = r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?:is )?(killed by signal: \w+|exited unexpectedly[^.]*)"
+
 SENTENCES = [
     (r"(?s)DataLoader worker.*?(?:Bus error|shared memory)|unable to \w+ .*shared memory", SHARED_MEMORY),
-    (r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?:is )?(killed by signal: \w+|exited unexpectedly[^.]*)", LOADER),
+    (ENDED_LOADER, LOADER),
     (r"Connection (?:closed by|reset by) peer|gloo.*(?:[Tt]imed? ?out|Socket)|NCCL.*remote process", OTHER_PROCESS),
     (r"CUDA out of memory|MPS backend out of memory|DefaultCPUAllocator: can't allocate memory", DEVICE_MEMORY),
     (r"(?s)(Early stopping conditioned on metric `[^`]*` which is not available.*)", "%s"),
@@ -64,12 +68,15 @@ def explain_failure(error: BaseException) -> str | None:
         return LOADER % "its connection was lost"
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
         return UNUSABLE_PATH % (shorten(str(error.filename)), error.strerror)  # of a logger or profiler of Lightning's
-    for each in reasons(error):
-        # Of torch.distributed, a lost connection is a RuntimeError
-        if isinstance(each, RuntimeError | OSError) and not isinstance(each, ConnectionError):
-            for pattern, sentence in SENTENCES:
-                if match := re.search(pattern, str(each)):
-                    return sentence % match.groups() if match.groups() else sentence
+    # Of torch.distributed, a lost connection is a RuntimeError
+    if isinstance(error, RuntimeError | OSError) and not isinstance(error, ConnectionError):
+        for pattern, sentence in SENTENCES:
+            if match := re.search(pattern, str(error)):
+                return sentence % match.groups() if match.groups() else sentence
+    # Torch raises the end of a loader process wherever the main process is, and libraries make their own errors of it
+    reason = error.__cause__ or error.__context__
+    if isinstance(reason, RuntimeError) and (match := re.search(ENDED_LOADER, str(reason))):
+        return LOADER % match[1]
     if type(error).__module__.partition(".")[0] in ("wandb", "pydantic") and any(pass_through(frames, ("wandb",))):
         return WANDB % first_line(error)
     made = find_library_class(frames)
@@ -88,16 +95,6 @@ def unwrap(error: BaseException) -> BaseException:
     return error
 
 
-def reasons(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those in whose handling it was raised.
-
-    Torch raises the end of a loader process wherever the main process is, and libraries make their own errors of it.
-    """
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def find_frames(error: BaseException) -> list[FrameType]:
     """The frames that an error has passed through, the outermost first."""
     return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -106,15 +103,24 @@ def find_frames(error: BaseException) -> list[FrameType]:
 def find_library_class(frames: list[FrameType]) -> str | None:
     """The class path of a library's class that jsonargparse was making, or of a data set inside of one; else None.
 
-    Any other error in the constructor of a class of this project's or of the user's is a bug.
+    Any other error in the constructor of a class of this project's or of the user's is a bug, and so is one in a method
+    of theirs that a library's constructor calls.
     """
     inner = list(takewhile(lambda frame: not any(pass_through([frame], ("jsonargparse",))), reversed(frames)))
     if len(inner) == len(frames):  # jsonargparse was making nothing
         return None
-    constructors = [frame for frame in reversed(inner) if frame.f_code.co_name == "__init__"]
+    inner.reverse()
+    constructors = [frame for frame in inner if frame.f_code.co_name == "__init__"]
     found = [*pass_through(constructors[:1], LIBRARIES), *pass_through(constructors, ("torchvision.datasets",))]
-    made = [type(frame.f_locals.get("self")) for frame in found]
-    return f"{made[0].__module__}.{made[0].__qualname__}" if made else None
+    if not found or not all(map(is_installed, inner[inner.index(found[0]) :])):
+        return None
+    made = type(found[0].f_locals.get("self"))
+    return f"{made.__module__}.{made.__qualname__}"
+
+
+def is_installed(frame: FrameType) -> bool:
+    """Whether the code of a frame is Python's or an installed package's, and none of the user's."""
+    return frame.f_code.co_filename.startswith(("<frozen", *INSTALLED))
 
 
 def is_connection_error(error: BaseException) -> bool:

@@ -3,17 +3,17 @@
 jsonargparse takes null in a class's arguments for one that was not given, and hands it on to the class.
 """
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from checkpointing.class_paths import import_class
 from cli.messages import rephrase
 from errors import UserError
 
-PARTS = ("model", "data", "trainer.callbacks", "trainer.logger", "trainer.strategy", "trainer.profiler")
+PARTS_OF_CLASSES = ("model", "data", "trainer.callbacks", "trainer.logger", "trainer.strategy", "trainer.profiler")
 
 
 def refuse_nulls(config: Namespace) -> None:
@@ -25,7 +25,7 @@ def refuse_nulls(config: Namespace) -> None:
     Raises:
         UserError: with the flag of the first one.
     """
-    for part in PARTS:
+    for part in PARTS_OF_CLASSES:
         check_part(config[part], f"--{part}")
 
 
@@ -44,8 +44,9 @@ def check_part(value: object, flag: str) -> None:
 
 
 def check_null(class_path: str, name: str, flag: str) -> None:
-    """Raise UserError if null is no value of an argument of a class."""
-    parser = argument_parser(class_path)
+    """Raise UserError if null is no value of an argument of a class; functions and nested classes check their own."""
+    if (parser := argument_parser(class_path)) is None:
+        return
     # Some libraries' defaults are null although their types do not say so
     if parser.get_defaults(skip_validation=True).get(f"it.{name}") is None:
         return
@@ -57,11 +58,12 @@ def check_null(class_path: str, name: str, flag: str) -> None:
 
 
 @cache
-def argument_parser(class_path: str) -> ArgumentParser:
-    """A parser of a class's arguments, under "it"."""
-    module, _, name = class_path.rpartition(".")
+def argument_parser(class_path: str) -> ArgumentParser | None:
+    """A parser of a class's arguments, under "it"; None where the name is not of a class in a module."""
+    if (found := import_class(class_path)) is None:
+        return None
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(getattr(importlib.import_module(module), name), "it", fail_untyped=False)
+    parser.add_class_arguments(found, "it", fail_untyped=False)
     return parser
 
 

@@ -7,16 +7,27 @@ import os
 
 from errors import UserError
 
-VARIABLES = "RANK LOCAL_RANK NODE_RANK GROUP_RANK WORLD_SIZE SLURM_PROCID SLURM_LOCALID SLURM_NODEID"
-SIZES = "SLURM_NTASKS SLURM_STEP_NUM_TASKS"
+VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "SLURM_NODEID",
+    "SLURM_NTASKS",
+    "SLURM_STEP_NUM_TASKS",
+    "JSM_NAMESPACE_RANK",
+)
 
 
 def refuse_odd_ranks() -> None:
-    """Raise UserError for a rank or a number of processes that is not a whole number."""
-    for name in f"{VARIABLES} {SIZES}".split():
+    """Raise UserError for a rank or a number of processes that is none."""
+    for name in VARIABLES:
         value = os.environ.get(name, "0")
         if not (value.isascii() and value.isdecimal()):
             raise UserError(
-                f"The environment variable {name} is {value!r}, which is not a whole number: it tells the rank of a "
-                f"process among several; if it is left over, type `env -u {name} python main.py ...`."
+                f"The environment variable {name} is {value!r}, and must be a number (0, 1, ...): launchers set it for "
+                f"each of several processes; if it is left over, type `env -u {name} python main.py ...`."
             )

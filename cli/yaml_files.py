@@ -21,6 +21,7 @@ BYTE_ORDER_MARKS = {
 TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge")}
 MAX_VALUES = 100_000  # of one file, with its aliases written out; configs/base.yaml has 60
+LONGEST_NUMBER = 1000  # digits, in any base; Python prints none of 4,301
 NESTING = re.compile(r"[{\[\n]|- |: |\? ")  # what every nested value holds
 
 
@@ -116,7 +117,8 @@ def check_value(text: str) -> None:
         UserError: as `parse_yaml`, but for a text that is no YAML: it may be meant as it stands.
     """
     try:
-        node = Loader(text).get_single_node() if NESTING.search(text) else None
+        needs_look = NESTING.search(text) or len(text) > LONGEST_NUMBER
+        node = Loader(text).get_single_node() if needs_look else None
     except yaml.YAMLError:
         return
     except RecursionError as error:
@@ -151,6 +153,8 @@ def count_values(node: yaml.Node, name: str, counts: dict[yaml.Node, int | None]
         raise UserError(f"{locate(node.start_mark, name)}: the tag {tag} is not read: write plain values.")
     if isinstance(node, yaml.MappingNode):
         refuse_repeated_keys(node, name)
+    elif node.tag == f"{TAG}int" and len(node.value) > LONGEST_NUMBER:
+        raise UserError(f"{locate(node.start_mark, name)}: this number has {len(node.value):,} digits: give a shorter.")
     parts = [] if isinstance(node, yaml.ScalarNode) else node.value
     children = [child for part in parts for child in (part if isinstance(part, tuple) else (part,))]
     counts[node] = total = 1 + sum(count_values(child, name, counts) for child in children)

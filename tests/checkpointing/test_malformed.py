@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from checkpointing.content import LIGHTNING_VERSION, find_mismatch
-from checkpointing.record import read_checkpoint
+from checkpointing.record import read_checkpoint, read_plain_file
 from errors import UserError
 from lit_models import LitResNet
 
@@ -201,6 +201,20 @@ def test_a_tensor_larger_than_its_file_is_refused_wherever_it_is(tiny_run):
             read_checkpoint(changed)
         with pytest.raises(UserError, match="larger than the file"):
             LitResNet.load_from_checkpoint(changed)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.empty(16, device="meta"),
+        torch.ones(16).to_sparse(),
+        torch.quantize_per_tensor(torch.ones(16), 0.1, 0, torch.quint8),
+    ],
+)
+def test_a_tensor_without_an_array_of_numbers_is_refused(tmp_path, tensor):
+    torch.save({"net.bn1.weight": tensor}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="w.pth is not loaded: net.bn1.weight is a tensor without an array of numbers"):
+        read_plain_file(tmp_path / "w.pth")
 
 
 def test_averaged_weights_and_scores_of_another_shape_are_refused(tiny_run):

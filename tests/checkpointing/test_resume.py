@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from checkpointing.record import RECORD_KEY
 from cli.parser import VERBS
 from tests.conftest import DIGITS, STEP_CHECKPOINTS, TINY, Run
 
@@ -108,6 +109,18 @@ def test_a_run_killed_between_its_last_two_checkpoints_gets_the_second_one(run, 
         run("fit", "--ckpt_path", tiny_run)
     assert stop.value.code == 0 and "has finished 3 of 3 epochs" in capsys.readouterr().out
     assert last.read_bytes() == best.read_bytes()
+
+
+def test_another_runs_last_checkpoint_beside_a_finished_one_is_left_alone(run, tiny_run, here):
+    last = here / "last.ckpt"
+    shutil.copy(tiny_run / "checkpoints" / "last.ckpt", here / "best.ckpt")
+    content = torch.load(here / "best.ckpt", weights_only=True) | {"global_step": 8}
+    content[RECORD_KEY] = content[RECORD_KEY] | {"data_hash": "another"}
+    torch.save(content, last)
+    before = last.read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "--ckpt_path", here / "best.ckpt")
+    assert stop.value.code == 0 and last.read_bytes() == before
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])

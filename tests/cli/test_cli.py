@@ -378,6 +378,8 @@ WRONG_FLAGS = [
     ([*FIT, "--data.batch_size", "8"], "the last batch holds one image"),
     ([*FIT, "--data.batch_size", "1258", "--data.drop_last", "true"], "there is no full batch, and drop_last"),
     ([*FIT, "--model.optimizer.lr", "abc"], "error: --model.optimizer.lr is abc: it must be a number."),
+    ([*FIT, "--trainer", "{max_epochs: 1}", "two"], "There is no argument two here: a value with spaces needs quotes."),
+    ([*FIT, "--data.batch_size", "0x" + "f" * 5000], "this number has 5,002 digits: give a shorter"),
     ([*FIT, "--data.batch_size", "8", "two"], "There is no argument two here: a value with spaces needs quotes."),
     ([], "Give a command: fit, validate, test or predict."),
     (["fit", "configs/digits/resnet20.yaml"], "Did you mean --config configs/digits/resnet20.yaml?"),

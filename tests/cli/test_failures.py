@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import Flowers102
+from torchvision.datasets import Flowers102, ImageFolder
 
 from cli.failures import explain_failure
 from datamodules import TorchvisionData
@@ -162,6 +162,11 @@ class Flowers(TorchvisionData):
         super().__init__(Flowers102(root, "train"), Flowers102(root, "test"), num_classes=102)
 
 
+class MisspelledFolder(ImageFolder):
+    def find_classes(self, directory: Path) -> tuple[list[str], dict[str, int]]:
+        raise AttributeError("a bug")  # called by the library's constructor
+
+
 class Broken(TorchvisionData):
     def __init__(self) -> None:
         raise RuntimeError("a bug")
@@ -203,10 +208,16 @@ def test_a_data_set_of_a_checkpoint_that_cannot_be_made_is_said(run, fails, here
         assert "ImageFolder cannot be made with these arguments (FileNotFoundError: Couldn't find any class" in said
 
 
-def test_a_bug_in_a_constructor_keeps_its_traceback(run):
-    with pytest.raises(ValueError, match="a bug") as caught:
-        run("fit", "--config", DIGITS, "--data", "tests.cli.test_failures.Broken")
-    assert isinstance(caught.value.__cause__, RuntimeError)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--data", "tests.cli.test_failures.Broken"],
+        data_flags("tests.cli.test_failures.MisspelledFolder", "."),
+    ],
+)
+def test_a_bug_in_a_constructor_keeps_its_traceback(run, flags):
+    with pytest.raises(ValueError, match="a bug"):
+        run("fit", "--config", DIGITS, *flags)
 
 
 def test_a_loader_process_that_ends_is_found_behind_the_error_that_a_library_made_of_it():

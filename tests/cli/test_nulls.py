@@ -1,5 +1,6 @@
 """Null where an argument needs a value is refused with the flag, and is a value where the argument takes it."""
 
+import lightning.pytorch as pl
 import pytest
 
 from tests.conftest import DIGITS, TINY
@@ -31,6 +32,20 @@ def test_null_in_a_file_and_in_a_callback_is_refused_with_its_place(fails, here)
     assert "--model.label_smoothing is null: it must be a number" in fails(*FIT, "--config", "x.yaml")
     callback = "{class_path: callbacks.PreciseBN, init_args: {batches: null}}"
     assert "--trainer.callbacks.batches is null" in fails(*FIT, "--trainer.callbacks+", callback)
+
+
+class Outer:
+    class Waiting(pl.Callback):
+        def __init__(self, seconds: float | None = None, steps: int = 1) -> None: ...
+
+
+def make_waiting(seconds: float | None = None) -> pl.Callback:
+    return Outer.Waiting(seconds)
+
+
+@pytest.mark.parametrize("name", ["make_waiting", "Outer.Waiting"])
+def test_functions_and_nested_classes_are_made_with_the_nulls_that_they_take(run, name):
+    run(*FIT, "--trainer.fast_dev_run", 1, "--trainer.callbacks+", f"tests.cli.test_nulls.{name}")
 
 
 def test_null_is_a_value_where_the_argument_takes_it(run):

@@ -197,12 +197,15 @@ def test_a_rank_of_another_job_is_refused(fails, here, monkeypatch, variables, f
     assert not list(here.rglob("version_*"))
 
 
-@pytest.mark.parametrize(("name", "value"), [("RANK", ""), ("LOCAL_RANK", "x"), ("SLURM_NTASKS", "1.5"), ("RANK", "²")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", ""), ("LOCAL_RANK", "x"), ("SLURM_NTASKS", "1.5"), ("RANK", "²"), ("JSM_NAMESPACE_RANK", "-1")],
+)
 def test_a_rank_that_is_no_number_is_refused_before_lightning_is_imported(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as stop:
         main()
-    assert f"error: The environment variable {name} is {value!r}, which is not a whole number" in stop.value.code
+    assert f"error: The environment variable {name} is {value!r}, and must be a number" in stop.value.code
     assert f"type `env -u {name} python main.py ...`" in stop.value.code
 
 
