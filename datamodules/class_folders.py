@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ SPLITS = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+# What other projects call them: never read as splits, but three of them are not taken for classes
+ALIKE = SPLITS | {"val": (*SPLITS["val"], "dev", "eval"), "test": (*SPLITS["test"], "holdout", "tests")}
 ENDINGS = ("set", "data", "images", "split")  # training_set, test-images, ValData
 
 
@@ -52,6 +55,31 @@ def split_of(name: str) -> str | None:
     return next((split for split, words in SPLITS.items() if word in words), None)
 
 
+def parse_split(name: str) -> tuple[str, str] | None:
+    """The split that a name such as train_2012 or digits-dev seems to mean, and the letters around it; else None."""
+    for split, words in ALIKE.items():
+        if found := re.fullmatch(rf"(.*[^a-z]|)({'|'.join(words)})({'|'.join(ENDINGS)}|)([^a-z].*|)", name.casefold()):
+            return split, re.sub(r"[\W\d_]", "", f"{found[1]}/{found[4]}")
+    return None
+
+
+def refuse_splits_as_classes(root: Path, names: Sequence[str]) -> None:
+    """Refuse class folders that are named alike after all splits, as train1/, val1/ and test1/; or after two of them,
+    with the same folders in them.
+    """
+    named: dict[str, dict[str, str]] = {}  # folder of each split, by the letters around the split's name
+    for name in names:
+        if parsed := parse_split(name):
+            named.setdefault(parsed[1], {}).setdefault(parsed[0], name)
+    for splits in named.values():
+        first, *rest = splits.values()
+        if len(splits) == len(SPLITS) or any(holds_classes(root / name, root / first) for name in rest):
+            raise UserError(
+                f"{root} has {quote(sorted(splits.values()))}, which look like splits and would be classes: rename "
+                f"them to train/, val/ and test/, or move them into {root / 'train'} if they are classes."
+            )
+
+
 def find_splits(root: Path) -> SplitFolders:
     """The folders of the splits in a data set's folder, which has class folders in it if it has no splits.
 
@@ -76,6 +104,7 @@ def find_splits(root: Path) -> SplitFolders:
     if train is None:
         if val or test:
             refuse_without_train(root, [path.name for path in (val, test) if path], others)
+        refuse_splits_as_classes(root, names)
         return SplitFolders(root)
     siblings = [name for name in others if holds_images(root / name)]
     if siblings and not (val or test):
@@ -84,12 +113,14 @@ def find_splits(root: Path) -> SplitFolders:
                 f"{root} has {train.name}/ with folders in it beside {quote(siblings)} with images, so it may be a "
                 f"split or a class: rename it if it is a class, or else give --data.root {train}."
             )
+        refuse_splits_as_classes(root, names)
         return SplitFolders(root)
     for folder in (val, test):
         if folder and folder.samefile(train):
             raise UserError(f"{folder} is {train} by a link: its images would be the ones trained on, remove the link.")
-    if siblings:
-        announce(f"{quote(siblings)} beside {train} are not read")
+    if unread := [name for name in others if name in siblings or holds_classes(root / name, train)]:
+        hint = " (splits are called train/, val/ and test/)" if any(map(parse_split, unread)) else ""
+        announce(f"{quote(unread)} beside {train} are not read{hint}")
     return SplitFolders(train, val, test)
 
 
@@ -97,6 +128,13 @@ def holds_images(folder: Path) -> bool:
     """Whether an image lies right in a folder; no, if it cannot be listed."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return any(classify(entry) == "file" and is_image_file(entry.path) for entry in entries)
+    return False
+
+
+def holds_classes(folder: Path, train: Path) -> bool:
+    """Whether images lie in a folder's folders that have the names of class folders; no, if it cannot be listed."""
+    with contextlib.suppress(OSError), os.scandir(train) as classes:
+        return any(each.is_dir() and holds_images(folder / each.name) for each in classes)
     return False
 
 

@@ -133,6 +133,47 @@ def test_folders_beside_the_splits_are_said_not_to_be_read(tmp_path, capsys):
     assert capsys.readouterr().out == f"Data: unlabelled/ beside {root / 'train'} are not read\n"
 
 
+@pytest.mark.parametrize("name", ["tests", "dev", "eval", "holdout", "test1", "my-test"])
+@pytest.mark.parametrize("splits", [("train",), ("train", "val")])
+def test_folders_that_other_projects_call_splits_are_said_not_to_be_read(tmp_path, splits, name, capsys):
+    root = make(tmp_path, *classes(*splits), *classes(name), "notes/old/0.jpg")
+    assert ImageNet(root).classes == ["cat", "dog"]
+    said = f"Data: {name}/ beside {root / 'train'} are not read (splits are called train/, val/ and test/)\n"
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train1", "val1", "test1"), ("train_2012", "val_2013", "test_2014"), ("Train-v2", "Valid-v2", "Testing-v2"),
+        ("digits_train", "digits_dev", "digits_test"), ("train.1", "eval.1", "holdout.1"), ("train", "dev", "tests"),
+        ("trainset1", "valset1", "testset1"), ("2012 train", "2012 val", "2012 test"),
+    ],
+)  # fmt: skip
+def test_folders_named_alike_after_splits_are_not_taken_for_classes(tmp_path, names):
+    flat = make(tmp_path / "flat", *(f"{name}/0.jpg" for name in names))
+    with pytest.raises(UserError, match="look like splits and would be classes: rename them to train/, val/ and test/"):
+        ImageNet(flat)
+    if "train" not in names:
+        for count in (2, 3):
+            with pytest.raises(UserError, match="look like splits and would be classes"):
+                ImageNet(make(tmp_path / str(count), *classes(*names[:count])))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train dummy", "test tube", "value"), ("training dummy", "test tube", "validation stamp"),
+        ("train", "car", "dev"),
+        ("train1", "train2", "train3"), ("test1", "test2", "cat"), ("trainer", "evaluator", "tester"),
+        ("train 1", "test tube", "val gardena"), ("train 1", "test 1"), ("training day", "dev day", "cat"),
+    ],
+)  # fmt: skip
+def test_classes_whose_names_begin_as_those_of_splits_are_possible(tmp_path, names, capsys):
+    assert sorted(ImageNet(make(tmp_path, *(f"{name}/0.jpg" for name in names))).classes) == sorted(names)
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize("split", ["val", "Testing"])
 def test_a_split_that_is_a_link_to_the_training_images_is_refused(tmp_path, split):
     make(tmp_path, *classes("train"))
