@@ -33,7 +33,7 @@ class ImageFiles(ImageSet):
         labels: [N] int64.
         transform: from an `EncodedImage` to uint8 [3, H, W], in training with the size of the crop as second argument;
             or to the views of the image, see `datamodules.views`.
-        contents: the `content_id` of files by their names, as far as they have been read; unset, of none.
+        contents: of the files that have been read for it; unset, of none.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class ImageFiles(ImageSet):
         names: np.ndarray,
         labels: np.ndarray,
         transform: Transform,
-        contents: dict[bytes, str] | None = None,
+        contents: "ContentIds | None" = None,
     ) -> None:
         self.folder, self.names, self.labels, self.transform = os.fsencode(folder), names, labels, transform
-        self._contents = {} if contents is None else contents  # shared by subsets, so that no file is read twice
+        self.contents = contents or ContentIds()  # shared by subsets
 
     def __getitems__(self, items: Sequence[SampleSpec] | Sequence[int]) -> RawBatch:
         state = torch.get_rng_state()  # with no loader processes the generator is the training's
@@ -82,11 +82,8 @@ class ImageFiles(ImageSet):
         return None
 
     def content(self, index: int) -> str:
-        """`content_id` of the file of an image, which is read the first time."""
-        name = bytes(self.names[index])
-        if name not in self._contents:
-            self._contents[name] = content_id(self.path(index))
-        return self._contents[name]
+        """`content_id` of the file of an image."""
+        return self.contents.read(self.path(index))
 
     def fingerprint(self) -> str:
         """SHA-256 of names, labels and contents of the files: another photo in the place of one is another one."""
@@ -116,11 +113,11 @@ class ImageFiles(ImageSet):
 
     def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
-        return type(self)(self.folder, self.names[indices], self.labels[indices], self.transform, self._contents)
+        return type(self)(self.folder, self.names[indices], self.labels[indices], self.transform, self.contents)
 
     def with_transform(self, transform: Transform) -> Self:
         """The same images with another transform."""
-        return type(self)(self.folder, self.names, self.labels, transform, self._contents)
+        return type(self)(self.folder, self.names, self.labels, transform, self.contents)
 
     def _describe(self, index: int, error: UserError) -> UnreadableFile:
         return UnreadableFile(index, printable(os.fsdecode(self.path(index))), str(error))
@@ -160,6 +157,22 @@ def content_id(path: bytes) -> str:
     except OSError:
         return ""
     return f"{size}-{content.hexdigest()}"
+
+
+class ContentIds:
+    """The `content_id` of files, each of which is read once. Loader processes are sent none of them."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, str] = {}
+
+    def read(self, path: bytes) -> str:
+        """`content_id` of a file, from memory if it was read before."""
+        if path not in self._known:
+            self._known[path] = content_id(path)
+        return self._known[path]
+
+    def __reduce__(self) -> tuple[type["ContentIds"], tuple[()]]:
+        return ContentIds, ()
 
 
 def portable_path(name: str) -> str:

@@ -349,6 +349,7 @@ def test_names_are_kept_in_one_array_and_no_python_object_is_kept_for_an_image(t
     assert isinstance(images.names, np.ndarray) and images.names.dtype == "S10" and images.names.nbytes == 10_000
     assert isinstance(images.labels, np.ndarray) and images.labels.dtype == np.int64
     assert not [value for value in vars(images).values() if isinstance(value, list | tuple | dict | set)]
+    images.fingerprint()
     assert len(pickle.dumps(images)) < 10_000 + 8_000 + 2_000  # this is what a spawned loader process is sent
 
 
