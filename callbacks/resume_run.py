@@ -16,6 +16,7 @@ from checkpointing.progress import (
     enter_epoch_end,
     enter_validation,
     inside_epoch,
+    loader_batches,
 )
 from checkpointing.resume import adapt_state, set_aside_later_results
 from datamodules.loading import ResumableLoader
@@ -204,10 +205,9 @@ def count_batches(trainer: pl.Trainer, fit_loop: dict[str, Any]) -> int | None:
     """Training batches of the epoch in which a checkpoint was written; None where the file does not tell."""
     if ended_on_epoch_boundary(fit_loop):
         return fit_loop["epoch_loop.batch_progress"]["current"]["ready"]
-    loaders = fit_loop["state_dict"].get("combined_loader")
-    if not loaders or "number of batches" not in loaders[0]:
+    batches, limit = loader_batches(fit_loop), trainer.limit_train_batches
+    if batches is None:
         return None
-    batches, limit = loaders[0]["number of batches"], trainer.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * (1.0 if limit is None else limit))
 
 

@@ -20,9 +20,18 @@ def inside_epoch(fit_loop: FitLoop) -> bool:
 def ends_epoch(fit_loop: FitLoop, steps: int, max_steps: int) -> bool:
     """Whether a run has taken its last step, and is still to validate after it, or to end its epoch.
 
-    As one that is killed in its last validation. Lightning would take no step, and do nothing else either.
+    As one that is killed in its last validation. Lightning would take no step, and do nothing else either. On data that
+    are not this project's, whose loaders cannot be told to give no more batches, it counts as ended.
     """
-    return steps == max_steps and inside_epoch(fit_loop)
+    return steps == max_steps and inside_epoch(fit_loop) and loader_batches(fit_loop) is not None
+
+
+def loader_batches(fit_loop: FitLoop) -> int | None:
+    """Batches of an epoch, which this project's loaders keep in checkpoints; None for other data."""
+    match fit_loop["state_dict"]:
+        case {"combined_loader": [{"number of batches": int(batches)}, *_]}:
+            return batches
+    return None
 
 
 def ended_on_epoch_boundary(fit_loop: FitLoop) -> bool:

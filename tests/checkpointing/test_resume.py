@@ -330,3 +330,17 @@ def test_another_net_that_would_fit_is_refused(tiny_run, fails, verb):
     images = ["--data.paths", "photo.jpg"] if verb == "predict" else []
     said = fails(verb, "--ckpt_path", tiny_run, "--model.activation", "selu", *images)
     assert "activation is selu here, but the model of this checkpoint was trained with None" in said
+
+
+def test_other_data_are_trained_on_for_no_step_more_than_the_run_has(run, here, capsys):
+    init_args = "{filename: last, every_n_train_steps: 1}"
+    last = f"class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {init_args}"
+    (here / "last.yaml").write_text(f"trainer: {{callbacks: [{{{last}}}]}}")
+    flags = ["--data", "tests.plain_data.PlainData", "--trainer.max_epochs", -1, "--trainer.max_steps", 3]
+    run("fit", "--config", DIGITS, "--config", "last.yaml", *flags, "--trainer.precision", "32-true")
+    path = Path("runs/digits/resnet20/version_0/checkpoints/last.ckpt")
+    before = path.read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "--ckpt_path", path, "--allow", "tests")
+    assert stop.value.code == 0 and "has finished 3 of 3 steps" in capsys.readouterr().out
+    assert path.read_bytes() == before and torch.load(path, weights_only=True)["global_step"] == 3
