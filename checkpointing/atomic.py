@@ -51,7 +51,8 @@ def remove_leftovers(run_dir: Path) -> None:
     """Remove what processes that died have left half-written in a run directory that nobody else writes to."""
     for folder in (run_dir, run_dir / "checkpoints"):
         for part in folder.glob(f"*{PART}"):
-            part.unlink(missing_ok=True)
+            if part.is_symlink() or not os.path.isdir(part):
+                part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -22,6 +22,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     removes = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.folders: set[Path] = set()  # to which it has written
+
     def remove_checkpoint(self, path: Any) -> None:
         if self.removes:
             super().remove_checkpoint(path)
@@ -34,7 +38,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         path = Path(path)
         with end_run_if_unwritable(path):
-            # A run directory that was deleted is not made again, with nothing but a checkpoint in it
-            path.parent.mkdir(parents=version_folder(path) is None, exist_ok=True)
+            # A folder that was deleted is not made again: the run would end well, and its best checkpoint be gone
+            if path.parent not in self.folders:
+                path.parent.mkdir(parents=version_folder(path) is None, exist_ok=True)
+            self.folders.add(path.parent)
             with atomic_write(path, "wb") as file:
                 file.write(buffer.getbuffer())

@@ -162,11 +162,13 @@ def rebase(path: Any, old: Path, new: Path) -> str:
 def refuse_links(folder: Path) -> None:
     """Refuse links in a folder of results that lead out of it: what is written there would be written elsewhere.
 
+    Pipes, sockets and devices are refused too: whoever opens one waits without an end.
+
     Args:
         folder: a run directory, or the folder of a checkpoint file.
 
     Raises:
-        UserError: with the link and where it leads.
+        UserError: with the link and where it leads, or with the pipe.
     """
     # Of the folder of a file that lies outside of any run, the results alone
     is_run = version_number(folder) >= 0
@@ -177,6 +179,8 @@ def refuse_links(folder: Path) -> None:
         elif not top.is_symlink():
             found += [Path(parent, name) for parent, *names in os.walk(top) for name in itertools.chain(*names)]
     for path in found:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise UserError(f"{path} is a pipe, socket or device, which no run writes: remove it, or copy the run.")
         if path.is_symlink() and not lies_in(str(path), folder):
             raise UserError(
                 f"{path} is a link to {os.path.realpath(path)}, outside of its run, where this command would write: "

@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import stat
 import zipfile
 from pathlib import Path
 
@@ -13,10 +14,21 @@ def find_damage(path: Path) -> str | None:
 
     The whole file is read, once in a process for as long as it does not change.
     """
+    return find_other_kind(path) or read_whole(path)
+
+
+def find_other_kind(path: Path) -> str | None:
+    """What a path is that is no file, which is not opened: a pipe or a device would be waited for without an end."""
     try:
-        status = path.stat()
+        mode = path.stat().st_mode
     except OSError as error:
         return error.strerror
+    return None if stat.S_ISREG(mode) else "it is a folder, pipe, socket or device and no file"
+
+
+def read_whole(path: Path) -> str | None:
+    """What is wrong with the content of a file; None for a whole one."""
+    status = path.stat()
     return read_through(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpointing.atomic import atomic_write
+from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.run_dir import unused_name
 
 Row = Mapping[str, Any]
@@ -15,14 +15,24 @@ STEP = re.compile("[0-9]{1,18}")  # no run takes more; a file is named after it
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of metrics.csv and its whole rows that have a step."""
+    columns, rows = read_rows(path)
+    return columns, [row for row in rows if has_step(row)]
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The columns of metrics.csv and its whole rows, without those that a killed process or a full disk has cut off.
 
     Nor is a line whole that holds zero bytes, as a power failure leaves them.
     """
     text = path.read_bytes().decode(errors="replace")
     columns, *lines = map(split_line, text[: text.rfind("\n") + 1].split("\n"))
-    rows = [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
-    return columns, [row for row in rows if STEP.fullmatch(row.get("step", ""))]
+    return columns, [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
+
+
+def has_step(row: Mapping[str, str]) -> bool:
+    """Whether a row says at which step it was written."""
+    return bool(STEP.fullmatch(row.get("step", "")))
 
 
 def split_line(line: str) -> list[str]:
@@ -66,7 +76,9 @@ def append_metrics(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> l
 
 
 def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), validates: bool = False) -> None:
-    """Remove the rows of metrics.csv from an optimizer step on; if there are any, the whole file is kept.
+    """Remove the rows of metrics.csv from an optimizer step on, and those without a step.
+
+    If there are any, the whole file is kept.
 
     Args:
         path: of metrics.csv; the copy is called metrics-until_step_N.csv.
@@ -77,14 +89,20 @@ def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), valida
     """
     if not os.path.isfile(path):
         return
-    columns, rows = read_metrics(path)
+    columns, whole = read_rows(path)
+    rows = [row for row in whole if has_step(row)]
     earlier: list[Row] = [row for row in rows if int(row["step"]) < step - (validates and is_validation(row))]
     earlier += [row for row in unlogged if not any(contains(other, row) for other in earlier)]
     if earlier == rows and path.read_bytes().count(b"\n") == len(rows) + 1 and path.read_bytes().endswith(b"\n"):
         return
-    if later := [int(row["step"]) for row in rows if int(row["step"]) >= step]:
-        unused_name(path.with_name(f"metrics-until_step_{max(later)}.csv")).write_bytes(path.read_bytes())
-    write_metrics(path, sorted({*columns, *(name for row in unlogged for name in row)}), earlier)
+    steps = [int(row["step"]) for row in rows]
+    is_lost = any(not has_step(row) and any(row.values()) for row in whole)
+    with end_run_if_unwritable(path):
+        if is_lost or any(each >= step for each in steps):
+            copy = unused_name(path.with_name(f"metrics-until_step_{max(steps, default=0)}.csv"))
+            with atomic_write(copy, "wb") as file:
+                file.write(path.read_bytes())
+        write_metrics(path, sorted({*columns, *(name for row in unlogged for name in row)}), earlier)
 
 
 def is_validation(row: Row) -> bool:

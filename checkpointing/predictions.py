@@ -60,6 +60,8 @@ class Predictions:
             UserError: if the file is truncated, corrupt, from an older version or of another kind.
         """
         try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise UserError("it is no file")
             with np.load(path) as file:
                 content = {name: file[name] for name in cls.__dataclass_fields__ if name in file}
             predictions = cls(**{name: value.item() if value.ndim == 0 else value for name, value in content.items()})

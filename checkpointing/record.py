@@ -23,7 +23,7 @@ from checkpointing.content import (
     check_state_dict,
     check_tensors,
 )
-from checkpointing.integrity import find_damage
+from checkpointing.integrity import find_damage, find_other_kind
 from errors import UserError
 
 RECORD_KEY = "lit_classics"  # of the record in a checkpoint file
@@ -210,7 +210,7 @@ def read_plain_file(path: Path, verify: bool = True) -> Any:
         UserError: if the file is truncated, corrupt, of another kind, asks to run code, or holds a tensor larger than
             itself.
     """
-    if verify and (damage := find_damage(path)):
+    if damage := find_damage(path) if verify else find_other_kind(path):
         whole = newest_whole([other for other in path.parent.glob("*.ckpt") if other != path])
         other = f"{whole} beside it is whole" if whole else "give a .ckpt file that `main.py fit` wrote"
         raise UserError(

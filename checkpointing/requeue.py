@@ -56,6 +56,8 @@ def find_requeued_run(experiment: Path, arguments: Sequence[str]) -> Path | None
 
 def read_job(run_dir: Path) -> Any:
     """The job that a run directory names; None if it names none."""
+    if not os.path.isfile(run_dir / FILE):
+        return None
     try:
         return json.loads((run_dir / FILE).read_text())
     except (OSError, ValueError, RecursionError):

@@ -233,7 +233,8 @@ def archive_later_checkpoints(folder: Path, step: int) -> None:
     if not later:
         return
     archive = unused_name(folder / f"before_resuming_from_step_{step}")
-    archive.mkdir()
-    for path in later:
-        path.rename(archive / path.name)
+    with end_run_if_unwritable(archive):
+        archive.mkdir()
+        for path in later:
+            path.rename(archive / path.name)
     print(f"Checkpoints of later steps are kept in {archive}: {', '.join(path.name for path in later)}", flush=True)

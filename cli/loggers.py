@@ -123,6 +123,7 @@ def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path
     if checkpoint and (folder := version_folder(checkpoint)):
         if not os.access(folder, os.W_OK):
             raise UserError(f"The run directory {folder} cannot be written to: copy the run to where you may write.")
+        refuse_folders_in_the_way(folder)
         return folder
     if CLAIMED in os.environ:
         return Path(os.environ[CLAIMED])
@@ -131,6 +132,13 @@ def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path
     folder = claim_version(config.runs / config.run_name)
     os.environ[CLAIMED] = str(folder)
     return folder
+
+
+def refuse_folders_in_the_way(run_dir: Path) -> None:
+    """Refuse folders that have the name of a file which a resumed run writes."""
+    for path in (run_dir / "metrics.csv", *run_dir.glob("checkpoints/*.ckpt")):
+        if os.path.isdir(path):
+            raise UserError(f"{path} is a folder, and a resumed run writes a file of that name: move it away.")
 
 
 def close_run() -> None:
