@@ -34,7 +34,7 @@ from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
 
 # Arguments of a model that change how it is computed, and not its function
-COMPUTATION_ARGUMENTS = {"compile", "channels_last", "images_per_forward", "strict"}
+COMPUTATION_ARGUMENTS = {"compile", "channels_last", "images_per_forward"}
 # Content of a checkpoint of weights alone, besides them and the record
 KEPT_WITHOUT_TRAINING = ("epoch", "global_step", "pytorch-lightning_version", "hparams_name", "hyper_parameters")
 
@@ -72,8 +72,18 @@ def drop_training_state(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_other_model(config: Namespace, checkpoint: Checkpoint) -> None:
-    """Refuse another activation, dropout and so on: the weights may fit, and it would be another net."""
+    """Refuse other weights to begin with, which would not be used, and another activation, dropout and so on.
+
+    The checkpoint's weights may fit such a model, and it would be another net.
+    """
     before, now = checkpoint.record.model_args, config.model.init_args.as_dict()
+    for name in INITIAL_WEIGHTS & now.keys():
+        if now[name] is not None and as_recorded(now[name]) != as_recorded(before.get(name)):
+            raise UserError(
+                f"{name} is {now[name]} here, but {checkpoint.path} has weights of its own, and its run was begun with "
+                f"{before.get(name) or 'random ones'}: leave it out, or start a new run from other weights without "
+                "--ckpt_path."
+            )
     compared_elsewhere = {"optimizer", "lr_scheduler"}
     for name in before.keys() & now.keys() - COMPUTATION_ARGUMENTS - INITIAL_WEIGHTS - compared_elsewhere:
         old, new = before[name], now[name]
@@ -89,7 +99,13 @@ def refuse_other_optimizer(config: Namespace, checkpoint: Checkpoint) -> None:
     before, now = checkpoint.record.model_args, config.model.init_args.as_dict()
     for part in ("optimizer", "lr_scheduler"):
         old, new = (class_and_arguments(arguments.get(part)) for arguments in (before, now))
-        for name in new.keys() | old.keys():
+        for name in sorted(new.keys() | old.keys()):
+            if old.get("class_path") != new.get("class_path"):
+                raise UserError(
+                    f"The {part} is {new.get('class_path', 'null')} here, but this run was begun with "
+                    f"{old.get('class_path', 'none')}, and resuming continues with that of the checkpoint: leave it "
+                    "out, or start a new run."
+                )
             if old.get(name) != new.get(name):
                 raise UserError(
                     f"The {part}'s {name} is {new.get(name)} here, but this run was begun with {old.get(name)}, and "

@@ -7,7 +7,6 @@
 `python main.py fit --help` begins with the flags that people use.
 """
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +31,8 @@ from callbacks.stop_signals import StopSignals
 from callbacks.train_means import TrainMeans
 from checkpointing.confinement import refuse_links, refuse_missing_root
 from checkpointing.import_policy import names_given, restored_import_policy
-from checkpointing.predictions import read_tested_hashes
 from checkpointing.progress import ended_on_epoch_boundary
-from checkpointing.record import Checkpoint, read_checkpoint, selected_on_validation
+from checkpointing.record import Checkpoint, read_checkpoint
 from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (
     check_can_resume,
@@ -44,12 +42,12 @@ from checkpointing.resume import (
     schedule_progress,
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
-from checkpointing.split import read_split
 from cli.config_files import Layer, insert_files, read_config
 from cli.failures import explain_failure
-from cli.layer_notes import describe_changed_run, describe_losses, print_notes
+from cli.layer_notes import describe_changed_run, describe_losses, describe_unused, print_notes
 from cli.layers import (
     add_up_paths,
+    asks_for_help,
     check_run_name,
     check_seed,
     complete_trainer,
@@ -66,12 +64,18 @@ from cli.messages import find_user_error
 from cli.nulls import refuse_nulls
 from cli.parser import BASE, VERBS, Parser, parser_settings
 from cli.processes import is_first_process, refuse_ranks_of_another_job
+from cli.resumed_run import (
+    follow_run,
+    keep_place,
+    keep_weights,
+    leave_out_weights,
+    refuse_optimizer_flags,
+    refuse_other_preprocessing,
+)
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps, refuse_root_dir
 from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
-from datamodules.photos import Photos
-from datamodules.run_data import RunData, names_same_data
 from errors import UserError, expand_home, printable_lines, protect_output
 from lit_models import LitClassifier
 from lit_models.optimization import run_length
@@ -164,6 +168,7 @@ class CommandLine(LightningCLI):
             configs, flags = take_flag(argv, "--config", "-c")
             flags.remove(verb)
             flags = put_classes_first([*add_up_paths(flags)])
+            refuse_optimizer_flags(verb, flags)
             words, files = insert_files(flags)
             self.layers = read_layers(verb, self.checkpoint, configs, [*allowed, *names_given(words)])
             self.flags = [*flags, *(f"--ckpt_path={path}" for path in paths)]
@@ -194,16 +199,22 @@ class CommandLine(LightningCLI):
             config.verbose = False  # one sentence instead of Lightning's table
         if self.subcommand != "fit" and self.checkpoint:
             refuse_other_model(config, self.checkpoint)
+        if self.subcommand == "predict" and self.checkpoint:
+            refuse_other_preprocessing(config, self.checkpoint.record)
         if self.subcommand == "fit":
             if self.checkpoint:
+                keep_place(config, self.checkpoint.path, self.flags)
                 check_can_resume(config, self.checkpoint)
             refuse_root_dir(config.trainer)
             self.run_folder = open_run(config, self.checkpoint) if config.trainer.logger else None
+        if self.checkpoint:
+            leave_out_weights(config)
 
     def _complete(self, config: Namespace, verb: str) -> None:
         """Complete the merged config of a verb in place, and print what one layer undoes of another."""
         base = [read_config(str(BASE))] if verb == "fit" else []
         print_notes(describe_losses([*base, *self.layers], self.flags, config))
+        print_notes(describe_unused(verb, self.flags))
         if config.data:
             make_paths_absolute(config.data)
         resumed = self.checkpoint if verb == "fit" else None
@@ -233,6 +244,7 @@ class CommandLine(LightningCLI):
         if self.checkpoint:
             follow_run(self.datamodule, self.config[self.subcommand].data, self.checkpoint)
             refuse_other_weights(self.model, self.checkpoint)
+            keep_weights(self.config[self.subcommand], self.checkpoint)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint.path)
             self.config_init[self.subcommand].weights_only = True
             if self.subcommand != "fit":
@@ -258,28 +270,6 @@ class CommandLine(LightningCLI):
                     print(f"Data: {note}", flush=True)
 
     before_validate = before_test = _check_inputs
-
-
-def follow_run(data: pl.LightningDataModule, config: Namespace, checkpoint: Checkpoint) -> None:
-    """Tell the data which run they continue: its classes, and the files that it has trained on and held back.
-
-    Args:
-        data: of this command.
-        config: of the data.
-        checkpoint: which names the run.
-    """
-    record = checkpoint.record
-    if not isinstance(data, ImageData) or isinstance(data, Photos) or not record.class_names:
-        return
-    split = read_split(results_folder(checkpoint.path), record.split_hash) if record.split_hash else None
-    same_source = names_same_data(record, config.as_dict())
-    tested_hashes = read_tested_hashes(checkpoint.path)
-    data.follow(RunData(record, split, same_source, selected_on_validation(checkpoint), tested_hashes))
-
-
-def asks_for_help(argv: list[str]) -> bool:
-    """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
-    return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
 
 
 def count_classes(data: pl.LightningDataModule) -> int:

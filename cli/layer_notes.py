@@ -18,6 +18,11 @@ from cli.config_parts import SECTIONS, PartReader, flag_name, flatten, group_fla
 from cli.processes import is_first_process
 from errors import printable_lines
 
+# Settings of the trainer that only `fit` reads
+TRAINING_ONLY = {"max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches"}
+TRAINING_ONLY |= {"check_val_every_n_epoch", "val_check_interval", "num_sanity_val_steps", "accumulate_grad_batches"}
+TRAINING_ONLY |= {"gradient_clip_val", "gradient_clip_algorithm", "log_every_n_steps", "enable_checkpointing"}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -49,13 +54,29 @@ def describe_losses(layers: list[Layer], flags: list[str], config: Namespace) ->
         for number, layer in enumerate(layers)
         for key, value in flatten(layer.content)
     ]
-    given = [
-        Setting(f"--{name} {text}", len(layers) + number, name, read_flag(name, text, PartReader()))
-        for number, (name, text) in enumerate(split_flag(group) for group in group_flags(flags))
-    ]
+    given = read_flags(flags, len(layers))
     for flag in given:
         settings += [replace(flag, key=key, value=value) for key, value in flatten({flag.key: flag.value})]
     return [*repeated_flags(given), *shortened_lists(settings), *kept_arguments(settings, config)]
+
+
+def read_flags(flags: list[str], below: int = 0) -> list[Setting]:
+    """The flags of a command line, each a layer above those below."""
+    return [
+        Setting(f"--{name} {text}", below + number, name, read_flag(name, text, PartReader()))
+        for number, (name, text) in enumerate(split_flag(group) for group in group_flags(flags))
+    ]
+
+
+def describe_unused(verb: str, flags: list[str]) -> Iterator[str]:
+    """The sentences on flags of the trainer that a verb takes and makes no use of."""
+    limits = {"validate": "val", "test": "test", "predict": "predict"}
+    others = {f"limit_{name}_batches" for other, name in limits.items() if other != verb}
+    unused = set() if verb == "fit" else TRAINING_ONLY | others
+    keys = [key for flag in read_flags(flags) for key, _ in flatten({flag.key: flag.value})]
+    for key in dict.fromkeys(keys):
+        if key.removeprefix("trainer.") in unused:
+            yield f"--{key} has no effect on {verb}."
 
 
 def repeated_flags(flags: list[Setting]) -> Iterator[str]:

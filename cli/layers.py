@@ -13,6 +13,7 @@ another.
 import argparse
 import copy
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,11 @@ def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:
     except argparse.ArgumentError as error:
         raise UserError(f"{names[0]} needs a value behind it.") from error
     return found.values, rest
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
+    return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
 
 
 def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], trusted: Sequence[str]) -> list[Layer]:

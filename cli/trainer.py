@@ -37,6 +37,12 @@ class Trainer(pl.Trainer):
             check_val_every_n_epoch=kwargs.get("check_val_every_n_epoch"),
             val_check_interval=interval if isinstance(interval, int) else None,
         )
+        for unit in ("epochs", "steps"):
+            least, most = kwargs.get(f"min_{unit}") or 0, kwargs.get(f"max_{unit}")
+            if most is not None and 0 <= most < least:
+                raise UserError(
+                    f"min_{unit} is {least}, but max_{unit} {most} ends the run before: raise it to {least}."
+                )
         plugins = kwargs.pop("plugins", None) or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), *alone_in_allocation()]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one
