@@ -11,6 +11,7 @@ from callbacks.result_writer import gather, is_partial_evaluation
 from checkpointing.predictions import Predictions, file_hash, predictions_path
 from datamodules.base import Verb, image_data
 from datamodules.identity import identify_evaluated
+from errors import UserError
 
 
 class PredictionWriter(pl.Callback):
@@ -23,6 +24,13 @@ class PredictionWriter(pl.Callback):
     def __init__(self) -> None:
         self.batches: list[dict[str, torch.Tensor]] = []
         self.hash = ""  # of the checkpoint when the test began
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            raise UserError(
+                "PredictionWriter writes the predictions of test and validate, and none in fit: leave it out of the "
+                "callbacks, and run `main.py validate` afterwards."
+            )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.ckpt_path and trainer.is_global_zero:

@@ -97,11 +97,12 @@ def check_tensors(content: Any, path: Path) -> None:
 def check_averages(content: dict[str, Any], path: Path | str) -> None:
     """Refuse other weights beside averaged ones than the net has: Lightning's `WeightAveraging` keeps both."""
     current, averaged = "current_model_state", "state_dict"
-    if current in content:
+    if current in content or "averaging_state" in content:
+        check_content(content, {"averaging_state": {"n_averaged": torch.zeros(())}}, path)
         check_content(content, {current: content[averaged]}, path)
         check_content(content, {averaged: content[current]}, path)
-    if "averaging_state" in content:
-        check_content(content, {"averaging_state": {"n_averaged": torch.zeros(())}}, path)
+        own = {"n_averaged": torch.zeros(())}
+        check_content(own, content["averaging_state"], path)  # and nothing else
 
 
 def check_numbers(values: dict[Any, Any], path: Path | str) -> None:
@@ -157,12 +158,17 @@ def is_like(value: Any, example: Any) -> bool:
         return isinstance(value, str) and bool(example.fullmatch(value))
     if isinstance(example, Tensor):
         same_kind = isinstance(value, Tensor) and value.is_complex() == example.is_complex()
-        return same_kind and value.shape == example.shape
+        return same_kind and value.shape == example.shape and (value.dtype == example.dtype or not is_float8(value))
     if isinstance(value, int) and abs(value) > LARGEST_INT:
         return False
     if isinstance(example, int):
         return isinstance(value, int) and value >= min(example, 0)
     return isinstance(value, int | float if isinstance(example, float) else type(example))
+
+
+def is_float8(value: Tensor) -> bool:
+    """Whether a tensor is of floats of 8 bits, which torch can neither compare nor add up."""
+    return value.is_floating_point() and value.dtype.itemsize == 1
 
 
 def join(name: str, key: Any) -> str:
@@ -176,5 +182,6 @@ def join(name: str, key: Any) -> str:
 def kind(value: Any) -> str:
     """The name of a value's type; of a tensor with its shape."""
     if isinstance(value, Tensor):
-        return f"Tensor {list(value.shape)}"
+        unusual = value.is_complex() or is_float8(value)
+        return f"Tensor {list(value.shape)}{f' of {value.dtype}' if unusual else ''}"
     return "str" if isinstance(value, re.Pattern) else type(value).__name__

@@ -2,18 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from torch.utils.data import DataLoader
 
+from checkpointing.content import find_mismatch
 from datamodules.base import ImageData
 from datamodules.crops import CenterCrop
-from datamodules.decode import SUFFIXES
+from datamodules.decode import SUFFIXES, Interpolation
 from datamodules.folder_walk import FolderWalk
 from datamodules.image_files import ImageFiles
 from datamodules.skipped_files import SkippedFiles
-from errors import UserError, check_reachable, expand_home, pluralize
+from errors import UserError, check_at_least, check_reachable, expand_home, pluralize
 
 
 class Photos(ImageData):
@@ -43,6 +44,7 @@ class Photos(ImageData):
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
+        check_preprocessing(preprocessing)
         paths = paths if isinstance(paths, list) else [paths]
         if not paths:
             raise UserError("paths is empty: give --data.paths image files and folders to predict on.")
@@ -86,3 +88,19 @@ def expand_path(path: Path) -> list[Path]:
     if not files:
         raise UserError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
     return [Path(file) for file in files]
+
+
+def check_preprocessing(preprocessing: dict[str, Any]) -> None:
+    """Refuse what says of no image how it becomes an input; see `datamodules.base.ImageData`."""
+    problem = find_mismatch(preprocessing, {"resize": 0, "crop": 0, "mean": [0.0], "std": [0.0]}, "preprocessing")
+    if problem is None:
+        check_at_least(1, resize=preprocessing["resize"], crop=preprocessing["crop"])
+        lengths = {name: len(preprocessing[name]) for name in ("mean", "std")}
+        problem = next((f"{name} has {n} values for 3 channels" for name, n in lengths.items() if n != 3), None)
+    if problem is None and (given := preprocessing.get("interpolation", "bilinear")) not in get_args(Interpolation):
+        problem = f"interpolation is {str(given)[:80]} and should be one of {', '.join(get_args(Interpolation))}"
+    if problem:
+        raise UserError(
+            f"predict cannot prepare images: {problem}. The checkpoint was changed, or its data module gives another "
+            "preprocessing than ImageData asks for; give another checkpoint."
+        )

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from checkpointing.content import LIGHTNING_VERSION, find_mismatch
+from checkpointing.content import LIGHTNING_VERSION, SAVER, check_averages, check_savers, find_mismatch
 from checkpointing.record import read_checkpoint, read_plain_file
+from datamodules.photos import check_preprocessing
 from errors import UserError
 from lit_models import LitResNet
+from tests.conftest import DIGITS, TINY
 
 # Where in the file a value is replaced, by what, and a part of the sentence
 EVERY_VERB: list[tuple[str, Any, str]] = [
@@ -68,6 +70,12 @@ FIT: list[tuple[str, Any, str]] = [
     ("callbacks", {"X": 5}, "X is a int"),
     ("callbacks", {5: {}}, "its content is a int (5)"),
     ("callbacks", {"Mine": {"best_k_models": {}}}, "monitor is missing"),
+]
+PREDICT: list[tuple[str, Any, str]] = [
+    ("lit_classics.preprocessing", {"crop": 16}, "preprocessing.resize is missing"),
+    ("lit_classics.preprocessing.mean", [0.5], "mean has 1 values for 3 channels"),
+    ("lit_classics.preprocessing.std", ["a"] * 3, "std.0 is a str"),
+    ("lit_classics.preprocessing.crop", 0, "crop is 0"),
 ]
 # State that only a training reads
 LEFT_OUT: list[tuple[str, Any]] = [
@@ -229,3 +237,48 @@ def test_averaged_weights_and_scores_of_another_shape_are_refused(tiny_run):
         with pytest.raises(UserError) as error:
             read_checkpoint(change(path, path.parent, place, value))
         assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(("place", "value", "sentence"), PREDICT)
+def test_a_preprocessing_of_another_kind_is_refused(fails, tiny_run, place, value, sentence):
+    folder = tiny_run / "checkpoints"
+    path = change(folder / "last.ckpt", folder, place, value)
+    assert sentence in fails("predict", "--ckpt_path", path, "--data.paths", "nowhere.jpg")
+
+
+@pytest.mark.parametrize("interpolation", ["__class__", 7, None, ["bilinear"]])
+def test_an_interpolation_that_there_is_none_of_is_refused(interpolation):
+    channels = [0.5] * 3
+    settings = {"resize": 8, "crop": 8, "mean": channels, "std": channels, "interpolation": interpolation}
+    with pytest.raises(UserError, match="and should be one of bilinear"):
+        check_preprocessing(settings)
+
+
+def test_other_state_of_an_average_and_scores_of_eight_bits_are_refused():
+    weights = {"a": torch.ones(2)}
+    good = {"state_dict": weights, "current_model_state": weights, "averaging_state": {"n_averaged": torch.tensor(3)}}
+    check_averages(good, "x.ckpt")
+    for change in (
+        {"current_model_state": {}},
+        {"current_model_state": {"a": torch.ones(3)}},
+        {"current_model_state": {"a": torch.ones(2).to(torch.float8_e4m3fn)}},
+        {"averaging_state": {}},
+        {"averaging_state": {"n_averaged": torch.ones(2)}},
+        {"averaging_state": {"n_averaged": torch.tensor(3), "more": torch.tensor(3)}},
+    ):
+        with pytest.raises(UserError, match="not as `main.py fit` writes"):
+            check_averages(good | change, "x.ckpt")
+    for missing in ("current_model_state", "averaging_state"):
+        with pytest.raises(UserError, match=f"{missing} is missing"):
+            check_averages({name: value for name, value in good.items() if name != missing}, "x.ckpt")
+    score = torch.tensor(0.5).to(torch.float8_e4m3fn)
+    saver = SAVER | {"best_k_models": {"a.ckpt": score}}
+    with pytest.raises(UserError, match="of torch.float8_e4m3fn"):
+        check_savers({"ModelCheckpoint": saver}, "x.ckpt")
+
+
+def test_a_callback_of_test_is_refused_in_fit(fails, here):
+    path = "callbacks.prediction_writer.PredictionWriter"
+    said = fails("fit", "--config", DIGITS, *TINY, "--trainer.callbacks+", path)
+    assert "PredictionWriter writes the predictions of test and validate" in said
+    assert not list(Path("runs").rglob("*"))
