@@ -133,8 +133,8 @@ def holds_images(folder: Path) -> bool:
 
 def holds_classes(folder: Path, train: Path) -> bool:
     """Whether images lie in a folder's folders that have the names of class folders; no, if it cannot be listed."""
-    with contextlib.suppress(OSError), os.scandir(train) as classes:
-        return any(each.is_dir() and holds_images(folder / each.name) for each in classes)
+    with contextlib.suppress(OSError), os.scandir(train) as entries:
+        return any(classify(entry) == "folder" and holds_images(folder / entry.name) for entry in entries)
     return False
 
 
