@@ -5,7 +5,7 @@ import warnings
 import lightning.pytorch as pl
 from torch import nn
 
-from callbacks.trainer_checks import check_limit, check_monitors, check_validation_interval
+from callbacks.trainer_checks import check_callbacks, check_limit, check_monitors, check_validation_interval
 from datamodules.base import ImageData, image_data
 from errors import UserError, pluralize
 from lit_models.classifier import LitClassifier
@@ -41,6 +41,7 @@ def check_inputs(
         UserError: with the value, the reason and the fix.
     """
     check_limit(trainer, verb)
+    check_callbacks(trainer, model)
     if data is None or verb == "predict":
         return
     world_size = trainer.num_devices * trainer.num_nodes

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from callbacks.result_writer import gather, is_partial_evaluation
+from callbacks.result_writer import gather, is_partial_evaluation, refuse_unwritten
 from checkpointing.predictions import Predictions, file_hash, predictions_path
 from datamodules.base import Verb, image_data
 from datamodules.identity import identify_evaluated
@@ -23,6 +23,7 @@ class PredictionWriter(pl.Callback):
 
     def __init__(self) -> None:
         self.batches: list[dict[str, torch.Tensor]] = []
+        self.unwritten: str | None = None
         self.hash = ""  # of the checkpoint when the test began
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -77,7 +78,11 @@ class PredictionWriter(pl.Callback):
             predictions.write(path)
             print(f"Wrote {path}", flush=True)
         except OSError as error:
-            print(f"{path} could not be written ({error.strerror}).", flush=True)
+            self.unwritten = f"{path} could not be written ({error.strerror})"
+            print(f"{self.unwritten}.", flush=True)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        refuse_unwritten(self.unwritten)
 
     on_validation_start, on_validation_end = on_test_start, on_test_end
 

@@ -16,7 +16,7 @@ class Progress(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)
-        self.lines = not sys.stdout.isatty()
+        self.lines = sys.stdout is None or not sys.stdout.isatty()  # None where it is closed
         self.epoch_start = self.last_line = time.monotonic()
         self.validated = False  # in this epoch
         if self.lines:

@@ -21,8 +21,14 @@ class ResultWriter(pl.Callback):
     The command line adds this callback.
 
     Raises:
-        UserError: if a test of the whole set did not count each of its images once.
+        UserError: if a test of the whole set did not count each of its images once; at the end, if the file could not
+            be written.
     """
+
+    unwritten: str | None = None
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        refuse_unwritten(self.unwritten)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = image_data(trainer)
@@ -59,7 +65,14 @@ class ResultWriter(pl.Callback):
                 file.write(json.dumps(result, indent=2) + "\n")
             print(f"Wrote {path}", flush=True)
         except OSError as error:
-            print(f"{path} could not be written ({error.strerror}); it would hold:\n{json.dumps(result)}", flush=True)
+            self.unwritten = f"{path} could not be written ({error.strerror})"
+            print(f"{self.unwritten}; it would hold:\n{json.dumps(result)}", flush=True)
+
+
+def refuse_unwritten(problem: str | None) -> None:
+    """End the command with status 1 where a result could not be written: what follows it would miss the file."""
+    if problem:
+        raise UserError(f"{problem}: make room for it, and type the command again.")
 
 
 def check_count(seen: int, skipped: int, size: int) -> None:

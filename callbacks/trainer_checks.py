@@ -3,7 +3,13 @@
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    EarlyStopping,
+    LearningRateFinder,
+    ModelCheckpoint,
+)
 
 from errors import UserError
 from lit_models.classifier import LitClassifier
@@ -21,6 +27,17 @@ def check_limit(trainer: pl.Trainer, verb: str) -> None:
         raise UserError(
             f"{name} is {getattr(trainer, name)}, which leaves no batch: give a larger number, or leave it out."
         )
+
+
+def check_callbacks(trainer: pl.Trainer, model: pl.LightningModule) -> None:
+    """Refuse callbacks of Lightning that need attributes which the model or the data do not have."""
+    for callback in settings(trainer).callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+            flag = "data.batch_size" if isinstance(callback, BatchSizeFinder) else "model.optimizer.lr"
+            raise UserError(f"{name} would have to change --{flag} of a run that is laid out for it: leave it out.")
+        if isinstance(callback, BackboneFinetuning) and not hasattr(model, "backbone"):
+            raise UserError(f"{name} freezes a model's `backbone`, and {type(model).__name__} has none: leave it out.")
 
 
 def check_validation_interval(trainer: pl.Trainer, batches: int) -> None:

@@ -79,6 +79,8 @@ def explain_failure(error: BaseException) -> str | None:
         return LOADER % match[1]
     if type(error).__module__.partition(".")[0] in ("wandb", "pydantic") and any(pass_through(frames, ("wandb",))):
         return WANDB % first_line(error)
+    if isinstance(error, ModuleNotFoundError) and any(pass_through(frames[-1:], ("lightning",))):
+        return f"{first_line(error)}."  # a package that one of its classes needs
     made = find_library_class(frames)
     return made and CONSTRUCTOR % (made, type(error).__name__, first_line(error))
 

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,8 @@ def complete_trainer(trainer: Namespace, verb: str, run: list[dict[str, Any]] | 
     """
     for name in ("logger", "callbacks"):
         trainer[name] = normalize_to_list(trainer[name])
+    for callback in trainer.callbacks:
+        write_enums_as_text(callback)
     trainer.callbacks = merge_callbacks(trainer.callbacks, run or [])
     trainer.precision = resolve_precision(trainer.precision)
     if verb == "fit" and not any(logger.class_path.endswith("RunLogger") for logger in trainer.logger):
@@ -260,6 +263,13 @@ def complete_trainer(trainer: Namespace, verb: str, run: list[dict[str, Any]] | 
     if verb == "predict" and trainer.devices == "auto":
         trainer.devices = 1  # a few images are not worth more, and may be fewer than the devices
     remove_unusable_callbacks(trainer)
+
+
+def write_enums_as_text(callback: Namespace) -> None:
+    """Write members of an enumeration, such as the interval of Lightning's Timer, as YAML can hold them."""
+    for name, value in callback.get("init_args", Namespace()).items():
+        if isinstance(value, Enum):
+            callback.init_args[name] = value.value
 
 
 def normalize_to_list(value: Any) -> list[Namespace]:

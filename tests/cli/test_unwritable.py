@@ -42,11 +42,13 @@ def test_predict_prints_all_of_its_table(run, tiny_run, here, monkeypatch, capsy
 def test_test_and_validate_print_what_they_cannot_write(run, tiny_run, capsys):
     block(*(tiny_run / name for name in ("test-best-center.json", "predictions-best-center.npz")))
     block(tiny_run / "val_predictions-best-center.npz")
-    run("test", "--ckpt_path", tiny_run)
+    with pytest.raises(SystemExit, match="test-best-center.json could not be written .*: make room for it"):
+        run("test", "--ckpt_path", tiny_run)
     out = capsys.readouterr().out
     assert "test-best-center.json could not be written" in out and '"test/top1_error": ' in out
     assert "predictions-best-center.npz could not be written" in out
-    run("validate", "--ckpt_path", tiny_run)
+    with pytest.raises(SystemExit, match="val_predictions-best-center.npz could not be written .*: make room for it"):
+        run("validate", "--ckpt_path", tiny_run)
     out = capsys.readouterr().out
     assert "val_predictions-best-center.npz could not be written" in out and "val/top1_error" in out
 
