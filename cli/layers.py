@@ -16,7 +16,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from checkpointing.run_dir import version_folder
 from cli.config_files import Layer, read_config
 from cli.config_parts import flag_name, group_flags, split_flag
 from cli.parser import BASE
-from cli.trainer import resolve_precision
+from cli.trainer import resolve_precision, write_plainly
 from cli.yaml_files import write_yaml
 from errors import UserError, expand_home, printable
 
@@ -250,7 +249,7 @@ def complete_trainer(trainer: Namespace, verb: str, run: list[dict[str, Any]] | 
     for name in ("logger", "callbacks"):
         trainer[name] = normalize_to_list(trainer[name])
     for callback in trainer.callbacks:
-        write_enums_as_text(callback)
+        write_plainly(callback)
     trainer.callbacks = merge_callbacks(trainer.callbacks, run or [])
     trainer.precision = resolve_precision(trainer.precision)
     if verb == "fit" and not any(logger.class_path.endswith("RunLogger") for logger in trainer.logger):
@@ -263,13 +262,6 @@ def complete_trainer(trainer: Namespace, verb: str, run: list[dict[str, Any]] | 
     if verb == "predict" and trainer.devices == "auto":
         trainer.devices = 1  # a few images are not worth more, and may be fewer than the devices
     remove_unusable_callbacks(trainer)
-
-
-def write_enums_as_text(callback: Namespace) -> None:
-    """Write members of an enumeration, such as the interval of Lightning's Timer, as YAML can hold them."""
-    for name, value in callback.get("init_args", Namespace()).items():
-        if isinstance(value, Enum):
-            callback.init_args[name] = value.value
 
 
 def normalize_to_list(value: Any) -> list[Namespace]:

@@ -1,6 +1,7 @@
 """Lightning's Trainer, and what `precision: auto` means on this machine."""
 
 import math
+from enum import Enum
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -99,6 +100,19 @@ def refuse_root_dir(trainer: Namespace) -> None:
             f"default_root_dir is {trainer.default_root_dir}: leave it out, a run writes below --runs DIR and nowhere "
             "else."
         )
+
+
+def write_plainly(callback: Namespace) -> None:
+    """Write the arguments of Lightning's Timer as a record can hold them.
+
+    Raises:
+        UserError: for a duration in keys, of which jsonargparse records the text.
+    """
+    for name, value in callback.get("init_args", Namespace()).items():
+        if isinstance(value, Enum):
+            callback.init_args[name] = value.value
+        if name == "duration" and isinstance(value, dict):
+            raise UserError(f"duration is {value}: write it as days, hours, minutes and seconds, such as 00:00:05:00.")
 
 
 def resolve_precision(precision: Any) -> Any:

@@ -24,8 +24,11 @@ def test_callbacks_that_need_what_is_not_there_are_refused(fails, name, said):
     assert not [*Path("runs").glob("*")]
 
 
-def test_a_timer_is_recorded(run):
-    run(*FIT, "--trainer.callbacks+", "{class_path: Timer, init_args: {duration: "00:00:05:00"}}")
+def test_a_timer_is_recorded(run, fails):
+    in_keys = "{class_path: Timer, init_args: {duration: {minutes: 5}}}"
+    said = fails(*FIT, "--trainer.callbacks+", in_keys)
+    assert "duration is {'minutes': 5}: write it as days, hours, minutes and seconds, such as 00:00:05:00." in said
+    run(*FIT, "--trainer.callbacks+", '{class_path: Timer, init_args: {duration: "00:00:05:00"}}')
     config = yaml.safe_load(Path("runs/digits/resnet20/version_0/config.yaml").read_text())
     arguments = config["trainer"]["callbacks"][-1]["init_args"]
     assert arguments["interval"] == "step" and arguments["duration"] == "00:00:05:00"
