@@ -93,3 +93,12 @@ def test_nodes_that_nothing_leads_to_are_not_waited_for(fails, tiny_run):
         content[RECORD_KEY]["config"]["trainer"] |= {"num_nodes": 2, "strategy": "ddp", "accelerator": "cpu"}
         torch.save(content, path)
     assert "num_nodes is 2, and no other node is known" in fails("fit", "--ckpt_path", tiny_run, *LONGER)
+
+
+def test_the_failure_of_the_type_that_was_meant_is_told(fails, here):
+    Path("ema.yaml").write_text(
+        "trainer:\n  callbacks+:\n    - class_path: lightning.pytorch.callbacks.EMAWeightAveraging\n"
+        "      dict_kwargs: {avg_fn: torch.optim.SGD}\n"
+    )
+    said = fails("fit", "--config", DIGITS, "--config", "ema.yaml", *TINY)
+    assert "EMAWeightAveraging cannot be made with these arguments (TypeError: " in said
