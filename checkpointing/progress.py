@@ -28,8 +28,8 @@ def ends_epoch(fit_loop: FitLoop, steps: int, max_steps: int) -> bool:
 
 def loader_batches(fit_loop: FitLoop) -> int | None:
     """Batches of an epoch, which this project's loaders keep in checkpoints; None for other data."""
-    match fit_loop["state_dict"]:
-        case {"combined_loader": [{"number of batches": int(batches)}, *_]}:
+    match fit_loop:
+        case {"state_dict": {"combined_loader": [{"number of batches": int(batches)}, *_]}}:
             return batches
     return None
 

@@ -28,7 +28,7 @@ STEPS += ["--trainer.callbacks.save_top_k=-1", "--trainer.callbacks.auto_insert_
 EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay=0.9"]
 EMA += ["--trainer.callbacks.use_buffers=false", "--trainer.callbacks+=callbacks.PreciseBN"]
 NETS = {
-    "dropout": ["--model.dropout", "0.3"],
+    "dropout": ["--model.dropout", "0.3", "--trainer.accumulate_grad_batches", "2"],
     "EMA": EMA,
     "shake-shake": ["--model", "lit_models.LitShakeShake", "--model.optimizer", "torch.optim.SGD"],
     "drop path": ["--model", "lit_models.LitNASNet", "--model.variant", "cifar", "--model.repeats", "1"],
