@@ -44,7 +44,8 @@ class ResumeAccumulation(pl.Callback):
         for name, of_processes in self.gradients.items():
             same_processes = len(of_processes) == trainer.world_size
             mine = of_processes[trainer.global_rank] if same_processes else of_processes.mean(0)  # as DDP does
-            parameters[name].grad = mine.to(parameters[name])
+            # In the parameter's memory format, of which DDP takes a gradient to be
+            parameters[name].grad = torch.empty_like(parameters[name]).copy_(mine)
         self.gradients = {}
         if trainer.fit_loop.restarted_mid_epoch:  # Lightning calls `on_train_epoch_start` in whole epochs only
             for callback in settings(trainer).callbacks:
@@ -58,7 +59,11 @@ def gather_gradients(trainer: pl.Trainer, module: pl.LightningModule) -> dict[st
     for name, parameter in module.named_parameters():
         if decide_together(trainer, parameter.grad is not None):
             mine = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            gathered[name] = trainer.strategy.all_gather(mine).detach().cpu().view(-1, *parameter.shape)
+            each = [mine]
+            if trainer.world_size > 1:
+                each = [torch.empty(mine.shape).to(mine) for _ in range(trainer.world_size)]
+                torch.distributed.all_gather(each, mine.contiguous())
+            gathered[name] = torch.stack([gradient.cpu() for gradient in each])
     return gathered
 
 

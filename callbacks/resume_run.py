@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import Tensor
 
 from callbacks.run_logger import run_dir, share_run_dir
@@ -18,7 +19,12 @@ from checkpointing.progress import (
     inside_epoch,
     loader_batches,
 )
-from checkpointing.resume import adapt_state, set_aside_later_results
+from checkpointing.resume import (
+    adapt_state,
+    refuse_inside_averaged_epoch,
+    refuse_other_averaging,
+    set_aside_later_results,
+)
 from datamodules.loading import ResumableLoader
 from lit_models.classifier import LitClassifier
 from trainer_settings import settings
@@ -67,6 +73,7 @@ class ResumeRun(pl.Callback):
             return
         path = str(trainer.ckpt_path)
         fit_loop = checkpoint["loops"]["fit_loop"]
+        refuse_other_averaging(checkpoint["callbacks"], averaging_callbacks(trainer), path)
         if ends_epoch(fit_loop, checkpoint["global_step"], trainer.max_steps):
             trainer.fit_loop.epoch_loop.max_steps += 1
             self.ends_epoch = True
@@ -76,6 +83,7 @@ class ResumeRun(pl.Callback):
             check_state_dict(self.remembered["monitored"], path)
             check_numbers(self.remembered["monitored"], path)
         adapt_state(checkpoint, folder)
+        refuse_inside_averaged_epoch(checkpoint["callbacks"], fit_loop, path)
         cut_off = batch_was_cut_off(fit_loop)
         self.validates = cut_off and validation_is_due(trainer, fit_loop)
         if self.validates:
@@ -175,6 +183,12 @@ class CheckOptimizerState(pl.Callback):
         own = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         check_content(dict(enumerate(schedules)), dict(enumerate(own)), path)
         self.loaded = None
+
+
+def averaging_callbacks(trainer: pl.Trainer) -> set[str]:
+    """The names, in checkpoints, of the callbacks that average the weights while a net is trained."""
+    classes = WeightAveraging, StochasticWeightAveraging
+    return {callback.state_key for callback in settings(trainer).callbacks if isinstance(callback, classes)}
 
 
 def begin_next_epoch(trainer: pl.Trainer) -> None:

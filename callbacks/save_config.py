@@ -19,8 +19,10 @@ from checkpointing.requeue import note_job
 from checkpointing.split import Split
 from datamodules.base import image_data
 from datamodules.identity import identify, make_split
-from errors import printable
+from errors import UserError, printable
 from lit_models.classifier import LitClassifier
+
+UNWRITABLE = "Unable to serialize instance "  # by which jsonargparse replaces a value
 
 
 class SaveConfig(SaveConfigCallback):
@@ -64,13 +66,27 @@ class SaveConfig(SaveConfigCallback):
 
     def make_record(self, trainer: pl.Trainer, split: Split | None) -> CheckpointRecord:
         """The record of this run."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        refuse_unwritable(config)
         data = image_data(trainer)
         wandb_ids = [str(logger.version) for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         return CheckpointRecord(
-            config=yaml.safe_load(self.parser.dump(self.config, skip_none=False)),
+            config=config,
             class_names=[] if data is None else list(data.class_names),
             preprocessing={} if data is None else dict(data.preprocessing),
             code_version=code_version(),
             wandb_run_id=wandb_ids[0] if wandb_ids else None,
             **({} if data is None else identify(data, split)),
+        )
+
+
+def refuse_unwritable(config: Any, name: str = "") -> None:
+    """Refuse a config with a class's own default that YAML cannot hold: the run could not be resumed with it."""
+    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in items:
+        refuse_unwritable(value, f"{name}.{key}" if name else str(key))
+    if isinstance(config, str) and config.startswith(UNWRITABLE):
+        raise UserError(
+            f"{name} is {config.removeprefix(UNWRITABLE)} by default, which no config can hold, and the run could not "
+            f"be resumed: give it a value of its own (null, a number or a text) behind --config, as {name} there."
         )

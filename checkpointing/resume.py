@@ -35,6 +35,8 @@ from errors import UserError, pluralize
 
 # Arguments of a model that change how it is computed, and not its function
 COMPUTATION_ARGUMENTS = {"compile", "channels_last", "images_per_forward"}
+# What Lightning's WeightAveraging and StochasticWeightAveraging remember in a checkpoint
+AVERAGING_STATES = {"latest_update_step", "average_model_state"}
 # Content of a checkpoint of weights alone, besides them and the record
 KEPT_WITHOUT_TRAINING = ("epoch", "global_step", "pytorch-lightning_version", "hparams_name", "hyper_parameters")
 
@@ -184,6 +186,41 @@ def refuse_other_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} does not fit this model: {name} is {theirs.get(name, 'missing')} in the checkpoint and "
             f"{own.get(name, 'missing')} in the model ({pluralize(len(different), 'tensor')} differ). Leave out the "
             "flags that change the model or its number of classes."
+        )
+
+
+def refuse_other_averaging(states: dict[str, Any], averaging: set[str], path: str) -> None:
+    """Refuse to go on without the callback that averages the weights, or with one that the run did not have.
+
+    The weights of such a checkpoint are the average, and its optimizer belongs to those that are averaged.
+
+    Args:
+        states: of the callbacks in the checkpoint.
+        averaging: names of the callbacks of this command that average weights.
+        path: of the checkpoint.
+    """
+    before = {name for name, state in states.items() if isinstance(state, dict) and AVERAGING_STATES & state.keys()}
+    new_run = f"or start a new run from its weights with --model.weights {shlex.quote(path)}."
+    for name in sorted(before - averaging):
+        raise UserError(
+            f"This command has no {name}, which averages the weights in {path}: the optimizer goes on with those that "
+            f"are averaged, so keep the callback (callbacks+ in a file adds to the run's own), {new_run}"
+        )
+    for name in sorted(averaging - before):
+        raise UserError(
+            f"{name} is given here, and the run of {path} did not average its weights: an average that begins now is "
+            f"not one of the run, so leave it out, {new_run}"
+        )
+
+
+def refuse_inside_averaged_epoch(states: dict[str, Any], fit_loop: dict[str, Any], path: str) -> None:
+    """Refuse to enter an epoch in whose beginning StochasticWeightAveraging acted, which it would not do again."""
+    averages = [state for state in states.values() if isinstance(state, dict) and state.get("scheduler_state")]
+    if averages and inside_epoch(fit_loop):
+        raise UserError(
+            f"{path} is from the middle of an epoch in which StochasticWeightAveraging averages, and it cannot go on "
+            "there: resume from a checkpoint of an epoch's end, or average with EMAWeightAveraging "
+            "(configs/overlays/ema.yaml) in a new run."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import ActionSubCommands, ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 import callbacks
@@ -22,6 +23,17 @@ from errors import expand_home, printable_lines
 
 BASE = HOME / "configs" / "base.yaml"  # which every fit starts from
 VERBS = ("fit", "validate", "test", "predict")
+
+
+def make_device(name: object) -> torch.device:
+    """A device by its name; a number is none, because classes that take numbers take them as they are."""
+    if not isinstance(name, str):
+        raise TypeError(f"{name} is no name of a device")
+    return torch.device(name)
+
+
+# A config holds the device that is a default of Lightning's StochasticWeightAveraging as text
+register_type(torch.device, deserializer=make_device, deserializer_exceptions=(RuntimeError, TypeError))
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):

@@ -71,6 +71,22 @@ def test_two_processes_and_one_find_the_same_errors(run, tiny_run, images):
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_between_two_steps_to_the_same_bits(here):
+    saver = (
+        "{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {filename: inside, monitor: val/loss}}"
+    )
+    inside = ["--trainer.accumulate_grad_batches", 2, "--trainer.val_check_interval", 3, "--trainer.max_epochs", 1]
+    done = type_it("fit", "--config", DIGITS, *TINY, *inside, f"--trainer.callbacks+={saver}", *TWO)
+    assert done.returncode == 0, done.stderr
+    folder = here / "runs/digits/resnet20/version_0/checkpoints"
+    whole = torch.load(folder / "last.ckpt")["state_dict"]
+    done = type_it("fit", "--ckpt_path", folder / "inside.ckpt")
+    assert done.returncode == 0, done.stderr
+    resumed = torch.load(folder / "last.ckpt")["state_dict"]
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.slow
 def test_two_processes_and_one_train_alike(run, here):
     """Twenty steps without a norm, in float64; in float32 rounding alone makes a difference of 3e-4."""
     record = "--trainer.callbacks+=tests.dying_process.RecordLosses"
