@@ -1,5 +1,6 @@
 """The error for what a user can get wrong, and the words that every floor needs to say it."""
 
+import errno
 import io
 import os
 import sys
@@ -86,7 +87,8 @@ def printable_lines(text: object) -> str:
 def protect_output() -> None:
     """Let no `print` end a command: neither a character that the terminal's encoding lacks, nor a pipe that is closed.
 
-    Where the reader of a pipe has gone (`| head`), the command goes on without it, so that its results are saved.
+    Where the reader of a pipe has gone (`| head`), or a log finds no room, the command goes on without it, so that its
+    results are saved.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -109,10 +111,16 @@ class Output(io.FileIO):
     """A file that is open for writing, and that may be a pipe whose reader goes away."""
 
     def write(self, data: Any) -> int:
-        """Write bytes; from the first that nobody reads on, all of the process goes to the null device."""
+        """Write bytes; from the first that nobody reads, or that finds no room, all goes to the null device."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
+                raise
+            if error.errno != errno.EPIPE and self.fileno() == 1:
+                print(
+                    f"warning: the output cannot be written ({error.strerror}): the command goes on.", file=sys.stderr
+                )
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,21 @@ def test_a_home_that_does_not_exist_is_a_missing_path(fails, here):
 def test_photos_of_no_path_say_what_is_missing():
     with pytest.raises(UserError, match="paths is empty: give --data.paths"):
         Photos([], {}, [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_output_that_finds_no_room_is_dropped():
+    code = (
+        "import errors, os, sys; errors.protect_output(); print('x', flush=True); print('y'); sys.stderr.write('end')"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parent.parent,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0 and done.stderr.count("warning: the output cannot be written (No space left") == 1
+    assert done.stderr.endswith("end")
