@@ -78,15 +78,15 @@ def check_tensors(content: Any, path: Path) -> None:
     waiting, seen = [("", content)], set()
     while waiting:
         name, item = waiting.pop()
-        if isinstance(item, Tensor) and (item.layout != torch.strided or item.is_meta or item.is_quantized):
-            raise UserError(
-                f"{path} is not loaded: {name[:LONGEST_NAME] or 'its content'} is a tensor without an array of numbers "
-                "(sparse, quantised, or on the device meta): save a dense copy of it."
-            )
         if isinstance(item, Tensor) and item.numel() * item.element_size() > size:
             raise UserError(
                 f"{path} is not loaded: {name[:LONGEST_NAME] or 'its content'} is a {kind(item)}, larger than the file "
                 "that should hold it. The file was changed, or holds an expanded tensor; save a .contiguous() copy."
+            )
+        if isinstance(item, Tensor) and (item.layout != torch.strided or item.is_meta or item.is_quantized):
+            raise UserError(
+                f"{path} is not loaded: {name[:LONGEST_NAME] or 'its content'} is a tensor without an array of numbers "
+                "(sparse, quantised, or on the device meta): save a dense copy of it."
             )
         if isinstance(item, dict | list | tuple) and id(item) not in seen:
             seen.add(id(item))
