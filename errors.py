@@ -57,9 +57,9 @@ def check_reachable(path: str | os.PathLike[str]) -> None:
 
 
 def shorten(path: str | os.PathLike[str]) -> str:
-    """A path for a message: in one line, and only its beginning where it is very long."""
+    """A path for a message: in one line, and only its beginning and end where it is very long."""
     text = os.fspath(path)
-    return printable(text if len(text) < 300 else f"{text[:80]}...")
+    return printable(text if len(text) < 300 else f"{text[:40]}...{text[-40:]}")
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:

@@ -3,7 +3,7 @@
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ def copy_net(net: nn.Module, memory_format: torch.memory_format) -> nn.Module:
     return copy.deepcopy(net).to(memory_format=memory_format).train()
 
 
-def plain_loop(model: LitClassifier, data: ImageData) -> Iterator[int]:
+def plain_loop(model: LitClassifier, data: ImageData) -> Generator[int]:
     """The loop in float32 and torch's default memory layout, with the batch size of the fit.
 
     Yields:
@@ -94,7 +94,7 @@ def plain_loop(model: LitClassifier, data: ImageData) -> Iterator[int]:
             yield len(labels)
 
 
-def bare_step(model: LitClassifier, data: ImageData) -> Iterator[int]:
+def bare_step(model: LitClassifier, data: ImageData) -> Generator[int]:
     """The limit: the training step of the fit on one batch on the device, without Trainer, loader and metrics.
 
     Yields:

@@ -16,6 +16,7 @@ from cli.command_line import run_cli
 # The nets of the tests are small: on a busy machine two threads of one test wait for each other most of the time
 torch.set_num_threads(1)
 
+PREPROCESSING = {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
 HOME = Path(errors.__file__).parent
 DIGITS = str(HOME / "configs" / "digits" / "resnet20.yaml")
 # A run of 3 epochs of 4 batches that takes two seconds

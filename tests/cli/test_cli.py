@@ -515,11 +515,11 @@ def test_a_result_that_cannot_be_written_is_printed(run, tiny_run, capsys, monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("callbacks.result_writer.atomic_write", refuse)
-    run("test", "--ckpt_path", tiny_run)
+    with pytest.raises(SystemExit) as stop:
+        run("test", "--ckpt_path", tiny_run)
     printed = capsys.readouterr().out
-    assert (
-        "top-1 error" in printed and "could not be written (Permission denied)" in printed and '"images": 11' in printed
-    )
+    assert "could not be written (Permission denied)" in stop.value.code
+    assert "top-1 error" in printed and '"images": 11' in printed
 
 
 def test_fit_reads_no_test_image(run, here):

@@ -61,7 +61,7 @@ def connect_to_a_process_that_has_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("x" * 3000, "xxx... cannot be used (File name"), ("loop", "loop/a cannot be used")]
+    ("path", "said"), [("x" * 3000, "xxx cannot be used (File name"), ("loop", "loop/a cannot be used")]
 )
 def test_a_path_that_a_library_cannot_use_is_said(here, path, said):
     """Of a logger or a profiler of Lightning's, which make their folders themselves."""
@@ -187,7 +187,7 @@ def data_flags(class_path: str, root: str) -> list[str]:
         (data_flags("torchvision.datasets.ImageFolder", "nowhere"), "folder.ImageFolder cannot be made with these arg"),
         (data_flags("torchvision.datasets.Flowers102", "nowhere"), "(RuntimeError: Dataset not found"),
         (["--data", "tests.cli.test_failures.Flowers", "--data.root=nowhere"], "flowers102.Flowers102 cannot be made"),
-        (data_flags("torchvision.datasets.ImageFolder", "x" * 3000), "xxx... cannot be used (File name too long)"),
+        (data_flags("torchvision.datasets.ImageFolder", "x" * 3000), "xxx cannot be used (File name too long)"),
     ],
 )
 def test_a_data_set_that_cannot_be_made_is_said(fails, flags, said):

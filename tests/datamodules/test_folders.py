@@ -13,6 +13,7 @@ from datamodules.class_folders import find_splits, split_of
 from datamodules.folder_walk import FolderWalk, is_image_file
 from datamodules.resize import resize_tree
 from errors import UserError
+from tests.conftest import PREPROCESSING
 from tests.datamodules.test_decode import encoded, photo
 
 JPEG = encoded(photo(20, 30))
@@ -39,7 +40,7 @@ def fit_names(root: Path) -> list[str]:
 
 
 def predict_names(root: Path) -> list[str]:
-    return sorted(os.path.relpath(path, root) for path in Photos(root, {}, ["cat", "dog"]).files)
+    return sorted(os.path.relpath(path, root) for path in Photos(root, PREPROCESSING, ["cat", "dog"]).files)
 
 
 # Splits and classes
@@ -256,7 +257,7 @@ def test_pipes_sockets_and_devices_are_never_opened(tmp_path, monkeypatch, capsy
         all_see(root, tmp_path, [name[2:] for name in classes(".")])
     assert "pipes, sockets or devices: 4 (cat/pipe, cat/pipe.jpg, dog/null.png, ...)" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"pipe\.jpg is neither a file nor a folder"):
-        Photos(root / "cat" / "pipe.jpg", {}, ["cat", "dog"])
+        Photos(root / "cat" / "pipe.jpg", PREPROCESSING, ["cat", "dog"])
 
 
 def test_what_is_passed_over_is_counted_and_said_once(tmp_path, capsys):
