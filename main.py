@@ -11,8 +11,15 @@ def main() -> None:
         refuse_odd_ranks()
     except UserError as error:
         sys.exit(f"error: {error}")
-    from cli.command_line import run_cli  # imports Lightning, which reads the ranks
-
+    try:
+        from cli.command_line import run_cli  # imports Lightning, which reads the ranks
+    except ModuleNotFoundError as error:
+        if error.name != "lightning":
+            raise
+        sys.exit(
+            f"error: The packages of this project are not installed in {sys.executable}: type `make setup` once, then "
+            "`.venv/bin/python main.py ...`, or `. .venv/bin/activate` before `python main.py ...`."
+        )
     run_cli()
 
 

@@ -55,10 +55,20 @@ def check_inputs(
     data.setup(verb)
     check_sets(data, verb, world_size)
     if verb == "fit":
+        check_frozen_layers(data, model)
         check_batches(data, model, world_size, quick=bool(settings(trainer).fast_dev_run))
         check_validation_interval(trainer, data.count_train_batches(world_size))
     if isinstance(model, LitClassifier):
         check_model(data, model, verb)
+
+
+def check_frozen_layers(data: ImageData, model: pl.LightningModule) -> None:
+    """Refuse to begin a run with BatchNorms that are frozen as they were initialised: such a net hardly learns."""
+    if data.run is None and isinstance(model, LitClassifier) and model.batch_norms_frozen and not model.has_weights:
+        raise UserError(
+            "freeze_batch_norm is true, and no weights are given whose BatchNorms it could keep: give --model.weights, "
+            "or --model.freeze_batch_norm false."
+        )
 
 
 def check_sets(data: ImageData, verb: str, world_size: int) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -210,6 +211,8 @@ def read_plain_file(path: Path, verify: bool = True) -> Any:
         UserError: if the file is truncated, corrupt, of another kind, asks to run code, or holds a tensor larger than
             itself.
     """
+    if not os.path.exists(path):
+        raise UserError(f"There is no file {path}: give a .ckpt file, such as checkpoints/best.ckpt of a run.")
     if damage := find_damage(path) if verify else find_other_kind(path):
         whole = newest_whole([other for other in path.parent.glob("*.ckpt") if other != path])
         other = f"{whole} beside it is whole" if whole else "give a .ckpt file that `main.py fit` wrote"

@@ -132,8 +132,8 @@ def find_checkpoint(path: Path, verb: str) -> Path:
         return path
     if not os.path.isdir(path):
         raise UserError(
-            f"There is no checkpoint {path}: --ckpt_path takes a .ckpt file, a version folder or an experiment folder, "
-            "such as runs/digits/resnet20."
+            f"There is no checkpoint {path} (in {Path.cwd()}): --ckpt_path takes a .ckpt file, a version folder, such "
+            "as runs/digits/resnet20/version_0, or an experiment folder."
         )
     versions = [path, *sorted(path.glob("version_*"), key=version_number, reverse=True)]
     damaged: dict[Path, str] = {}
@@ -143,6 +143,9 @@ def find_checkpoint(path: Path, verb: str) -> Path:
             continue
         for broken, reason in damaged.items():
             rank_zero_warn(f"{broken} is truncated or corrupt ({reason}): {candidate} is taken, the newest whole one.")
+        taken = candidate.parent.parent
+        if empty := [folder.name for folder in versions[1 : versions.index(taken)] if not has_checkpoint(folder)]:
+            rank_zero_warn(f"{' and '.join(empty)} of {path} holds no checkpoint: {taken.name} is taken.")
         return candidate
     if damaged:
         return next(iter(damaged))  # whoever reads it says why it cannot be read

@@ -7,6 +7,7 @@ import warnings
 
 KNOWN_MESSAGES = (
     "litlogger|LitLogger|litmodels|TPU available|HPU available|Restoring states|Loaded model weights|to estimate number"
+    "|`weights_only` was not set"  # said of writing; every file is read with it
 )
 KNOWN_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",

@@ -107,7 +107,7 @@ class LitClassifier(pl.LightningModule):
         self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
-        self.batch_norms_frozen = freeze_batch_norm
+        self.batch_norms_frozen, self.has_weights = freeze_batch_norm, weights is not None
         self.view_average = ViewAverage(images_per_forward, keep_batch_size=compile)
         self.limit_sizes(smallest=1)
         self.aux_weights: dict[str, float] = {}

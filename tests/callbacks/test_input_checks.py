@@ -12,6 +12,7 @@ from callbacks.input_checks import check_inputs
 from datamodules import Synthetic
 from errors import UserError
 from lit_models import LitResNet, LitVGG
+from tests.conftest import DIGITS, TINY
 from tests.plain_data import PlainData
 
 SGD = partial(torch.optim.SGD, lr=0.01)
@@ -60,3 +61,8 @@ def test_each_pair_of_model_and_data_is_checked():
         trainer.datamodule = Synthetic(classes=classes, size=16, train_size=12)
         with pytest.raises(UserError, match=sentence) if sentence else nullcontext():
             checks.setup(trainer, LitResNet(6, depth=20, optimizer=SGD), "fit")
+
+
+def test_frozen_batch_norms_need_weights_where_a_run_begins(fails):
+    said = fails("fit", "--config", DIGITS, *TINY, "--model.freeze_batch_norm", "true")
+    assert "freeze_batch_norm is true, and no weights are given" in said

@@ -510,6 +510,14 @@ def test_a_data_module_without_num_classes_is_named(fails, here):
     assert "num_classes" in message and "NoClasses" in message
 
 
+def test_a_newer_version_without_a_checkpoint_is_named(run, tiny_run):
+    newer = tiny_run.with_name("version_1")
+    newer.mkdir()
+    (newer / "config.yaml").touch()
+    with pytest.warns(UserWarning, match="version_1 of runs/digits/resnet20 holds no checkpoint: version_0 is taken"):
+        run("test", "--ckpt_path", tiny_run.parent)
+
+
 def test_a_result_that_cannot_be_written_is_printed(run, tiny_run, capsys, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
