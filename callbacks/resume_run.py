@@ -9,6 +9,7 @@ from torch import Tensor
 
 from callbacks.run_logger import run_dir, share_run_dir
 from checkpointing.content import check_content, check_numbers, check_state_dict
+from checkpointing.finished_run import RESUME_KEY
 from checkpointing.optimizer_state import count_states, refuse_other_optimizer_state
 from checkpointing.progress import (
     batch_was_cut_off,
@@ -29,7 +30,6 @@ from datamodules.loading import ResumableLoader
 from lit_models.classifier import LitClassifier
 from trainer_settings import settings
 
-RESUME_KEY = "resume"  # in a checkpoint: what this callback remembers
 COUNTS_KEY = "optimizer_state_counts"  # in a checkpoint: for each optimizer the number of parameters with state
 
 

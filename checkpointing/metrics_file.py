@@ -105,6 +105,13 @@ def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), valida
         write_metrics(path, sorted({*columns, *(name for row in unlogged for name in row)}), earlier)
 
 
+def add_missing_rows(path: Path, unlogged: Sequence[Row]) -> None:
+    """Add rows that Lightning logs after a checkpoint is written, where a kill came between."""
+    columns, rows = read_rows(path)
+    if missing := [row for row in unlogged if not any(contains(other, row) for other in rows if has_step(other))]:
+        write_metrics(path, sorted({*columns, *(name for row in missing for name in row)}), [*rows, *missing])
+
+
 def is_validation(row: Row) -> bool:
     """Whether a row holds results of a validation."""
     return any(value for name, value in row.items() if name.startswith("val/"))

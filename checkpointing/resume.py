@@ -15,21 +15,19 @@ of the checkpoint, and ends with the same bits as a run that was never stopped. 
 """
 
 import shlex
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from checkpointing.atomic import atomic_write, end_run_if_unwritable
+from checkpointing.atomic import end_run_if_unwritable
 from checkpointing.confinement import rebase
 from checkpointing.content import TRAINING, check_content
+from checkpointing.finished_run import exit_if_finished
 from checkpointing.metrics_file import truncate_metrics
-from checkpointing.progress import ends_epoch, enter_unfinished_epoch, epochs_done, inside_epoch
-from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, as_recorded, read_checkpoint, resumable_step
+from checkpointing.progress import enter_unfinished_epoch, inside_epoch
+from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, as_recorded, resumable_step
 from checkpointing.run_dir import unused_name
 from errors import UserError, pluralize
 
@@ -118,45 +116,6 @@ def refuse_other_optimizer(config: Namespace, checkpoint: Checkpoint) -> None:
 def class_and_arguments(part: dict[str, Any] | None) -> dict[str, Any]:
     """Class path and arguments of a part of the config in one dict; empty for None."""
     return as_recorded({"class_path": part["class_path"], **part.get("init_args", {})} if part else {})
-
-
-def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
-    """Exit with status 0, and say so, if a resumed run has nothing left to do."""
-    fit_loop = checkpoint.content["loops"]["fit_loop"]
-    units = (("epoch", epochs_done(fit_loop), trainer.max_epochs), ("step", checkpoint.step, trainer.max_steps))
-    for unit, done, limit in units:
-        if limit is None or not 0 <= limit <= done or (unit == "step" and ends_epoch(fit_loop, done, limit)):
-            continue
-        steps_done, total_steps = schedule_progress(checkpoint)
-        advice = f"give a larger --trainer.max_{unit}s."
-        if total_steps is not None and total_steps <= steps_done:
-            advice = (
-                f"start a new run from its weights, with --model.weights {shlex.quote(str(checkpoint.path))}: its "
-                "learning-rate schedule has ended and cannot be made longer."
-            )
-        catch_up_last(checkpoint)
-        print(
-            f"Nothing to do: the run of {checkpoint.path} has finished {done:,} of {pluralize(limit, unit)}. "
-            f"To train further, {advice}"
-        )
-        sys.exit(0)
-
-
-@rank_zero_only
-def catch_up_last(checkpoint: Checkpoint) -> None:
-    """Write best.ckpt of a run that has finished over the run's older last.ckpt: a kill came between the two."""
-    last = checkpoint.path.with_name("last.ckpt")
-    if checkpoint.path.name != "best.ckpt" or not 0 <= resumable_step(last) < checkpoint.step:
-        return
-    if read_checkpoint(last, verify=False).record == checkpoint.record:  # of the same run
-        with end_run_if_unwritable(last), atomic_write(last, "wb") as copy, checkpoint.path.open("rb") as file:
-            shutil.copyfileobj(file, copy)
-
-
-def schedule_progress(checkpoint: Checkpoint) -> tuple[int, int | None]:
-    """Steps that the learning-rate schedule has taken, and its length in steps: None for one without an end."""
-    states = checkpoint.content["lr_schedulers"] or [{}]
-    return states[0].get("last_epoch", 0), states[0].get("total_steps")
 
 
 def refuse_longer_schedule(schedule_steps: int | None, interval: str, run_length: int | float | None) -> None:

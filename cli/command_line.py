@@ -30,6 +30,7 @@ from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
 from callbacks.train_means import TrainMeans
 from checkpointing.confinement import refuse_links, refuse_missing_root
+from checkpointing.finished_run import schedule_progress
 from checkpointing.import_policy import names_given, restored_import_policy
 from checkpointing.progress import ended_on_epoch_boundary
 from checkpointing.record import Checkpoint, read_checkpoint
@@ -39,7 +40,6 @@ from checkpointing.resume import (
     refuse_longer_schedule,
     refuse_other_model,
     refuse_other_weights,
-    schedule_progress,
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.config_files import Layer, insert_files, read_config

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from checkpointing.metrics_file import read_metrics, write_metrics
 from checkpointing.record import RECORD_KEY
 from cli.parser import VERBS
 from tests.conftest import DIGITS, STEP_CHECKPOINTS, TINY, Run
@@ -102,6 +103,10 @@ def test_a_run_that_max_steps_ended_goes_on_where_it_ended(run, experiment, step
 def test_a_run_killed_between_its_last_two_checkpoints_gets_the_second_one(run, tiny_run, capsys):
     last, best = tiny_run / "checkpoints" / "last.ckpt", tiny_run / "checkpoints" / "best.ckpt"
     shutil.copy(last, best)
+    metrics = tiny_run / "metrics.csv"
+    columns, whole = read_metrics(metrics)
+    write_metrics(metrics, columns, [row for row in whole if row["epoch"] != "2" or not row["train/loss"]])
+    assert len(read_metrics(metrics)[1]) == len(whole) - 1  # the means of the last epoch are missing
     older = torch.load(last, weights_only=True) | {"global_step": 8}
     older["state_dict"] = {name: torch.zeros_like(value) for name, value in older["state_dict"].items()}
     torch.save(older, last)
@@ -109,6 +114,7 @@ def test_a_run_killed_between_its_last_two_checkpoints_gets_the_second_one(run, 
         run("fit", "--ckpt_path", tiny_run)
     assert stop.value.code == 0 and "has finished 3 of 3 epochs" in capsys.readouterr().out
     assert last.read_bytes() == best.read_bytes()
+    assert sorted(map(str, read_metrics(metrics)[1])) == sorted(map(str, whole))
 
 
 def test_another_runs_last_checkpoint_beside_a_finished_one_is_left_alone(run, tiny_run, here):
