@@ -1,0 +1,100 @@
+"""A training run as the reports see it, wherever it was read from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from checkpointing.run_facts import RunFacts
+
+# empty: no epoch has ended; unreadable: there is too little to tell, such as a folder without config and metrics
+State = Literal["running", "finished", "stopped", "killed", "diverged", "failed", "empty", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over a training.
+
+    Args:
+        epochs: [T] epochs trained when it was measured, ascending: 1 at the end of the first.
+        values: [T], perhaps NaN or infinite in a run that has diverged.
+    """
+
+    epochs: np.ndarray
+    values: np.ndarray
+
+    @property
+    def last(self) -> float:
+        """The last value."""
+        return float(self.values[-1])
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What `test` or `validate` found with a checkpoint of the run, on its own images.
+
+    Args:
+        verb: test or validate.
+        checkpoint: stem of the file, such as best.
+        protocol: see `datamodules.views`.
+        metrics: by name without the verb, such as top1_error in [0, 1].
+        images: counted.
+        data_hash: SHA-256 of the images; None if unknown.
+        selected_on_test: whether the checkpoint was chosen by its error on these images.
+        partial: whether images were left out.
+        predictions: file with those for each image, of this very checkpoint; None if there is none.
+    """
+
+    verb: Literal["test", "validate"]
+    checkpoint: str
+    protocol: str
+    metrics: dict[str, float]
+    images: int
+    data_hash: str | None
+    selected_on_test: bool = False
+    partial: bool = False
+    predictions: Path | None = None
+
+
+@dataclass
+class Run:
+    """A training run.
+
+    Args:
+        location: its run directory, or ENTITY/PROJECT/ID on W&B.
+        experiment: <dataset>/<experiment>, such as digits/resnet20.
+        version: version_N, or the run's id on W&B.
+        state: how far it came.
+        reason: why it is in this state, one sentence; empty where the state says it all.
+        config: of the run, as a YAML file would hold it; empty if unknown.
+        facts: in numbers; None if unknown.
+        curves: by the name that metrics.csv gives them, such as val/top1_error, train/loss, lr-SGD.
+        results: of `test` and `validate`.
+    """
+
+    location: str
+    experiment: str
+    version: str
+    state: State
+    reason: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    facts: RunFacts | None = None
+    curves: dict[str, Curve] = field(default_factory=dict)
+    results: list[TestResult] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Experiment and version, as tables show it."""
+        return f"{self.experiment}/{self.version}"
+
+    @property
+    def seed(self) -> int | None:
+        """Of the run; None if unknown."""
+        seed = self.config.get("seed_everything")
+        return seed if isinstance(seed, int) else None
+
+    def curve(self, names: Sequence[str]) -> Curve | None:
+        """The first curve that the run has of several names."""
+        return next((self.curves[name] for name in names if name in self.curves), None)

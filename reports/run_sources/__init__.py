@@ -1,0 +1,1 @@
+"""Where runs are read from: run directories, offline W&B files, and W&B's public API."""
