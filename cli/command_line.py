@@ -25,6 +25,7 @@ from callbacks.prediction_writer import PredictionWriter
 from callbacks.result_writer import ResultWriter
 from callbacks.resume_accumulation import ResumeAccumulation
 from callbacks.resume_run import CheckLoops, CheckOptimizerState, ResumeRun
+from callbacks.run_facts import WriteRunFacts
 from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
@@ -233,6 +234,7 @@ class CommandLine(LightningCLI):
         added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
         first: list[Callback] = [CheckLoops(), *([] if config.fast_dev_run else [ResumeRun()])]
         added += [ResumeAccumulation(), CheckOptimizerState()] if self.subcommand == "fit" else []
+        added += [WriteRunFacts()] if self.subcommand == "fit" and not config.fast_dev_run else []
         if self.subcommand == "fit":
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
