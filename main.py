@@ -7,6 +7,7 @@ from errors import UserError
 
 
 def main() -> None:
+    """Run one verb, once the ranks are checked and the packages are there: see `cli.command_line.run_cli`."""
     try:
         refuse_odd_ranks()
     except UserError as error:

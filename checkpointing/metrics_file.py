@@ -92,7 +92,7 @@ def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), valida
     columns, whole = read_rows(path)
     rows = [row for row in whole if has_step(row)]
     earlier: list[Row] = [row for row in rows if int(row["step"]) < step - (validates and is_validation(row))]
-    earlier += [row for row in unlogged if not any(contains(other, row) for other in earlier)]
+    earlier += missing_rows(earlier, unlogged)
     if earlier == rows and path.read_bytes().count(b"\n") == len(rows) + 1 and path.read_bytes().endswith(b"\n"):
         return
     steps = [int(row["step"]) for row in rows]
@@ -108,8 +108,13 @@ def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), valida
 def add_missing_rows(path: Path, unlogged: Sequence[Row]) -> None:
     """Add rows that Lightning logs after a checkpoint is written, where a kill came between."""
     columns, rows = read_rows(path)
-    if missing := [row for row in unlogged if not any(contains(other, row) for other in rows if has_step(other))]:
+    if missing := missing_rows([row for row in rows if has_step(row)], unlogged):
         write_metrics(path, sorted({*columns, *(name for row in missing for name in row)}), [*rows, *missing])
+
+
+def missing_rows(rows: Sequence[Row], unlogged: Sequence[Row]) -> list[Row]:
+    """Those of some rows that a file does not hold yet."""
+    return [row for row in unlogged if not any(contains(other, row) for other in rows)]
 
 
 def is_validation(row: Row) -> bool:

@@ -43,7 +43,7 @@ from checkpointing.resume import (
     refuse_other_weights,
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
-from cli.config_files import Layer, insert_files, read_config
+from cli.config_files import Flag, Layer, insert_files, read_config, read_flags
 from cli.failures import explain_failure
 from cli.layer_notes import describe_changed_run, describe_losses, describe_unused, print_notes
 from cli.layers import (
@@ -158,6 +158,7 @@ class CommandLine(LightningCLI):
         self.checkpoint: Checkpoint | None = None
         self.layers: list[Layer] = []
         self.flags: list[str] = []
+        self.given: list[Flag] = []
         if verb and not asks_for_help(argv):
             if paths and paths[-1]:
                 self.checkpoint = read_checkpoint(find_checkpoint(expand_home(paths[-1]), verb))
@@ -170,9 +171,12 @@ class CommandLine(LightningCLI):
             flags.remove(verb)
             flags = put_classes_first([*add_up_paths(flags)])
             refuse_optimizer_flags(verb, flags)
-            words, files = insert_files(flags)
+            self.given = read_flags(flags)
+            words, files = insert_files(self.given)
             self.layers = read_layers(verb, self.checkpoint, configs, [*allowed, *names_given(words)])
-            self.flags = [*flags, *(f"--ckpt_path={path}" for path in paths)]
+            ckpt_paths = [f"--ckpt_path={path}" for path in paths]
+            self.flags = [*flags, *ckpt_paths]
+            self.given += read_flags(ckpt_paths)
             assert isinstance(parser, Parser)
             parser.set_layers([*self.layers, *files], self.flags, lambda config: self._complete(config, str(verb)))
             argv = [verb, *order_layers(self.layers, words)]
@@ -214,14 +218,14 @@ class CommandLine(LightningCLI):
     def _complete(self, config: Namespace, verb: str) -> None:
         """Complete the merged config of a verb in place, and print what one layer undoes of another."""
         base = [read_config(str(BASE))] if verb == "fit" else []
-        print_notes(describe_losses([*base, *self.layers], self.flags, config))
-        print_notes(describe_unused(verb, self.flags))
+        print_notes(describe_losses([*base, *self.layers], self.given, config))
+        print_notes(describe_unused(verb, self.given))
         if config.data:
             make_paths_absolute(config.data)
         resumed = self.checkpoint if verb == "fit" else None
         complete_trainer(config.trainer, verb, self.layers[0].content["trainer"]["callbacks"] if resumed else None)
         if resumed:
-            print_notes(describe_changed_run(resumed.record.config, self.layers, self.flags, config))
+            print_notes(describe_changed_run(resumed.record.config, self.layers, self.given, config))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self.config_init[self.subcommand].trainer

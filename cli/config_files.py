@@ -56,22 +56,55 @@ def read_config(given: str) -> Layer:
     return Layer(name, content, write_yaml(content) if parts.count else text, is_file, parts.files)
 
 
-def insert_files(flags: list[str]) -> tuple[list[str], list[Layer]]:
+@dataclass(frozen=True)
+class Flag:
+    """A flag of the command line.
+
+    Args:
+        words: as they were typed; behind the value, words that belong to no flag.
+        name: without the dashes.
+        text: the value, as it was typed; empty without one.
+        value: as YAML holds it, with the content of the files that it names.
+        parts: which files these were.
+    """
+
+    words: list[str]
+    name: str
+    text: str
+    value: Any
+    parts: PartReader
+
+    @property
+    def shown(self) -> str:
+        return f"--{self.name} {self.text}"
+
+
+def read_flags(words: list[str]) -> list[Flag]:
+    """The flags of a command line; each file that they name is read once, here, for it may be a pipe."""
+    flags = []
+    for group in group_flags(words):
+        (name, text), parts = split_flag(group), PartReader()
+        value = read_flag(name, text, parts) if group[0].startswith("--") else None
+        flags.append(Flag(group, name, text, value, parts))
+    return flags
+
+
+def insert_files(flags: list[Flag]) -> tuple[list[str], list[Layer]]:
     """The words of flags with the content of the files that they name, and a layer for each flag that holds keys.
 
     The trainer's section becomes a --config: in a flag, jsonargparse takes its `callbacks+` for all callbacks.
     """
     words: list[str] = []
     layers: list[Layer] = []
-    for group in group_flags(flags):
-        (name, text), parts = split_flag(group), PartReader()
-        value = read_flag(name, text, parts) if group[0].startswith("--") else None
-        is_section = name == "trainer" and isinstance(value, dict)
-        if parts.count or is_section:
-            shown = value if isinstance(value, str) else write_yaml(value)
-            flag = f"--config={write_yaml({name: value})}" if is_section else f"--{name}={shown}"
-            group = [flag, *group[1 if "=" in group[0] else 2 :]]  # with words that belong to no flag
-        words += group
-        if parts.count or isinstance(value, dict):
-            layers.append(Layer(f"--{name} {text}", {name: value}, text, is_file=False, files=parts.files))
+    for flag in flags:
+        is_section = flag.name == "trainer" and isinstance(flag.value, dict)
+        typed = flag.words
+        if flag.parts.count or is_section:
+            value = flag.value if isinstance(flag.value, str) else write_yaml(flag.value)
+            word = f"--config={write_yaml({flag.name: flag.value})}" if is_section else f"--{flag.name}={value}"
+            typed = [word, *typed[1 if "=" in typed[0] else 2 :]]
+        words += typed
+        if flag.parts.count or isinstance(flag.value, dict):
+            content = {flag.name: flag.value}
+            layers.append(Layer(flag.shown, content, flag.text, is_file=False, files=flag.parts.files))
     return words, layers

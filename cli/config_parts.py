@@ -83,7 +83,7 @@ class PartReader:
         return content
 
 
-def is_part(value: Any, key: str, path: Path, name: str) -> bool:
+def is_part(value: str, key: str, path: Path, name: str) -> bool:
     """Whether a value is the name of a file that stands for a part of a config.
 
     Args:
@@ -95,8 +95,6 @@ def is_part(value: Any, key: str, path: Path, name: str) -> bool:
     Raises:
         UserError: for a file that does not exist or cannot be read, where it cannot be a text.
     """
-    if not isinstance(value, str):
-        return False
     if key not in PARTS:
         return value.endswith(SUFFIXES) and os.path.isfile(path) and holds_class(path)
     if value.endswith(SUFFIXES):
@@ -182,6 +180,11 @@ def split_flag(group: list[str]) -> tuple[str, str]:
     """Name and value of a flag; the value is empty for a flag without one."""
     name, equals, value = group[0].removeprefix("--").partition("=")
     return name, value if equals else "".join(group[1:2])
+
+
+def flag_keys(words: list[str]) -> list[str]:
+    """The keys that the flags of a command line set, in their short form."""
+    return [flag_name(split_flag(group)[0]) for group in group_flags(words)]
 
 
 def read_flag(name: str, text: str, parts: PartReader) -> Any:

@@ -8,13 +8,13 @@ keeps arguments chosen for the class before, and what a file changes of the run 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from jsonargparse import Namespace
 
-from cli.config_files import Layer
-from cli.config_parts import SECTIONS, PartReader, flag_name, flatten, group_flags, read_flag, split_flag
+from cli.config_files import Flag, Layer
+from cli.config_parts import SECTIONS, flag_name, flatten
 from cli.processes import is_first_process
 from errors import printable_lines
 
@@ -41,12 +41,12 @@ class Setting:
     value: Any
 
 
-def describe_losses(layers: list[Layer], flags: list[str], config: Namespace) -> list[str]:
+def describe_losses(layers: list[Layer], flags: list[Flag], config: Namespace) -> list[str]:
     """The sentences on flags given twice, shortened lists and arguments kept for another class.
 
     Args:
         layers: below the flags, base.yaml included, the lowest first.
-        flags: words of the command line.
+        flags: of the command line.
         config: that they result in.
     """
     settings = [
@@ -54,38 +54,29 @@ def describe_losses(layers: list[Layer], flags: list[str], config: Namespace) ->
         for number, layer in enumerate(layers)
         for key, value in flatten(layer.content)
     ]
-    given = read_flags(flags, len(layers))
-    for flag in given:
-        settings += [replace(flag, key=key, value=value) for key, value in flatten({flag.key: flag.value})]
-    return [*repeated_flags(given), *shortened_lists(settings), *kept_arguments(settings, config)]
+    for number, flag in enumerate(flags, len(layers)):
+        settings += [Setting(flag.shown, number, key, value) for key, value in flatten({flag.name: flag.value})]
+    return [*repeated_flags(flags), *shortened_lists(settings), *kept_arguments(settings, config)]
 
 
-def read_flags(flags: list[str], below: int = 0) -> list[Setting]:
-    """The flags of a command line, each a layer above those below."""
-    return [
-        Setting(f"--{name} {text}", below + number, name, read_flag(name, text, PartReader()))
-        for number, (name, text) in enumerate(split_flag(group) for group in group_flags(flags))
-    ]
-
-
-def describe_unused(verb: str, flags: list[str]) -> Iterator[str]:
+def describe_unused(verb: str, flags: list[Flag]) -> Iterator[str]:
     """The sentences on flags of the trainer that a verb takes and makes no use of."""
     limits = {"validate": "val", "test": "test", "predict": "predict"}
     others = {f"limit_{name}_batches" for other, name in limits.items() if other != verb}
     unused = set() if verb == "fit" else TRAINING_ONLY | others
-    keys = [key for flag in read_flags(flags) for key, _ in flatten({flag.key: flag.value})]
+    keys = [key for flag in flags for key, _ in flatten({flag.name: flag.value})]
     for key in dict.fromkeys(keys):
         if key.removeprefix("trainer.") in unused:
             yield f"--{key} has no effect on {verb}."
 
 
-def repeated_flags(flags: list[Setting]) -> Iterator[str]:
+def repeated_flags(flags: list[Flag]) -> Iterator[str]:
     """Flags that are given twice with different values, also as a key inside another, of which the last counts.
 
     A flag of a list's last item, such as --trainer.callbacks.decay, may be given for each item.
     """
     last: dict[str, Any] = {}
-    for key, value in (item for flag in flags for item in flatten({flag.key: flag.value})):
+    for key, value in (item for flag in flags for item in flatten({flag.name: flag.value})):
         if key.endswith("+") or key.startswith("trainer.callbacks."):
             continue
         if key in last and last[key] != value:
@@ -158,18 +149,18 @@ def arguments(settings: list[Setting], key: str) -> dict[str, str]:
     return found
 
 
-def describe_changed_run(run: dict[str, Any], layers: list[Layer], flags: list[str], config: Namespace) -> list[str]:
+def describe_changed_run(run: dict[str, Any], layers: list[Layer], flags: list[Flag], config: Namespace) -> list[str]:
     """The sentence on what --config files change of the run that they resume; what flags change was asked for.
 
     Args:
         run: config of the run.
         layers: of the run and of the files.
-        flags: words of the command line.
+        flags: of the command line.
         config: of this command, completed as that of the run.
     """
     before, now = dict(flatten(run)), dict(flatten(config.as_dict()))
     sources = {key: layer.file_of(key) for layer in layers if layer.is_file for key, _ in flatten(layer.content)}
-    typed = {flag_name(split_flag(group)[0]) for group in group_flags(flags)}
+    typed = {flag_name(flag.name) for flag in flags}
     changes = [
         f"{key} {now[key]} instead of {before[key]} ({source})"
         for key, source in sources.items()

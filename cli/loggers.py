@@ -15,10 +15,10 @@ from checkpointing.confinement import find_entities
 from checkpointing.record import Checkpoint
 from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_version, version_folder
 from cli.failures import first_line
+from cli.messages import HOME
 from cli.processes import is_first_process
 from errors import UserError
 
-HOME = Path(__file__).resolve().parent.parent  # the repository's folder
 held_locks: list[FileLock] = []  # on the run directory, for as long as the run goes on
 SECONDS_FOR_LOGIN = 8
 

@@ -6,9 +6,8 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch.strategies import ParallelStrategy
 
+from cli.rank_variables import RANKS
 from errors import UserError
-
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
 def is_first_process() -> bool:
@@ -46,8 +45,8 @@ def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
 
 def refuse_unreachable_nodes(trainer: pl.Trainer) -> None:
     """Refuse several nodes where nothing says where they are: Lightning would wait for them without a word."""
-    told = {"MASTER_ADDR", "MASTER_PORT", *RANKS} & os.environ.keys()
-    if trainer.num_nodes == 1 or told or not isinstance(trainer.strategy, ParallelStrategy):
+    addresses = {"MASTER_ADDR", "MASTER_PORT", *RANKS} & os.environ.keys()
+    if trainer.num_nodes == 1 or addresses or not isinstance(trainer.strategy, ParallelStrategy):
         return
     if isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
         raise UserError(

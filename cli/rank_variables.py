@@ -7,13 +7,10 @@ import os
 
 from errors import UserError
 
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # 0 in the first process
 VARIABLES = (
-    "RANK",
-    "LOCAL_RANK",
-    "NODE_RANK",
-    "GROUP_RANK",
+    *RANKS,
     "WORLD_SIZE",
-    "SLURM_PROCID",
     "SLURM_LOCALID",
     "SLURM_NODEID",
     "SLURM_NTASKS",

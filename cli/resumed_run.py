@@ -13,7 +13,7 @@ from checkpointing.predictions import read_tested_hashes
 from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord, as_recorded, selected_on_validation
 from checkpointing.run_dir import results_folder, version_folder
 from checkpointing.split import read_split
-from cli.config_parts import flag_name, group_flags, split_flag
+from cli.config_parts import flag_keys
 from datamodules.base import ImageData
 from datamodules.photos import Photos
 from datamodules.run_data import RunData, names_same_data
@@ -39,7 +39,7 @@ def keep_place(config: Namespace, checkpoint: Path, flags: list[str]) -> None:
     is_named = experiment.parts[-len(parts) :] == parts
     runs = experiment.parents[len(parts) - 1 if is_named else 1]
     is_there = expand_home(config.runs).resolve() == runs
-    typed = {flag_name(split_flag(group)[0]) for group in group_flags(flags)}
+    typed = flag_keys(flags)
     for name, agrees in (("run_name", is_named), ("runs", is_there)):
         if name in typed and not agrees:
             raise UserError(
@@ -52,7 +52,7 @@ def keep_place(config: Namespace, checkpoint: Path, flags: list[str]) -> None:
 
 def refuse_optimizer_flags(verb: str, flags: list[str]) -> None:
     """Refuse flags of the optimizer and its schedule, which only `fit` builds; a --config file may hold them."""
-    for key in (flag_name(split_flag(group)[0]) for group in group_flags(flags)):
+    for key in flag_keys(flags):
         if verb != "fit" and re.match(r"model\.(optimizer|lr_scheduler)(\.|$)", key):
             raise UserError(f"--{key} is a setting of a training, and {verb} builds no optimizer: leave it out.")
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from checkpointing.split import Split
 from datamodules.decode import SUFFIXES
-from datamodules.image_files import ImageFiles, content_id, file_size
-from datamodules.trained_on import as_mask, leave_out_sample
+from datamodules.image_files import ImageFiles, content_id
+from datamodules.trained_on import as_mask, leave_out_sample, of_same_size
 from errors import UserError, pluralize
 
 COPY_SHARE = 0.9  # of the run's paths: a converted or resized copy may lack files that could not be read
@@ -96,10 +96,9 @@ def search_contents(images: ImageFiles, candidates: Iterable[int], contents: Map
     paths_of = defaultdict(list)
     for path, content in contents.items():
         paths_of[content].append(path)
-    sizes = {content.partition("-")[0] for content in paths_of}
     found = {}
-    for index in candidates if contents else ():
-        if str(file_size(images.path(index))) in sizes and (left := paths_of.get(images.content(index))):
+    for index in of_same_size(images, candidates, paths_of) if contents else ():
+        if left := paths_of.get(images.content(index)):
             found[index] = left.pop(0)
     return found
 

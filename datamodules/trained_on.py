@@ -1,7 +1,7 @@
 """Images that a run has trained on, found among those that it is evaluated on."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,14 @@ def find_moved(images: ImageFiles, split: Split, own_paths: Collection[str], tra
 def find_sample(images: ImageFiles, split: Split) -> np.ndarray:
     """[N] bool: whether an image has the content of a training image in the run's sample, under any name."""
     known = set(split.sample.values()) - {""}
-    sizes = {content.partition("-")[0] for content in known}
-    candidates = [index for index in range(len(images)) if str(file_size(images.path(index))) in sizes]
+    candidates = of_same_size(images, range(len(images)), known)
     return as_mask([index for index in candidates if images.content(index) in known], len(images))
+
+
+def of_same_size(images: ImageFiles, candidates: Iterable[int], contents: Iterable[str]) -> Iterator[int]:
+    """The images that have the size of a file with one of some contents: the others need not be read."""
+    sizes = {content.partition("-")[0] for content in contents}
+    return (index for index in candidates if str(file_size(images.path(index))) in sizes)
 
 
 def describe_sample(found: np.ndarray, images: ImageFiles, split: Split) -> str:

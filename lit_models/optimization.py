@@ -22,8 +22,7 @@ ENDS: dict[type, tuple[str, str]] = {
     CosineAnnealingLR: ("T_max", "lowest there and then rises again"),
     PolynomialLR: ("total_iters", "0 from there on"),
 }
-# Arguments that set the length of a schedule, and what they count as where it has none of the name
-LENGTHS = {"total_steps": 0, "epochs": None, "steps_per_epoch": None}
+LENGTHS = ("total_steps", "epochs", "steps_per_epoch")  # arguments that set the length of a one-cycle schedule
 
 
 def make_optimizer(make: OptimizerCallable, model: nn.Module, decay_norm_and_bias: bool) -> torch.optim.Optimizer:
@@ -63,7 +62,7 @@ def make_schedule(
         model: whose trainer counts the steps.
         interval: when the schedule steps; its lengths are counted so.
     """
-    if isinstance(make, partial) and all(make.keywords.get(*length) is None for length in LENGTHS.items()):
+    if isinstance(make, partial) and is_without_length(make.keywords):
         steps = model.trainer.estimated_stepping_batches
         if steps == math.inf:
             raise UserError(
@@ -80,6 +79,11 @@ def make_schedule(
     scheduler = make(optimizer)
     monitor = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss"
     return {"scheduler": scheduler, "interval": interval, "monitor": monitor}
+
+
+def is_without_length(arguments: dict[str, Any]) -> bool:
+    """Whether a schedule takes a length and its config has left it null."""
+    return "total_steps" in arguments and all(arguments.get(name) is None for name in LENGTHS)
 
 
 def run_length(trainer: pl.Trainer, interval: str, steps: int | float) -> int | float | None:

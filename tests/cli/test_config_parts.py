@@ -1,5 +1,6 @@
 """Files that stand for a part of a config, such as `model: resnet.yaml`: read as strictly as the config itself."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import pytest
 import yaml
 
 from checkpointing.import_policy import names_given
-from cli.config_files import insert_files, read_config
+from cli.config_files import insert_files, read_config, read_flags
 from cli.yaml_files import write_yaml
 from errors import UserError
-from tests.conftest import DIGITS, Run
+from tests.conftest import DIGITS, TINY, Run
 
 MODEL = "class_path: lit_models.LitResNet\ninit_args:\n  depth: 20\n  optimizer: o.yaml\n"
 PARTS = {
@@ -131,13 +132,13 @@ def test_values_of_a_part_are_what_they_are_in_a_config(parts):
 def test_flags_name_files_too(parts, here):
     parts()
     flags = ["--model", "conf/parts/m.yaml", "--data.size", "-3", "--model.optimizer=conf/parts/o.yaml", "--verbose"]
-    words, layers = insert_files([*flags, "--trainer", "conf/parts/t.yaml", "--data.root", "a b"])
+    words, layers = insert_files(read_flags([*flags, "--trainer", "conf/parts/t.yaml", "--data.root", "a b"]))
     assert words[1:3] == ["--data.size", "-3"] and words[4] == "--verbose" and words[6:] == ["--data.root", "a b"]
     assert yaml.safe_load(words[0].removeprefix("--model=")) == WHOLE["model"]
     assert yaml.safe_load(words[3].removeprefix("--model.optimizer=")) == WHOLE["model"]["init_args"]["optimizer"]
     assert yaml.safe_load(words[5].removeprefix("--config=")) == {"trainer": WHOLE["trainer"]}
     assert [layer.file_of("model.optimizer") for layer in layers[:2]] == ["conf/parts/o.yaml"] * 2
-    assert insert_files(flags[2:4]) == (flags[2:4], [])
+    assert insert_files(read_flags(flags[2:4])) == (flags[2:4], [])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_flags_name_files_too(parts, here):
 def test_a_flag_that_names_no_part_is_said(parts, flags, said):
     parts()
     with pytest.raises(UserError) as error:
-        insert_files(flags)
+        insert_files(read_flags(flags))
     assert said in str(error.value)
 
 
@@ -215,3 +216,11 @@ def test_a_run_of_parts_is_resumed_with_its_parts(parts, run, capsys):
     assert "note: " not in capsys.readouterr().err
     config = yaml.safe_load(Path("runs/conf/c/version_0/config.yaml").read_text())
     assert [callback["class_path"] for callback in config["trainer"]["callbacks"]].count("callbacks.PreciseBN") == 1
+
+
+def test_a_pipe_is_read_once(run, here):
+    reader, writer = os.pipe()
+    os.write(writer, b"class_path: lit_models.LitResNet\ninit_args: {depth: 20}\n")
+    os.close(writer)
+    run("fit", "--config", DIGITS, *TINY, "--model", f"/dev/fd/{reader}", "--trainer.fast_dev_run", 1)
+    os.close(reader)

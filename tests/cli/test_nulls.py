@@ -34,9 +34,13 @@ def test_null_in_a_file_and_in_a_callback_is_refused_with_its_place(fails, here)
     assert "--trainer.callbacks.batches is null" in fails(*FIT, "--trainer.callbacks+", callback)
 
 
+made: list[float | None] = []  # what the callbacks below were given
+
+
 class Outer:
     class Waiting(pl.Callback):
-        def __init__(self, seconds: float | None = None, steps: int = 1) -> None: ...
+        def __init__(self, seconds: float | None = None, steps: int = 1) -> None:
+            made.append(seconds)
 
 
 def make_waiting(seconds: float | None = None) -> pl.Callback:
@@ -45,7 +49,9 @@ def make_waiting(seconds: float | None = None) -> pl.Callback:
 
 @pytest.mark.parametrize("name", ["make_waiting", "Outer.Waiting"])
 def test_functions_and_nested_classes_are_made_with_the_nulls_that_they_take(run, name):
+    made.clear()
     run(*FIT, "--trainer.fast_dev_run", 1, "--trainer.callbacks+", f"tests.cli.test_nulls.{name}")
+    assert made == [None]
 
 
 def test_null_is_a_value_where_the_argument_takes_it(run):

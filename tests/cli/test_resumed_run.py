@@ -8,6 +8,7 @@ import torch
 from jsonargparse import Namespace
 
 from checkpointing.record import RECORD_KEY
+from cli.config_files import read_flags
 from cli.layer_notes import describe_unused
 from cli.resumed_run import keep_place
 from tests.conftest import DIGITS, TINY
@@ -83,7 +84,8 @@ def test_predict_prepares_and_names_as_the_checkpoint_was_trained(fails, tiny_ru
 
 
 def test_flags_of_the_trainer_without_an_effect_are_said():
-    flags = ["--trainer.max_epochs", "3", "--trainer={min_steps: 2}", "--trainer.limit_test_batches=1"]
+    words = ["--trainer.max_epochs", "3", "--trainer={min_steps: 2}", "--trainer.limit_test_batches=1"]
+    flags = read_flags(words)
     said = [
         f"--trainer.{name} has no effect on validate." for name in ("max_epochs", "min_steps", "limit_test_batches")
     ]
