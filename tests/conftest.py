@@ -15,8 +15,9 @@ from cli.command_line import run_cli
 
 # The nets of the tests are small: on a busy machine two threads of one test wait for each other most of the time
 torch.set_num_threads(1)
-# A loader process that is left to the garbage collector notices by its own clock that it is to end; torch's has 5 s
-torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL = 0.2
+# Where one loader process was killed, torch waits for each of the others until it ends them: 5 s, in a later test
+for module in (torch.utils.data._utils, torch.utils.data._utils.worker):
+    module.MP_STATUS_CHECK_INTERVAL = 0.5
 
 PREPROCESSING = {"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
 HOME = Path(errors.__file__).parent
