@@ -1,21 +1,28 @@
-"""What reports write: sections of paragraphs, tables and figures, as one HTML page or as Markdown.
+"""What reports write: sections of paragraphs, tables, figures and images, as one HTML page or as Markdown.
 
-The page is self-contained: no script and no address. Its figures are SVG in the colour of its text, light or dark.
+The page is self-contained: it holds its style, its scripts (Vega, which draws the figures, among them) and its data,
+and a browser asks nobody for anything.
 """
 
-import io
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from errors import printable
+from reports.chart_data import Datasets, draws_nothing, script_json
 
 if TYPE_CHECKING:
     from altair import TopLevelMixin  # takes half a second to import, and most commands draw nothing
+
+TEMPLATES = Path(__file__).parent / "templates"
+IMAGE_TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp"}  # by a file's first bytes
 
 
 @dataclass
@@ -26,11 +33,15 @@ class Table:
         title: caption.
         columns: names; a column is aligned to the left if its name begins with "<", otherwise to the right.
         rows: a cell for each column.
+        best: index of the row that is printed in bold; None for none.
+        note: a sentence below the table.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    best: int | None = None
+    note: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -67,45 +78,132 @@ def with_interval(value: str, interval: str, form: str = ".2%") -> str:
 class Figure:
     """A chart.
 
+    Its width on the page: a number of pixels is the most that it takes, and less where the page is narrower;
+    "container" fills the page's column; steps stay, and a chart that is too wide scrolls.
+
     Args:
         title: caption.
-        chart: its description.
+        chart: its description; None leaves the figure out.
     """
 
     title: str
-    chart: "TopLevelMixin"
-
-    def svg(self) -> str:
-        """An <svg> element, without the namespaces that HTML does not need."""
-        file = io.StringIO()
-        self.chart.save(file, format="svg")
-        return re.sub(r' xmlns(:\w+)?="[^"]*"', "", file.getvalue())
+    chart: "TopLevelMixin | None"
 
 
-Part = str | Table | Figure
+@dataclass
+class Image:
+    """A small picture.
+
+    Args:
+        png: content of a PNG, JPEG or WebP file; None shows the caption alone.
+        caption: text below it.
+    """
+
+    png: bytes | None
+    caption: str
+
+    @property
+    def address(self) -> str:
+        """The picture as a data: address; empty without one."""
+        if self.png is None:
+            return ""
+        kind = next((kind for start, kind in IMAGE_TYPES.items() if self.png.startswith(start)), "png")
+        return f"data:image/{kind};base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass
+class Images:
+    """A grid of small pictures.
+
+    Args:
+        title: caption.
+        items: the pictures.
+    """
+
+    title: str
+    items: Sequence[Image]
+
+
+Part = str | Table | Figure | Images
 
 
 @dataclass
 class Section:
-    """A heading and its parts: paragraphs, tables and figures."""
+    """A heading and what follows it.
+
+    Args:
+        heading: text.
+        parts: paragraphs, tables, figures and images.
+        folded: whether the page shows the heading alone until it is clicked; printing unfolds it.
+    """
 
     heading: str
     parts: Sequence[Part]
+    folded: bool = False
 
 
-def html(title: str, sections: Sequence[Section]) -> str:
-    """The HTML page."""
-    return _render("page.html", title, sections)
+def is_shown(part: Part) -> bool:
+    """Whether there is anything to see of a part: a chart without data and a grid without pictures are left out."""
+    if isinstance(part, Figure):
+        return part.chart is not None and not draws_nothing(part.chart.to_dict())
+    return bool(part.items) if isinstance(part, Images) else bool(part)
 
 
-def markdown(title: str, sections: Sequence[Section]) -> str:
-    """Markdown, without the figures."""
-    return _render("page.md", title, sections)
+def shown_sections(sections: Sequence[Section]) -> list[Section]:
+    """The sections without parts of which there is nothing to see, and without sections that hold no other."""
+    kept = [replace(section, parts=list(filter(is_shown, section.parts))) for section in sections]
+    return [section for section in kept if section.parts]
 
 
-def _render(template: str, title: str, sections: Sequence[Section]) -> str:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
+def html(title: str, sections: Sequence[Section], lead: str = "") -> str:
+    """The HTML page.
+
+    Args:
+        title: of the report.
+        sections: in their order; the first ones are what a reader sees without scrolling.
+        lead: what the report found, in a sentence or two, below the title.
+    """
+    datasets = Datasets()
+    sections = shown_sections(sections)
+    figures = [part for section in sections for part in section.parts if isinstance(part, Figure)]
+    specs = [datasets.extract(figure.chart.to_dict()) for figure in figures if figure.chart]
+    scripts = [bundle(), read_template("page.js")] if specs else [read_template("page.js")]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    return _render(
+        "page.html",
+        title=title,
+        lead=lead,
+        sections=sections,
+        style=read_template("page.css"),
+        scripts=scripts,
+        hashes=hashes,
+        figures=script_json({"datasets": datasets.columns, "specs": specs}),
+    )
+
+
+def markdown(title: str, sections: Sequence[Section], lead: str = "") -> str:
+    """Markdown, without the figures; arguments as of `html`."""
+    return _render("page.md", title=title, lead=lead, sections=shown_sections(sections))
+
+
+@cache
+def bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed, as one script that needs no other."""
+    from vl_convert import javascript_bundle
+
+    script = javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return re.sub("</(?=script)", r"<\\/", script, flags=re.IGNORECASE).replace("<!--", r"<\!--")
+
+
+def read_template(name: str) -> str:
+    """The text of a file among the templates."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _render(template: str, **content: Any) -> str:
     escape = select_autoescape()  # escapes .html, not .md
-    environment = Environment(loader=loader, autoescape=escape, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=escape, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["printable"] = printable
-    return environment.get_template(template).render(title=title, sections=sections, zip=zip) + "\n"
+    return environment.get_template(template).render(zip=zip, **content) + "\n"
