@@ -38,7 +38,12 @@ class CIFAR10(ImageData):
         padding: pixels of black around a training image before the random crop: 4 in the papers, less for short runs.
         flip: flip half of the training images horizontally.
         **kwargs: see `ImageData`.
+
+    Attributes:
+        may_download: whether files that are missing are downloaded; else they are refused.
     """
+
+    may_download = True
 
     def __init__(
         self,
@@ -91,6 +96,8 @@ class CIFAR10(ImageData):
                 f"CIFAR-10 in {folder} is incomplete, {', '.join(missing)} missing: unpack "
                 "cifar-10-python.tar.gz there again, or remove the folder to have it downloaded again."
             )
+        if not self.may_download:
+            raise UserError(f"CIFAR-10 is not in {self.root}: name the folder that holds {FOLDER} with --data.root.")
         from torchvision import datasets
 
         is_new = not os.path.exists(self.root)

@@ -1,6 +1,7 @@
 """Confusions, errors by class, confident errors and calibration of one row of `reports.protocols`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from checkpointing.predictions import Predictions
 from errors import pluralize
 from reports import metrics, plots
 from reports.command import selection_mark
-from reports.html_page import Figure, Part, Section, Table, format_table
+from reports.html_page import Figure, Image, Images, Part, Section, Table, format_table
+from reports.run_images import Thumbnails, load_thumbnails
 
 MAX_CLASSES = 30  # of a confusion matrix that is still legible
 NUM_ERRORS, NUM_PAIRS, NUM_CLASSES = 10, 15, 10  # listed at most
@@ -33,8 +35,8 @@ class ErrorAnalysis:
         self.predicted = self.log_probs.argmax(axis=1)
         self.confusion = confusion_matrix(self.test.labels, self.predicted, labels=range(len(self.names)))
         self.class_errors = metrics.class_errors(self.confusion)
-        indices = metrics.most_confident_errors(self.log_probs, self.test.labels, NUM_ERRORS)
-        self.confident_errors = [self._error(index) for index in indices]
+        self.confident_rows = metrics.most_confident_errors(self.log_probs, self.test.labels, NUM_ERRORS).tolist()
+        self.confident_errors = [self._error(row) for row in self.confident_rows]
         self.temperature: float | None = None
         if validation:
             ensemble = metrics.ensemble_mean([member.log_probabilities for member in validation])
@@ -93,8 +95,12 @@ class ErrorAnalysis:
             text.append("T is at the end of its range: the NLL has no minimum, as when all images are correct.")
         return text
 
-    def errors(self) -> Section:
-        """Confusions, errors by class and confident errors."""
+    def load_pictures(self, flags: Sequence[str]) -> Thumbnails:
+        """Pictures of the confident errors; `flags` of main.py say where the data are."""
+        return load_thumbnails(Path(self.test.checkpoint), self.test, self.confident_rows, flags=flags)
+
+    def errors(self, pictures: Thumbnails | None = None) -> Section:
+        """Confusions, errors by class and confident errors, with pictures of these if they are given."""
         heading = f"Errors of {row_label(self.row)}"
         if not self.confident_errors:
             return Section(heading, ["No errors."])
@@ -102,7 +108,15 @@ class ErrorAnalysis:
         columns |= {"<predicted": "{predicted}", "its probability": "{probability:.4f}"}
         columns["probability of the class"] = "{of_the_class:.4f}"
         confident = format_table("Most confident errors", self.confident_errors, columns)
-        return Section(heading, [self._confusions(), self._errors_by_class(), confident])
+        parts = [self._confusions(), self._errors_by_class(), confident]
+        return Section(heading, [*parts, *(self._pictures(pictures) if pictures else ())])
+
+    def _pictures(self, pictures: Thumbnails) -> list[Part]:
+        if pictures.note:
+            return [pictures.note]
+        captions = [f"{error['class']}, taken for {error['predicted']}" for error in self.confident_errors]
+        items = [Image(*pair) for pair in zip(pictures.pngs, captions, strict=True)]
+        return [Images("The most confident errors, in the order of the table", items)]
 
     def _confusions(self) -> Part:
         """The confusion matrix, or the most frequent confusions of many classes."""

@@ -165,7 +165,8 @@ def report(given: argparse.Namespace) -> None:
     tests, configs = load_test_predictions(given)
     rows = all_rows(tests, configs)
     analysis = analyse_best(rows, tests, given.calibrate, given.flags)
-    sections = [overview(rows, analysis.test), analysis.calibration(rows), analysis.errors()]
+    pictures = analysis.load_pictures(given.flags) if given.html else None
+    sections = [overview(rows, analysis.test), analysis.calibration(rows), analysis.errors(pictures)]
     print_sections(sections)
     if given.html:
         write_file(given.html, html_page.html(TITLE, sections))

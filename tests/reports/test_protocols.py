@@ -385,13 +385,15 @@ def test_a_net_of_the_users_own_has_no_paper():
 
 def test_a_report_agrees_with_test_to_the_last_printed_digit(tiny_run, capsys):
     capsys.readouterr()
-    _, _, markdown = report("--checkpoints", tiny_run, "--protocols", "center", "ten_crop")
+    facts, page, markdown = report("--checkpoints", tiny_run, "--protocols", "center", "ten_crop")
     printed = capsys.readouterr().out
     tested = re.findall(r"Tested .* top-1 error (\S+)%, top-5 error (\S+)%, loss (\S+)", printed)
     assert len(tested) == 2
     for protocol, (top1, top5, loss) in zip(("center", "ten_crop"), tested, strict=True):
         assert re.search(rf"\| 1 \| {protocol} .*\| {re.escape(top1)} \[.*\| {re.escape(top5)} \[", markdown)
         assert re.search(rf"\| 1 model, {protocol} \| \S+ \| {re.escape(loss)} \|", markdown)
+    errors = facts["error_analysis"]["confident_errors"]
+    assert page.count("data:image/png;base64,") == len(errors) > 0  # pictures of the mistakes
 
 
 @pytest.mark.slow
