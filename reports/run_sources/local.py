@@ -1,0 +1,112 @@
+"""Runs from run directories."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from checkpointing.metrics_file import read_metrics
+from checkpointing.run_dir import version_number
+from checkpointing.run_facts import FILE, RunFacts, parse_run_facts
+from cli.yaml_files import parse_yaml
+from errors import UserError
+from reports.run import Run
+from reports.run_sources.curves import Measured, make_curves
+from reports.run_sources.results import read_results
+from reports.run_sources.run_files import find_file, is_locked, read_bytes, read_json
+from reports.run_sources.saved import Saved, expected_epoch_steps, read_saved
+from reports.run_sources.search import CONFIG, METRICS, find_runs
+from reports.run_sources.states import Traces, find_state
+
+__all__ = ["find_runs", "read_run"]
+
+
+def read_run(path: Path) -> Run:
+    """A run from its directory, whatever is left of it. Nothing in the directory is changed, and no code in it run."""
+    problems: list[str] = []
+    config = read_config(path, problems)
+    facts = read_facts(path, problems)
+    rows = read_rows(path, problems)
+    outcome = facts.sessions[-1].outcome if facts and facts.sessions else "running"
+    saved = read_saved(path, problems) if facts is None or outcome == "running" else None
+    measured = make_curves(rows, expected_epoch_steps(config, facts, saved))
+    return assemble_run(path, config, facts, saved, measured, problems)
+
+
+def assemble_run(
+    path: Path,
+    config: dict[str, Any],
+    facts: RunFacts | None,
+    saved: Saved | None,
+    measured: Measured,
+    problems: list[str],
+) -> Run:
+    """The run of a directory from what was read there."""
+    results, damaged = read_results(path, facts or (saved and saved.facts))
+    progress = (saved.epochs, saved.steps) if saved else None
+    traces = Traces(config, facts, measured, progress, is_locked(path), [*problems, *damaged])
+    state, reason = find_state(traces)
+    experiment, version = name_run(path, config)
+    facts = facts or (saved and saved.facts)
+    return Run(os.fspath(path), experiment, version, state, reason, config, facts, measured.curves, results)
+
+
+def read_config(path: Path, problems: list[str]) -> dict[str, Any]:
+    """The config of a run; empty if it cannot be read."""
+    try:
+        content = read_bytes(path, path / CONFIG)
+        if content is None:
+            problems.append(f"{CONFIG} is missing")
+            return {}
+        config = parse_yaml(content.decode(), CONFIG)
+    except UnicodeDecodeError:
+        problems.append(f"{CONFIG} is no UTF-8")
+    except UserError as error:
+        problems.append(str(error).removesuffix("."))
+    else:
+        if isinstance(config, dict):
+            return config
+        problems.append(f"{CONFIG} holds no config")
+    return {}
+
+
+def read_facts(path: Path, problems: list[str]) -> RunFacts | None:
+    """What run.json says; None without it."""
+    try:
+        content = read_json(path, path / FILE)
+    except UserError as error:
+        problems.append(str(error))
+        return None
+    facts = parse_run_facts(content)
+    if content is not None and facts is None:
+        problems.append(f"{FILE} is not as this project writes it")
+    return facts
+
+
+def read_rows(path: Path, problems: list[str]) -> list[dict[str, str]]:
+    """The rows of metrics.csv; none if it cannot be read."""
+    try:
+        if not find_file(path, path / METRICS):
+            problems.append(f"{METRICS} is missing")
+            return []
+        content = read_bytes(path, path / METRICS) or b""
+        rows = read_metrics(path / METRICS)[1]
+    except UserError as error:
+        problems.append(str(error))
+        return []
+    except OSError as error:
+        problems.append(f"{METRICS} cannot be read ({error.strerror})")
+        return []
+    if not rows:
+        problems.append(f"{METRICS} {'holds no rows' if content.strip() else 'is empty'}")
+    return rows
+
+
+def name_run(path: Path, config: dict[str, Any]) -> tuple[str, str]:
+    """Experiment and version of a run: by its folder, or by its config where the run was moved."""
+    folder = Path(os.path.abspath(path))
+    by_folder = "/".join(folder.parts[-3:-1])
+    named = config.get("run_name")
+    if not isinstance(named, str) or not named:
+        return by_folder, folder.name
+    was_moved = version_number(folder) < 0 or folder.parent.parent.name != named.split("/")[0]
+    return named if was_moved or by_folder.endswith(named) else by_folder, folder.name

@@ -1,0 +1,155 @@
+"""What `test` and `validate` have left in a run directory, as far as it is of the run's own images and checkpoints."""
+
+import contextlib
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpointing.content import find_mismatch
+from checkpointing.predictions import Predictions, file_hash
+from checkpointing.run_facts import RunFacts
+from errors import UserError, shorten
+from reports.run import Run, TestResult
+from reports.run_sources.curves import to_number
+from reports.run_sources.run_files import find_file, list_files, read_json
+
+RESULT: dict[str, Any] = {"checkpoint": "", "protocol": "", "images": 0, "metrics": {}}
+NAME = re.compile(r"[^/\0]{1,200}")  # of a protocol or a checkpoint, which stand in names of files
+VALIDATION_FILE = re.compile(r"val_predictions-(?P<stem>.+)-(?P<protocol>\w+)\.npz", re.DOTALL)
+
+
+def read_results(run_dir: Path, facts: RunFacts | None) -> tuple[list[TestResult], list[str]]:
+    """The results of a run, in the order of their names, and what is wrong with files of results in a few words.
+
+    Results count if they are of the run's own images: as `test` has noted, and by the hash of run.json where it has
+    one. A result that is older than its checkpoint counts if the predictions beside it are of that checkpoint.
+    Validation leaves predictions alone: its result has no metrics.
+    """
+    results, problems = [], []
+    readers = (("test-*.json", read_test), ("val_predictions-*.npz", read_validation))
+    for path, read in [(path, read) for pattern, read in readers for path in list_files(run_dir, run_dir, pattern)]:
+        try:
+            results += filter(None, [read(run_dir, path, facts)])
+        except UserError as error:
+            problems.append(str(error))
+    return results, problems
+
+
+def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult | None:
+    """The result in a test-<checkpoint>-<protocol>.json; None if it does not count.
+
+    Raises:
+        UserError: in a few words, for a file that is no result.
+    """
+    content = read_json(run_dir, path)
+    if content is None or find_mismatch(content, RESULT):
+        raise UserError(f"{path.name} is no result of a test")
+    checkpoint, protocol = Path(content["checkpoint"]).stem, content["protocol"]
+    if not NAME.fullmatch(checkpoint) or not NAME.fullmatch(protocol):
+        raise UserError(f"{path.name} is no result of a test")
+    data_hash = content.get("data_hash")
+    if content.get("is_run_data") is False or is_other_data(data_hash, facts and facts.data.test_hash):
+        return None
+    predictions: Path | None = run_dir / f"predictions-{checkpoint}-{protocol}.npz"
+    with contextlib.suppress(UserError):
+        predictions = predictions if predictions and find_file(run_dir, predictions) else None
+    if is_older_than_checkpoint(path, run_dir, checkpoint, predictions):
+        return None
+    metrics = {str(name).removeprefix("test/"): value for name, value in content["metrics"].items()}
+    return TestResult(
+        verb="test",
+        checkpoint=checkpoint,
+        protocol=protocol,
+        metrics={name: number for name, value in metrics.items() if (number := to_number(value)) is not None},
+        images=content["images"],
+        data_hash=data_hash if isinstance(data_hash, str) else None,
+        selected_on_test=content.get("selected_on_test") is True,
+        partial=content.get("partial") is True,
+        predictions=predictions,
+    )
+
+
+def read_validation(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult | None:
+    """The result, without metrics, that stands for the predictions of a validation; None if it does not count."""
+    match = VALIDATION_FILE.fullmatch(path.name)
+    if not match or not find_file(run_dir, path):
+        return None
+    fields = read_fields(path, ("data_hash", "checkpoint_hash", "selected_on_test", "indices"))
+    data_hash = fields["data_hash"].item()
+    if not isinstance(data_hash, str) or is_other_data(data_hash, facts and facts.data.val_hash):
+        return None
+    checkpoint = match["stem"]
+    if is_older_than_checkpoint(path, run_dir, checkpoint, path):
+        return None
+    images = len(np.atleast_1d(fields["indices"]))
+    return TestResult("validate", checkpoint, match["protocol"], {}, images, data_hash, predictions=path)
+
+
+def is_other_data(data_hash: object, expected: str | None) -> bool:
+    """Whether a result is of other images than those of the run, where the run says which they are."""
+    return expected is not None and data_hash != expected
+
+
+def is_older_than_checkpoint(path: Path, run_dir: Path, checkpoint: str, predictions: Path | None) -> bool:
+    """Whether a result was written before its checkpoint, by a run that has been resumed since.
+
+    Copies may carry any time: predictions decide where there are some. A result without its checkpoint counts.
+    """
+    file = run_dir / "checkpoints" / f"{checkpoint}.ckpt"
+    try:
+        if not find_file(run_dir, file) or os.stat(file).st_mtime <= os.stat(path).st_mtime:
+            return False
+        if predictions is None:
+            return True
+        return read_fields(predictions, ("checkpoint_hash",))["checkpoint_hash"].item() != file_hash(file)
+    except (UserError, OSError):
+        return True
+
+
+def read_fields(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Some of the fields of a file of predictions.
+
+    Raises:
+        UserError: in a few words, if the file is truncated or of another kind.
+    """
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in names if name in file or name != "selected_on_test"}
+    except (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path.name} is truncated or corrupt") from error
+
+
+def load_predictions(result: TestResult, run: Run) -> Predictions:
+    """The predictions behind a result, checked to be of the run's checkpoint and images.
+
+    Args:
+        result: of the run.
+        run: a local one.
+
+    Raises:
+        UserError: if there are none, or if they cannot be read or are of another checkpoint or of other images.
+    """
+    path = result.predictions
+    again = f"rerun `main.py {result.verb} --ckpt_path {shorten(run.location)}`"
+    if path is None:
+        raise UserError(f"{shorten(run.location)} has no predictions for {result.checkpoint}.ckpt: {again}.")
+    predictions = Predictions.read(path)
+    checkpoint = Path(run.location, "checkpoints", f"{result.checkpoint}.ckpt")
+    expected = (("data_hash", result.data_hash, "images"), ("protocol", result.protocol, "views"))
+    for name, value, words in expected:
+        if value is not None and getattr(predictions, name) != value:
+            raise UserError(f"{shorten(path)} has predictions for other {words} than the result beside it: {again}.")
+    try:
+        is_stale = find_file(Path(run.location), checkpoint) and file_hash(checkpoint) != predictions.checkpoint_hash
+    except (UserError, OSError) as error:
+        raise UserError(f"{shorten(checkpoint)} cannot be read, whose predictions are asked for: {again}.") from error
+    if is_stale:
+        raise UserError(
+            f"{shorten(path)} has predictions of another state of {result.checkpoint}.ckpt, which a resumed training "
+            f"has written since: {again}."
+        )
+    return predictions
