@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.content import find_mismatch
@@ -125,10 +125,23 @@ def read_run_facts(run_dir: Path) -> RunFacts | None:
 def parse_run_facts(content: object) -> RunFacts | None:
     """The facts in plain types, as run.json and W&B's config hold them; None where they are malformed."""
     example = {"seed": 0, "model": MODEL, "data": DATA, "sessions": [SESSION]}
-    if find_mismatch(content, example) or not isinstance(content, dict):
+    if find_mismatch(content, example) or not isinstance(content, dict) or not has_valid_options(content):
         return None
     try:
         sessions = [Session(**each) for each in content["sessions"]]
         return RunFacts(content["seed"], ModelFacts(**content["model"]), DataFacts(**content["data"]), sessions)
     except TypeError:  # fields of newer code
         return None
+
+
+def has_valid_options(content: dict[str, Any]) -> bool:
+    """Whether what may be None, the outcomes and the environments in a run.json are of their types."""
+    data, sessions = content["data"], content["sessions"]
+    hashes = [data.get(name) for name in ("data_hash", "val_hash", "test_hash")]
+    environments = [value for each in sessions for value in each["environment"].values()]
+    return (
+        isinstance(content["model"]["multiply_adds"], int | None)
+        and all(isinstance(value, str | None) for value in hashes)
+        and all(isinstance(value, str) for value in environments)
+        and all(each["outcome"] in get_args(Outcome) for each in sessions)
+    )

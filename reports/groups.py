@@ -1,5 +1,6 @@
 """Groups of runs that differ in their seed alone, and what differs between groups."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 from errors import printable
 from reports.run import Run
 
-ABSENT = "–"
+ABSENT = "\N{EN DASH}"
 LONGEST = 40  # characters of a value
 DEEPEST = 30  # dicts and lists in each other
 CLASS_PATH = re.compile(r"([A-Za-z_]\w*\.)+([A-Z]\w*)")
@@ -42,8 +43,8 @@ NO_RECIPE = {
     "model.images_per_forward",  # bounds the memory of an evaluation
 }
 # Callbacks that log, show or time a training, and change nothing in it
-OBSERVERS = ("GradientNorms", "LearningRateMonitor", "RunFactsWriter", "Throughput")
-OBSERVERS += ("DeviceStatsMonitor", "ModelSummary", "RichModelSummary", "RichProgressBar", "Timer", "TQDMProgressBar")
+OBSERVERS = {"GradientNorms", "LearningRateMonitor", "Throughput", "WriteRunFacts"}
+OBSERVERS |= {"DeviceStatsMonitor", "ModelSummary", "RichModelSummary", "RichProgressBar", "TQDMProgressBar"}
 
 
 @dataclass
@@ -109,8 +110,8 @@ def flatten_recipe(run: Run) -> dict[str, Any]:
     data = run.facts.data if run.facts else None
     hashes = [data.data_hash, data.val_hash, data.test_hash] if data else []
     if any(hashes):
-        flat.pop("data.root", None)
-        flat[DATA] = " ".join(str(each)[:6] for each in hashes if each)
+        flat = {key: value for key, value in flat.items() if not (key.startswith("data.") and key.endswith(".root"))}
+        flat[DATA] = hashlib.sha256(" ".join(map(str, hashes)).encode(errors="surrogateescape")).hexdigest()
     return flat
 
 
@@ -133,10 +134,7 @@ def flatten(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, An
     if depth > DEEPEST:
         yield key, "..."
     elif isinstance(value, Mapping) and "class_path" in value:
-        if key.startswith("trainer.callbacks."):
-            yield key, "yes"
-        else:
-            yield key, str(value["class_path"])
+        yield key, "yes" if key.startswith("trainer.callbacks.") else str(value["class_path"])
         rest = {name: each for name, each in value.items() if name not in ("class_path", "init_args")}
         arguments = value.get("init_args")
         yield from flatten(rest | (dict(arguments) if isinstance(arguments, Mapping) else {}), key, depth + 1)
@@ -183,7 +181,8 @@ def config_differences(groups: Sequence[Group]) -> dict[str, list[str]]:
     known = [each for group, each in zip(groups, flat, strict=True) if group.runs[0].config]
     keys = dict.fromkeys(key for each in known for key in each)
     differing = [key for key in keys if any(each.get(key) != known[0].get(key) for each in known)]
-    return {key: [format_value(each.get(key)) for each in flat] for key in sorted(differing, key=rank)}
+    differences = {key: [format_value(each.get(key)) for each in flat] for key in sorted(differing, key=rank)}
+    return {key: [text[:6] for text in values] if key == DATA else values for key, values in differences.items()}
 
 
 def rank(key: str) -> tuple[int, int, str]:
@@ -247,14 +246,14 @@ def choose_words(differences: Mapping[str, Sequence[str]], groups: int) -> list[
         if best is None or classes([*chosen, best]) == classes(chosen):
             break  # they differ in the middle of long texts
         chosen.append(best)
-    return [[f"{short_key(key)}={describe(differences[key][index])}" for key in chosen] for index in range(groups)]
+    return [[f"{short_key(key)}={describe(key, differences[key][index])}" for key in chosen] for index in range(groups)]
 
 
 def short_key(key: str) -> str:
-    """The last part of a dotted key; of images and of callbacks' arguments the last two."""
+    """The last part of a dotted key."""
     return "data" if key == DATA else key.split(".")[-1]
 
 
-def describe(value: str) -> str:
+def describe(key: str, value: str) -> str:
     """A value in a label, where an argument that is null, or not there, is none."""
-    return "none" if value == ABSENT else value
+    return value if value != ABSENT else "unknown" if key == DATA else "none"

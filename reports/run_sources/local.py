@@ -10,10 +10,11 @@ from checkpointing.run_facts import FILE, RunFacts, parse_run_facts
 from cli.yaml_files import parse_yaml
 from errors import UserError
 from reports.run import Run
-from reports.run_sources.curves import Measured, make_curves
+from reports.run_sources.curves import Row, make_curves
+from reports.run_sources.offline import read_offline
 from reports.run_sources.results import read_results
 from reports.run_sources.run_files import find_file, is_locked, read_bytes, read_json
-from reports.run_sources.saved import Saved, expected_epoch_steps, read_saved
+from reports.run_sources.saved import expected_epoch_steps, read_saved
 from reports.run_sources.search import CONFIG, METRICS, find_runs
 from reports.run_sources.states import Traces, find_state
 
@@ -21,32 +22,33 @@ __all__ = ["find_runs", "read_run"]
 
 
 def read_run(path: Path) -> Run:
-    """A run from its directory, whatever is left of it. Nothing in the directory is changed, and no code in it run."""
+    """A run from its directory, whatever is left of it. Nothing in the directory is changed, and no code in it run.
+
+    Where metrics.csv or config.yaml is missing or damaged, the offline files of W&B stand in.
+    """
     problems: list[str] = []
     config = read_config(path, problems)
     facts = read_facts(path, problems)
-    rows = read_rows(path, problems)
+    rows: list[Row] = [*read_rows(path, problems)]
+    offline = None if config and rows else read_offline(path, problems)
+    if offline:
+        config, facts, rows = config or offline.config, facts or offline.facts, rows or offline.rows
     outcome = facts.sessions[-1].outcome if facts and facts.sessions else "running"
     saved = read_saved(path, problems) if facts is None or outcome == "running" else None
     measured = make_curves(rows, expected_epoch_steps(config, facts, saved))
-    return assemble_run(path, config, facts, saved, measured, problems)
-
-
-def assemble_run(
-    path: Path,
-    config: dict[str, Any],
-    facts: RunFacts | None,
-    saved: Saved | None,
-    measured: Measured,
-    problems: list[str],
-) -> Run:
-    """The run of a directory from what was read there."""
-    results, damaged = read_results(path, facts or (saved and saved.facts))
-    progress = (saved.epochs, saved.steps) if saved else None
-    traces = Traces(config, facts, measured, progress, is_locked(path), [*problems, *damaged])
+    facts = facts or (saved.facts if saved else None)
+    results, damaged = read_results(path, facts)
+    traces = Traces(
+        config=config,
+        facts=facts,
+        measured=measured,
+        saved=(saved.epochs, saved.steps) if saved else None,
+        is_locked=is_locked(path),
+        problems=[*problems, *damaged],
+        exit_code=offline.exit_code if offline else None,
+    )
     state, reason = find_state(traces)
     experiment, version = name_run(path, config)
-    facts = facts or (saved and saved.facts)
     return Run(os.fspath(path), experiment, version, state, reason, config, facts, measured.curves, results)
 
 

@@ -29,7 +29,8 @@ def read_results(run_dir: Path, facts: RunFacts | None) -> tuple[list[TestResult
     one. A result that is older than its checkpoint counts if the predictions beside it are of that checkpoint.
     Validation leaves predictions alone: its result has no metrics.
     """
-    results, problems = [], []
+    results: list[TestResult] = []
+    problems: list[str] = []
     readers = (("test-*.json", read_test), ("val_predictions-*.npz", read_validation))
     for path, read in [(path, read) for pattern, read in readers for path in list_files(run_dir, run_dir, pattern)]:
         try:
@@ -52,7 +53,7 @@ def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult |
     if not NAME.fullmatch(checkpoint) or not NAME.fullmatch(protocol):
         raise UserError(f"{path.name} is no result of a test")
     data_hash = content.get("data_hash")
-    if content.get("is_run_data") is False or is_other_data(data_hash, facts and facts.data.test_hash):
+    if content.get("is_run_data") is False or is_other_data(data_hash, facts.data.test_hash if facts else None):
         return None
     predictions: Path | None = run_dir / f"predictions-{checkpoint}-{protocol}.npz"
     with contextlib.suppress(UserError):
@@ -80,7 +81,7 @@ def read_validation(run_dir: Path, path: Path, facts: RunFacts | None) -> TestRe
         return None
     fields = read_fields(path, ("data_hash", "checkpoint_hash", "selected_on_test", "indices"))
     data_hash = fields["data_hash"].item()
-    if not isinstance(data_hash, str) or is_other_data(data_hash, facts and facts.data.val_hash):
+    if not isinstance(data_hash, str) or is_other_data(data_hash, facts.data.val_hash if facts else None):
         return None
     checkpoint = match["stem"]
     if is_older_than_checkpoint(path, run_dir, checkpoint, path):

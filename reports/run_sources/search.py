@@ -100,7 +100,7 @@ def walk_runs(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(current) as entries:
-                folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+                folders = [Path(entry.path) for entry in entries if os.path.isdir(entry.path)]  # links to themselves
         except OSError:
             continue
         for each in folders:

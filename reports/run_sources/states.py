@@ -10,6 +10,7 @@ from reports.run import State
 from reports.run_sources.curves import Measured, find_divergence
 
 LONGEST_REASON = 300  # characters
+STOPPED_BY_SIGNAL = (130, 143, 255)  # exit codes: Ctrl-C and SIGTERM, and W&B's for either
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Traces:
     saved: tuple[int, int] | None
     is_locked: bool
     problems: Sequence[str]
+    exit_code: int | None = None  # of the process that logged to W&B last
 
 
 def find_state(traces: Traces) -> tuple[State, str]:
@@ -76,7 +78,7 @@ def find_state(traces: Traces) -> tuple[State, str]:
     state, words = choose_state(traces)
     reason = "; ".join(filter(None, [words, *traces.problems]))
     reason = printable(reason[:LONGEST_REASON] + " ..." * (len(reason) > LONGEST_REASON))
-    return state, reason[:1].upper() + reason[1:]
+    return state, reason[:1].upper() + reason[1:] if words else reason
 
 
 def choose_state(traces: Traces) -> tuple[State, str]:
@@ -95,13 +97,16 @@ def choose_state(traces: Traces) -> tuple[State, str]:
         return "diverged", said or f"diverged {place}".strip()
     if outcome == "finished":
         return "finished", ""
-    if outcome:
+    if outcome == "stopped" or outcome == "failed":
         return outcome, f"{outcome} {place}".strip() + (f": {said}" if said else "")
     if not traces.config and not traces.measured.curves and traces.saved is None and traces.facts is None:
         return "unreadable", ""
     epochs, steps = count_done(traces)
     if find_limits(traces.config).are_reached(epochs, steps):
         return "finished", ""
+    if traces.exit_code is not None:
+        how: State = "stopped" if traces.exit_code in (0, *STOPPED_BY_SIGNAL) else "failed"
+        return how, f"{how} {place}".strip()
     if not epochs and traces.measured.epochs is None and not steps:
         return "empty", "no epoch has ended"
     if not epochs:
