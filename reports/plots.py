@@ -112,6 +112,11 @@ def chart(values: Sequence[dict[str, Any]], width: int = 560, height: int = 260)
     return alt.Chart(alt.Data(values=list(values)), width=width, height=height)
 
 
+def fluid(drawing: Any) -> Any:
+    """The common look for a chart that is as wide as what holds it, and 640 pixels in a file."""
+    return styled(drawing).configure_view(stroke=None, continuousWidth=640)
+
+
 def styled(drawing: Any) -> Any:
     """The common look of all charts."""
     inks = dict.fromkeys(("labelColor", "titleColor", "gridColor", "domainColor", "tickColor"), INK)

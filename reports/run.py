@@ -98,3 +98,36 @@ class Run:
     def curve(self, names: Sequence[str]) -> Curve | None:
         """The first curve that the run has of several names."""
         return next((self.curves[name] for name in names if name in self.curves), None)
+
+
+def training_seconds(run: Run) -> Curve | None:
+    """Seconds of training until each epoch, without validation; None if they cannot be told.
+
+    Those of an epoch are its images by the images per second. Where an epoch has no finite rate, the time ends.
+    """
+    rates, images = run.curve(["train/images_per_s"]), images_per_epoch(run)
+    if rates is None or not images:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seconds = np.cumsum(np.diff(rates.epochs, prepend=0) * images / rates.values)
+    known = np.isfinite(seconds)
+    return Curve(rates.epochs[known], seconds[known]) if known.any() else None
+
+
+def images_per_epoch(run: Run) -> float | None:
+    """Images that an epoch trains on; None if they are unknown."""
+    if run.facts is None:
+        return None
+    images = run.facts.data.train_images
+    limit, batch_size = find_setting(run, "trainer", "limit_train_batches"), find_setting(run, "data", "batch_size")
+    if isinstance(limit, float):
+        return images * min(limit, 1)
+    return min(images, limit * batch_size) if isinstance(limit, int) and isinstance(batch_size, int) else images
+
+
+def find_setting(run: Run, section: str, name: str) -> Any:
+    """An argument in a section of the run's config, whether a class has it or not; None where there is none."""
+    arguments = run.config.get(section)
+    if isinstance(arguments, dict) and "init_args" in arguments:
+        arguments = arguments["init_args"]
+    return arguments.get(name) if isinstance(arguments, dict) else None
