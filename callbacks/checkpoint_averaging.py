@@ -53,6 +53,7 @@ class CheckpointAveraging(pl.Callback):
         check_at_least(2, count=count)
         check_at_least(1, batches=batches)
         self.count, self.choice, self.batches = count, choice, batches
+        self.results: list[Result] = []  # the rows of the table, once there is one
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         kept = [saver.save_top_k for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
@@ -118,11 +119,11 @@ class CheckpointAveraging(pl.Callback):
                 recompute_bn_stats(trainer, net, data, read_checkpoint(members[-1]).epoch, self.batches)
                 candidates["averaged, BatchNorm recomputed"] = copy.deepcopy(net.state_dict())
             *_, averaged = candidates.values()
-            results = compare(evaluator, candidates, members) if data.val_set else []
+            self.results = compare(evaluator, candidates, members) if data.val_set else []
         if trainer.is_global_zero:
             save_averaged_checkpoint(averaged, members, self.choice == "best")
             print(f"Wrote {folder / FILE}: the mean of {', '.join(path.stem for path in members)}", flush=True)
-            report(results, self.choice, members)
+            report(self.results, self.choice, members)
         trainer.strategy.barrier("averaged")
 
 

@@ -1,5 +1,6 @@
 """The predictions of a test for every image: reports compute ensembles, intervals and calibration from them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,21 @@ from datamodules.identity import identify_evaluated
 from errors import UserError
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a `test` or `validate` has found.
+
+    Args:
+        verb: test or validate.
+        predictions: for every image.
+        is_run_data: whether these are the very images that the checkpoint's run has for the verb.
+    """
+
+    verb: Verb
+    predictions: Predictions
+    is_run_data: bool
+
+
 class PredictionWriter(pl.Callback):
     """Writes predictions-<checkpoint>-<protocol>.npz for every `test`, val_predictions-... for every `validate`.
 
@@ -25,6 +41,7 @@ class PredictionWriter(pl.Callback):
         self.batches: list[dict[str, torch.Tensor]] = []
         self.unwritten: str | None = None
         self.hash = ""  # of the checkpoint when the test began
+        self.evaluation: Evaluation | None = None  # in the first process, once a whole set was evaluated
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -73,6 +90,7 @@ class PredictionWriter(pl.Callback):
             complete=len(indices) == len(evaluated),
             selected_on_test=identity.selected_on_test,
         )
+        self.evaluation = Evaluation(verb, predictions, identity.is_run_data)
         path = predictions_path(checkpoint, data.protocol, verb, identity.tag)
         try:
             predictions.write(path)

@@ -9,6 +9,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
 from callbacks.train_means import TrainMeans
+from callbacks.wandb_results import WandbResults
 from checkpointing.confinement import refuse_links, refuse_missing_root
 from checkpointing.finished_run import schedule_progress
 from checkpointing.import_policy import names_given, restored_import_policy
@@ -75,6 +77,7 @@ from cli.resumed_run import (
 )
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps, refuse_root_dir
+from cli.wandb_runs import continue_run
 from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
 from errors import UserError, expand_home, printable_lines, protect_output
@@ -235,11 +238,14 @@ class CommandLine(LightningCLI):
         added += [PredictionTable()] if self.subcommand == "predict" else []
         # A test that did not count every image is refused before its predictions replace others
         added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
-        added += [PredictionWriter()] if self.subcommand in ("validate", "test") else []
+        if self.subcommand in ("validate", "test") and self.checkpoint:
+            predictions = PredictionWriter()
+            added += [predictions, WandbResults(predictions, partial(continue_run, self.checkpoint))]
         first: list[Callback] = [CheckLoops(), *([] if config.fast_dev_run else [ResumeRun()])]
         added += [ResumeAccumulation(), CheckOptimizerState()] if self.subcommand == "fit" else []
         added += [WriteRunFacts()] if self.subcommand == "fit" and not config.fast_dev_run else []
         if self.subcommand == "fit":
+            added += [WandbResults()]
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
         trainer = super().instantiate_trainer(callbacks=[*first, *(config.callbacks or []), *added], **kwargs)

@@ -42,7 +42,17 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
             logger.init_args.save_dir = str(folder or ".")
             logger.init_args.name = f"{config.run_name}/{folder.name}" if folder else None
             complete_wandb(logger.init_args, checkpoint)
+            if folder:
+                stage_inside(folder)
     return folder
+
+
+def stage_inside(folder: Path) -> None:
+    """Let W&B keep the files of artifacts and tables inside a run directory, where they wait for their upload.
+
+    By itself it keeps them below ~/.local/share/wandb, and a run that is moved to another machine would lose them.
+    """
+    os.environ["WANDB_DATA_DIR"] = str((folder / "wandb").absolute())
 
 
 def complete_wandb(arguments: Namespace, checkpoint: Checkpoint | None) -> None:

@@ -21,8 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from callbacks.wandb_results import finish, log_result
 from checkpointing.predictions import Predictions
+from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import claim_version, version_folder
+from cli.wandb_runs import is_logged, logged_with, open_run
 from errors import UserError, pluralize
 from reports import html_page, plots
 from reports.command import SELECTION_NOTE, Parser, print_sections, run_label, selection_mark, write_file
@@ -138,6 +141,28 @@ def report(given: argparse.Namespace) -> None:
     write_file(folder / "ensemble.json", json.dumps(content, indent=2) + "\n")
     write_file(folder / "ensemble.html", html_page.html("Ensemble", sections))
     print(f"Wrote {folder / PREDICTIONS}", flush=True)
+    log_to_wandb(folder, content, ensemble, given.greedy)
+
+
+def log_to_wandb(folder: Path, content: Content, ensemble: Predictions, greedy: bool) -> None:
+    """Log the ensemble as a W&B run of its own, in the result's folder, if W&B has logged one of its members."""
+    members, projects = [], []
+    for row in content["members"]:
+        path = Path(row["checkpoint"])
+        record = read_checkpoint(path, verify=False).record
+        run_id = record.wandb_run_id if is_logged(version_folder(path), record.wandb_run_id) else None
+        projects += [logged_with(record).get("project")] if run_id else []
+        members.append({name: row[name] for name in ("checkpoint", "protocol", "weight")} | {"wandb_run_id": run_id})
+    if not projects:
+        return
+    dataset = folder.parent.parent.name
+    config = {"members": members, "mean": content["mean"], "greedy": greedy}
+    name = f"{dataset}/ensemble/{folder.name}"
+    if run := open_run(folder, project=projects[0], group=dataset, job_type="ensemble", name=name, config=config):
+        row = content["ensemble"]
+        metrics = {key: value for key, value in row.items() if isinstance(value, float) and key != "weight"}
+        log_result(run, f"test/{ensemble.protocol}", metrics, ensemble, stands_for_run=True)
+        finish(run, folder)
 
 
 def merge(

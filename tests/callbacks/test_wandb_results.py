@@ -1,0 +1,169 @@
+"""Results of `test` and `validate` land in the W&B run that the checkpoint belongs to, and nowhere else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkpointing.record import RECORD_KEY
+from cli.command_line import run_cli
+from tests.conftest import DIGITS, TINY
+from tests.wandb_files import local_paths, of_type, parts, read_part, summary
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder the working directory of a user who has set nothing for W&B."""
+    patch.chdir(folder)
+    for name in ("WANDB_MODE", "WANDB_ENTITY", "WANDB_DATA_DIR"):
+        patch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A folder with a run, logged by W&B offline, that was tested afterwards."""
+    folder = tmp_path_factory.mktemp("some where")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        run_cli(["fit", "--config", DIGITS, *TINY])
+        run_cli(["test", "--ckpt_path", "runs/digits/resnet20"])
+    return folder
+
+
+@pytest.fixture
+def run_dir(logged, tmp_path, monkeypatch):
+    """A copy of the run, in a folder to type commands in."""
+    shutil.copytree(logged / "runs", tmp_path / "runs", symlinks=True)
+    enter(tmp_path, monkeypatch)
+    return tmp_path / "runs/digits/resnet20/version_0"
+
+
+@pytest.fixture
+def retest(run_dir):
+    """Type one more command on the copy, and return the new parts of its W&B run."""
+
+    def type_it(verb="test", *words):
+        before = parts(run_dir)
+        run_cli([verb, "--ckpt_path", str(run_dir), *map(str, words)])
+        return [part for part in parts(run_dir) if part not in before]
+
+    return type_it
+
+
+def test_a_test_is_one_more_part_of_the_run(logged):
+    run_dir = logged / "runs/digits/resnet20/version_0"
+    fit, test = parts(run_dir)
+    identity = torch.load(run_dir / "checkpoints/best.ckpt", weights_only=True)[RECORD_KEY]["wandb_run_id"]
+    assert fit.name.endswith(identity) and test.name.endswith(identity)
+    records = read_part(test)
+    (begun,) = of_type(records, "run")
+    assert (begun["run_id"], begun["project"], begun["resume"]) == (identity, "lit-classics", True)
+    assert not begun.keys() & {"job_type", "display_name", "run_group", "entity"}  # these stay as `fit` has set them
+    assert not of_type(records, "environment") + of_type(records, "stats") + of_type(records, "output_raw")
+    result = json.loads((run_dir / "test-best-center.json").read_text())
+    logged_values = summary(records)
+    for name in ("top1_error", "top5_error", "loss"):
+        assert (
+            logged_values[f"test/center/{name}"] == logged_values[f"test/{name}"] == result["metrics"][f"test/{name}"]
+        )
+    assert logged_values["test/center/images"] == 11
+    assert logged_values["test/center/data_hash"] == result["data_hash"]
+
+
+def test_tables_show_classes_confusions_and_mistakes(logged):
+    run_dir = logged / "runs/digits/resnet20/version_0"
+    part = parts(run_dir)[1]
+    records = read_part(part)
+    (row,) = [each["item"] for each in of_type(records, "history")]
+    keys = ("classes", "mistakes", "confusion_table")
+    assert all((part / "files" / row[f"test/center/{key}.path"]).is_file() for key in keys)
+    staged = local_paths(records)
+    tables = {key: json.loads(Path(staged[f"test/center/{key}.table.json"]).read_text()) for key in keys}
+    wrong = round(11 * summary(records)["test/top1_error"])
+    assert 0 < wrong == sum(errors for _, _, errors, _ in tables["classes"]["data"])
+    assert sum(images for _, images, _, _ in tables["classes"]["data"]) == 11
+    assert len(tables["confusion_table"]["data"]) == 36
+    assert sum(count for actual, guess, count in tables["confusion_table"]["data"] if actual != guess) == wrong
+    mistakes = [dict(zip(tables["mistakes"]["columns"], each, strict=True)) for each in tables["mistakes"]["data"]]
+    assert len(mistakes) == wrong and all(each["class"] != each["predicted"] for each in mistakes)
+    surest = [each["probability"] for each in mistakes]
+    assert surest == sorted(surest, reverse=True)
+    assert {(each["image"]["_type"], each["image"]["width"]) for each in mistakes} == {("image-file", 16)}
+    assert {each["image"]["path"] for each in mistakes} | {f"test/center/{key}.table.json" for key in keys} == {*staged}
+    assert all(Path(path).is_relative_to(run_dir / "wandb") and Path(path).is_file() for path in staged.values())
+
+
+def test_other_checkpoints_protocols_and_verbs_have_names_of_their_own(run_dir, retest):
+    (part,) = retest("test", "--data.protocol", "ten_crop", "--ckpt_path", run_dir / "checkpoints/last.ckpt")
+    names = summary(read_part(part)).keys()
+    assert "test/last/ten_crop/top1_error" in names and "test/top1_error" not in names
+    (part,) = retest("validate")
+    names = summary(read_part(part)).keys()
+    assert "val/center/top1_error" in names
+    assert not names & {"val/top1_error", "val/loss"}  # the training's own
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--data.test_size", "12"], ["--trainer.limit_test_batches", "1"], ["--trainer.fast_dev_run", "true"]],
+    ids=["other images", "a part of the set", "fast_dev_run"],
+)
+def test_results_that_are_not_the_runs_are_not_logged(retest, words):
+    assert retest("test", *words) == []
+
+
+def change_record(run_dir: Path, change) -> None:
+    for path in run_dir.glob("checkpoints/*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        change(content[RECORD_KEY])
+        torch.save(content, path)
+
+
+def remove_wandb(run_dir, monkeypatch):
+    shutil.rmtree(run_dir / "wandb")
+
+
+def disable(run_dir, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+def name_path(run_dir, monkeypatch):
+    change_record(run_dir, lambda record: record.update(wandb_run_id="../../x"))
+
+
+def name_other(run_dir, monkeypatch):
+    change_record(run_dir, lambda record: record.update(wandb_run_id="abcd1234"))
+
+
+@pytest.mark.parametrize("without", [remove_wandb, disable, name_path, name_other])
+def test_a_run_that_wandb_has_not_logged_stays_so(run_dir, retest, capsys, monkeypatch, without):
+    without(run_dir, monkeypatch)
+    assert retest() == []
+    assert "W&B" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_does_not_decide_who_gets_the_results(run_dir, retest, capsys, monkeypatch):
+    def give_to_stranger(record):
+        record["config"]["trainer"]["logger"][1]["init_args"]["entity"] = "stranger"
+
+    change_record(run_dir, give_to_stranger)
+    monkeypatch.setattr("wandb.init", lambda **_: pytest.fail("W&B is started"))
+    assert retest() == []
+    assert "Not logged to W&B: the run belongs to stranger there" in capsys.readouterr().out
+
+
+def test_settings_that_lie_in_the_working_directory_are_not_obeyed(run_dir, retest, capsys, monkeypatch):
+    Path("wandb").mkdir()
+    Path("wandb/settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    monkeypatch.setattr("wandb.setup", lambda *_: pytest.fail("W&B has read its settings"))
+    assert retest() == []
+    assert "Not logged to W&B: W&B would take its server and folders from" in capsys.readouterr().out
+    assert (run_dir / "test-best-center.json").is_file()
+
+
+def test_a_folder_that_cannot_be_written_to_stops_no_test(run_dir, retest, capsys, monkeypatch):
+    monkeypatch.setattr("cli.wandb_runs.os.access", lambda *_: False)  # root may write everywhere
+    assert retest() == []
+    printed = capsys.readouterr().out
+    assert "Tested" in printed and "Not logged to W&B" in printed
