@@ -70,15 +70,19 @@ def run_label(checkpoint: str) -> str:
     return "/".join(folder.parts[-3:]) + ("" if path.stem == "best" else f" ({path.stem})")
 
 
-def print_sections(sections: Sequence[Section]) -> None:
-    """Print tables and paragraphs, without figures."""
+def print_sections(sections: Sequence[Section], lead: str = "") -> None:
+    """Print tables and paragraphs, without figures, and at the end what the report found."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
             console.print(part.title, style="bold")
             console.print(terminal_table(part))
+            if part.note:
+                console.print(printable(part.note))
         elif isinstance(part, str):
             console.print(part)
+    if lead:
+        console.print(printable(lead), style="bold")
 
 
 def terminal_table(table: Table) -> rich.table.Table:
@@ -87,18 +91,18 @@ def terminal_table(table: Table) -> rich.table.Table:
     for name, alignment in zip(table.names, table.alignments, strict=True):
         shown.add_column(name, justify=alignment, no_wrap=alignment == "right")
     for row in table.rows:
-        shown.add_row(*map(printable, row))
+        shown.add_row(*map(printable, row), style="bold" if len(shown.rows) == table.best else None)
     return shown
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write a file and say so.
 
     Raises:
         UserError: if it cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        path.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): name another file.") from error
     print(f"Wrote {path}")

@@ -11,7 +11,6 @@ validation images: in each step the one that lowers the error most, up to the st
 
 import argparse
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -27,13 +26,15 @@ from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import claim_version, version_folder
 from cli.wandb_runs import is_logged, logged_with, open_run
 from errors import UserError, pluralize
-from reports import html_page, plots
+from reports import plots
 from reports.command import SELECTION_NOTE, Parser, print_sections, run_label, selection_mark, write_file
 from reports.evaluation import load_predictions
-from reports.html_page import Figure, Part, Section, format_table, with_interval
+from reports.html_page import Figure, Part, Section, format_table, html, with_interval
 from reports.metrics import LogProbs, Mean, ensemble_mean, negative_log_likelihood, summary, topk_errors
+from reports.outputs import add_output_flags, check_outputs, json_text, write_outputs
 
 MAX_SUBSETS = 100  # of each size
+TITLE = "Ensemble"
 PREDICTIONS = "predictions-ensemble.npz"
 Content = dict[str, Any]  # of ensemble.json
 
@@ -114,6 +115,7 @@ def check_arguments(given: argparse.Namespace) -> None:
 def report(given: argparse.Namespace) -> None:
     """Run missing tests, merge the predictions, print the tables and write the files."""
     check_arguments(given)
+    check_outputs(given)
     protocols = given.protocols * (len(given.members) if len(given.protocols) == 1 else 1)
     pairs = list(zip(given.members, protocols, strict=True))
     members = load_predictions(pairs, flags=given.flags)
@@ -127,10 +129,10 @@ def report(given: argparse.Namespace) -> None:
     content = measure(members, weights, ensemble, given.mean)
     content |= {"greedy": [step._asdict() for step in steps], "greedy_on_test": on_test}
     content["selected_on_test"] = on_test or ensemble.selected_on_test
-    sections = [Section("Errors", overview(content))]
+    sections, lead = [Section("Errors", overview(content))], conclusion(content)
     run = version_folder(Path(members[0].checkpoint))
     dataset = run.parent.parent.name if run else "mixed"  # a checkpoint outside of any run
-    print_sections(sections)
+    print_sections(sections, lead)
     folder = claim_version(given.runs / dataset / "ensemble")
     try:
         ensemble.write(folder / PREDICTIONS)
@@ -138,8 +140,9 @@ def report(given: argparse.Namespace) -> None:
         raise UserError(
             f"{folder} cannot be written into ({error.strerror}): choose another place with --runs."
         ) from error
-    write_file(folder / "ensemble.json", json.dumps(content, indent=2) + "\n")
-    write_file(folder / "ensemble.html", html_page.html("Ensemble", sections))
+    write_file(folder / "ensemble.json", json_text(content))
+    write_file(folder / "ensemble.html", html(TITLE, sections, lead))
+    write_outputs(given, TITLE, sections, content, lead)
     print(f"Wrote {folder / PREDICTIONS}", flush=True)
     log_to_wandb(folder, content, ensemble, given.greedy)
 
@@ -208,7 +211,6 @@ def overview(content: Content) -> list[Part]:
     columns |= {"NLL": "{nll:.4f}", "ECE": "{ece:.4f}"}
     parts: list[Part] = [
         format_table(f"Members and ensemble on {content['images']:,} images", rows, columns),
-        conclusion(content),
     ]
     parts += [SELECTION_NOTE] if content["ensemble"]["selected_on_test"] else []
     if content["greedy"]:
@@ -246,6 +248,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one for each member (equal)")
     parser.add_argument("--greedy", action="store_true", help="select members on the validation images")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the result (runs)")
+    add_output_flags(parser)
     parser.run(report, args)
 
 

@@ -28,7 +28,7 @@ MULTI_DEVICE_FLAGS = ("--trainer.devices", "--trainer.num_nodes", "--trainer.str
 
 
 def load_predictions(
-    requests: Sequence[tuple[Path, str]], verb: str = "test", flags: Sequence[str] = ()
+    requests: Sequence[tuple[Path, str]], verb: str = "test", flags: Sequence[str] = (), refuse_nan: bool = True
 ) -> list[Predictions]:
     """Predictions of several checkpoints and protocols, all on the same images, in the order of `requests`.
 
@@ -39,10 +39,11 @@ def load_predictions(
             see `datamodules.views`, for each result.
         verb: test or validate.
         flags: of main.py, for tests that are missing, such as --data.root=DIR.
+        refuse_nan: whether predictions of a net that has diverged are an error.
 
     Raises:
-        UserError: if there is no such checkpoint or protocol, if a test leaves no predictions, if predictions are NaN,
-            or if they are of different images or classes.
+        UserError: if there is no such checkpoint or protocol, if a test leaves no predictions, if predictions are NaN
+            and may not be, or if they are of different images or classes.
         SystemExit: if a test fails, with its message.
     """
     if not requests:
@@ -61,7 +62,8 @@ def load_predictions(
     if flags and len(missing) < len(found):
         print(f"Read, without {' '.join(flags)}: {len(found) - len(missing)} that had been tested before.", flush=True)
     results = [found[pair] for pair in pairs]
-    check_finite(results)
+    if refuse_nan:
+        check_finite(results)
     check_same_images(results)
     return results
 
@@ -170,10 +172,15 @@ def refuse_multiple_devices(flags: Sequence[str]) -> None:
             )
 
 
+def is_finite(predictions: Predictions) -> bool:
+    """Whether all predictions are numbers; those of a net that has diverged are NaN."""
+    return bool(np.isfinite(predictions.log_probabilities).all())
+
+
 def check_finite(members: Sequence[Predictions]) -> None:
     """Raise UserError for predictions of a net that has diverged."""
     for member in members:
-        if not np.isfinite(member.log_probabilities).all():
+        if not is_finite(member):
             raise UserError(f"{label(member)} has predictions that are NaN: its net has diverged, leave it out.")
 
 

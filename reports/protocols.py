@@ -1,7 +1,7 @@
 """Table of models x protocols, as GoogLeNet's Table 3, with confusions and calibration.
 
 python -m reports.protocols --checkpoints runs/digits/resnet20 runs/digits/vgg --protocols center ten_crop crops_144
-python -m reports.protocols --checkpoints A B C --protocols center --html FILE --markdown FILE --json FILE --calibrate
+python -m reports.protocols --checkpoints A B C --protocols center --html FILE --latex FILE --json FILE --calibrate
 python -m reports.protocols --draw IMAGE --protocols ten_crop crops_144 --output FILE
 
 Predictions of earlier tests are read if the checkpoint has not changed since. Missing tests are run first, each
@@ -9,8 +9,6 @@ checkpoint on its own data; flags of main.py, such as --data.root DIR, are passe
 """
 
 import argparse
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,18 +19,20 @@ from checkpointing.predictions import Predictions
 from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import find_checkpoint
 from datamodules.views import PROTOCOLS
-from errors import UserError, expand_home
-from reports import html_page, metrics, plots
-from reports.command import SELECTION_NOTE, Parser, print_sections, run_label, selection_mark, write_file
+from errors import expand_home, pluralize
+from reports import metrics, plots
+from reports.command import SELECTION_NOTE, Parser, print_sections, run_label, selection_mark
 from reports.draw_crops import draw
 from reports.error_analysis import ErrorAnalysis
-from reports.evaluation import check_same_classes, load_predictions
+from reports.evaluation import check_same_classes, is_finite, load_predictions
 from reports.html_page import Figure, Part, Section, Table, format_table, with_interval
 from reports.metrics import LogProbs
+from reports.outputs import add_output_flags, check_outputs, write_outputs
 from reports.papers.published import find_published_row, is_imagenet
 
 TITLE = "Models and protocols"
 Row = dict[str, Any]
+Diverged = dict[str, str]  # checkpoint and reason of a model that has no errors
 PredictionsByProtocol = dict[str, list[Predictions]]  # by protocol, of each model
 
 
@@ -132,61 +132,104 @@ def explanation(rows: list[Row], test: Predictions) -> list[str]:
     return text
 
 
-def table_of_models(rows: list[Row]) -> Table:
-    """Errors of each model with each protocol."""
-    keys = [key for key in ("top1_error", "top5_error") if key in rows[0]]
+def table_of_models(rows: list[Row], diverged: list[Diverged]) -> Table:
+    """Errors of each model with each protocol, or the reason why it has none.
+
+    Args:
+        rows: those of single models; empty if all have diverged.
+        diverged: see `load_test_predictions`.
+    """
+    keys = [key for key in ("top1_error", "top5_error") if rows and key in rows[0]]
     lines = [
         [run_label(path), *(" / ".join(f"{100 * row['each'][index][key]:.2f}" for key in keys) for row in rows)]
-        for index, path in enumerate(rows[0]["checkpoints"])
+        for index, path in enumerate(rows[0]["checkpoints"] if rows else [])
     ]
+    columns = ["<model", *(row["protocol"] + selection_mark(row) for row in rows)]
+    if diverged:
+        columns.append("<state")
+        lines = [[*line, ""] for line in lines]
+        lines += [[run_label(each["checkpoint"]), *("" for _ in rows), each["reason"]] for each in diverged]
     title = "Top-1 / top-5 error of each model, %" if len(keys) > 1 else "Top-1 error of each model, %"
-    return Table(title, ["<model", *(row["protocol"] + selection_mark(row) for row in rows)], lines)
+    return Table(title, columns, lines)
 
 
-def overview(rows: list[Row], test: Predictions) -> Section:
+def overview(rows: list[Row], test: Predictions, diverged: list[Diverged]) -> Section:
     """The table, its explanation and its chart."""
     parts: list[Part] = [main_table(rows), *explanation(rows, test)]
     several = len(rows[0]["each"]) > 1
-    if several:
-        parts.append(table_of_models([row for row in rows if row["models"] == 1]))
+    if several or diverged:
+        parts.append(table_of_models([row for row in rows if row["models"] == 1], diverged))
+    if diverged:
+        parts.append(f"{pluralize(len(diverged), 'model')} diverged: left out of all means, ensembles and figures.")
     if len(rows) > 1:
         title = "Error against cost, with 95 % intervals" + ("; dashes: each model" if several else "")
         parts.append(Figure(title, plots.cost_chart(rows)))
     return Section("Models x protocols", parts)
 
 
+def conclusion(rows: list[Row]) -> str:
+    """The lowest error, whose it is, and what it costs."""
+    best = min(rows, key=lambda row: (row["top1_error"], row["cost"]))
+    low, high = best["top1_interval"]
+    error = f"{best['top1_error']:.2%} top-1 error (95 % interval {low:.2%} to {high:.2%}) with {best['protocol']}"
+    models = len(best["checkpoints"])
+    if best["models"] > 1:
+        text = f"The ensemble of {models} models has the lowest error: {error}"
+    elif models > 1:
+        text = f"The {models} single models have the lowest error, on average: {error}"
+    else:
+        text = f"{run_label(best['checkpoints'][0])} has {error}"
+    text += f", at {best['cost']:,} forward {'pass' if best['cost'] == 1 else 'passes'} per image."
+    if best["selected_on_test"]:
+        text += " Its checkpoint was chosen by its error on these images, so this is optimistic."
+    return text
+
+
 def report(given: argparse.Namespace) -> None:
     """Run missing tests, print the tables and write the files; or draw views."""
     if given.draw:
         return draw(given.draw, given.protocols, given.size, given.output)
-    for path in filter(None, (given.html, given.markdown, given.json)):
-        if not os.path.isdir(path.absolute().parent):
-            raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
-    tests, configs = load_test_predictions(given)
-    rows = all_rows(tests, configs)
-    analysis = analyse_best(rows, tests, given.calibrate, given.flags)
-    pictures = analysis.load_pictures(given.flags) if given.html else None
-    sections = [overview(rows, analysis.test), analysis.calibration(rows), analysis.errors(pictures)]
-    print_sections(sections)
-    if given.html:
-        write_file(given.html, html_page.html(TITLE, sections))
-    if given.markdown:
-        write_file(given.markdown, html_page.markdown(TITLE, sections))
-    if given.json:
-        facts = {"images": len(analysis.test.labels), "data_hash": analysis.test.data_hash}
-        facts |= {"rows": rows, "error_analysis": analysis.facts()}
-        write_file(given.json, json.dumps(facts, indent=2) + "\n")
+    check_outputs(given)
+    tests, configs, diverged = load_test_predictions(given)
+    facts: dict[str, Any] = {"diverged": diverged}
+    if configs:
+        rows = all_rows(tests, configs)
+        analysis = analyse_best(rows, tests, given.calibrate, given.flags)
+        facts = {"images": len(analysis.test.labels), "data_hash": analysis.test.data_hash, "rows": rows}
+        facts |= {"diverged": diverged, "error_analysis": analysis.facts()}
+        pictures = analysis.load_pictures(given.flags) if given.html else None
+        sections = [overview(rows, analysis.test, diverged), analysis.errors(pictures), analysis.calibration(rows)]
+        lead = conclusion(rows)
+    else:
+        sections, lead = [Section("Models", [table_of_models([], diverged)])], "All models have diverged."
+    print_sections(sections, lead)
+    write_outputs(given, TITLE, sections, facts, lead)
 
 
-def load_test_predictions(given: argparse.Namespace) -> tuple[PredictionsByProtocol, list[dict[str, Any]]]:
-    """For each protocol the predictions of each model; and the configs of the models."""
+def load_test_predictions(
+    given: argparse.Namespace,
+) -> tuple[PredictionsByProtocol, list[dict[str, Any]], list[Diverged]]:
+    """For each protocol the predictions of each model; the configs of the models; and the models that have diverged.
+
+    Models whose predictions are NaN with any of the protocols are in the last list alone.
+    """
     files = [find_checkpoint(expand_home(path), "test") for path in given.checkpoints]
     records = [read_checkpoint(file).record for file in files]
     for file, record in zip(files, records, strict=True):  # before hours of tests
         check_same_classes(f"{file} and {files[0]}", records[0].class_names, record.class_names)
     protocols = list(dict.fromkeys(given.protocols))
-    found = iter(load_predictions([(file, name) for name in protocols for file in files], "test", given.flags))
-    return {name: [next(found) for _ in files] for name in protocols}, [record.config for record in records]
+    requests = [(file, name) for name in protocols for file in files]
+    found = iter(load_predictions(requests, "test", given.flags, refuse_nan=False))
+    tests = {name: [next(found) for _ in files] for name in protocols}
+    nan = [[name for name in protocols if not is_finite(tests[name][index])] for index in range(len(files))]
+    diverged = [
+        {"checkpoint": str(file.absolute()), "reason": f"diverged: its predictions are NaN ({', '.join(names)})"}
+        for file, names in zip(files, nan, strict=True)
+        if names
+    ]
+    kept = [index for index, names in enumerate(nan) if not names]
+    tests = {name: [members[index] for index in kept] for name, members in tests.items()}
+    return tests, [records[index].config for index in kept], diverged
 
 
 def analyse_best(rows: list[Row], tests: PredictionsByProtocol, calibrate: bool, flags: Sequence[str]) -> ErrorAnalysis:
@@ -205,9 +248,7 @@ def main(args: list[str] | None = None) -> None:
     parser = Parser("reports.protocols", __doc__)
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=[], metavar="RUN", help="runs or .ckpt files")
     parser.add_argument("--protocols", nargs="+", default=["center"], metavar="NAME", help=f"of {', '.join(PROTOCOLS)}")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
+    add_output_flags(parser)
     parser.add_argument("--calibrate", action="store_true", help="fit a temperature on the validation images")
     parser.add_argument("--draw", type=Path, metavar="IMAGE", help="only draw the views of the protocols on an image")
     parser.add_argument("--size", type=int, default=224, help="for --draw: pixels per side of the net's input (224)")

@@ -53,16 +53,23 @@ def test_test_and_validate_print_what_they_cannot_write(run, tiny_run, capsys):
     assert "val_predictions-best-center.npz could not be written" in out and "val/top1_error" in out
 
 
+FULL = Path("/dev/full")  # a file that can be opened for writing, and that has no room
+
+
 def test_reports_print_their_tables_first(run, tiny_run, here, capsys):
     run("test", "--ckpt_path", tiny_run)
-    for name, flag in (("a.html", "--html"), ("a.md", "--markdown"), ("a.json", "--json")):
+    for name, flag in (("a.html", "--html"), ("a.md", "--markdown"), ("a.tex", "--latex"), ("a.json", "--json")):
         block(here / name)
+        capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             protocols(["--checkpoints", str(tiny_run), flag, name])
         out, said = printed_sentence(stop, capsys)
-        assert (
-            f"{name} cannot be written (Is a directory): name another file" in said and "Errors and their cost" in out
-        )
+        assert f"{name} cannot be written (Is a directory): name another file" in said and not out  # before any work
+        if FULL.exists():
+            with pytest.raises(SystemExit) as stop:
+                protocols(["--checkpoints", str(tiny_run), flag, str(FULL)])
+            out, said = printed_sentence(stop, capsys)
+            assert "/dev/full cannot be written (No space left" in said and "Errors and their cost" in out
     (here / "file").touch()
     with pytest.raises(SystemExit) as stop:
         ensemble(["--members", str(tiny_run), "--runs", "file"])
@@ -77,7 +84,12 @@ def test_the_zoo_too(here, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         zoo(["--json", "zoo.json"])
     out, said = printed_sentence(stop, capsys)
-    assert "zoo.json cannot be written (Is a directory)" in said and "Architectures" in out
+    assert "zoo.json cannot be written (Is a directory)" in said and not out
+    if FULL.exists():
+        with pytest.raises(SystemExit) as stop:
+            zoo(["--json", str(FULL)])
+        out, said = printed_sentence(stop, capsys)
+        assert "/dev/full cannot be written (No space left" in said and "Architectures" in out
 
 
 @pytest.mark.parametrize("what", ["a file in place of the folder", "a folder in place of a copy"])

@@ -123,11 +123,17 @@ def test_families_and_protocols_mix(families, capsys):
     assert np.allclose(written.log_probabilities, merged(kept), atol=1e-6)
     assert content["ensemble"]["top1_error"] == pytest.approx((merged(kept).argmax(1) != kept[0].labels).mean())
     page = (folder / "ensemble.html").read_text()
+    assert f"The ensemble has {content['ensemble']['top1_error']:.2%} top-1 error" in page
     assert "googlenet" in page and 'class="chart"' in page
-    ensemble.main(["--members", *map(str, families), "--protocols", "center", "ten_crop", "dense", "--greedy"])
+    written = ["--html", "a.html", "--markdown", "a.md", "--latex", "a.tex", "--json", "a.json", "--svg", "figures"]
+    greedy = ["--members", *map(str, families), "--protocols", "center", "ten_crop", "dense", "--greedy"]
+    ensemble.main([*greedy, *written])
+    assert len(list(Path("figures").iterdir())) == 2 and r"\begin{table}" in Path("a.tex").read_text()
+    assert "| digits/vgg/version_0 | ten_crop |" in Path("a.md").read_text()
     printed = capsys.readouterr().out
     assert "Test 1" not in printed and "Validation 3 of 3" in printed
     content = json.loads(Path("runs/digits/ensemble/version_1/ensemble.json").read_text())
+    assert content == json.loads(Path("a.json").read_text())
     assert len(content["greedy"]) == 3 and sum(row["weight"] for row in content["members"]) >= 1
 
 

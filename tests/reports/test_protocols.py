@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,18 @@ def test_models_times_views(runs, capsys):
     for text in (printed, html, markdown):
         assert percents in text and "digits/net/version_2" in text and "base" in text
     assert html.count('class="chart"') == 3
+
+
+def test_every_kind_of_file(runs, here, capsys):
+    command = ["--checkpoints", *runs, "--protocols", "center", "ten_crop"]
+    result, html, markdown = report(*command, "--latex", "r.tex", "--svg", "figures")
+    best = min(result["rows"], key=lambda row: row["top1_error"])
+    lead = f"The ensemble of 3 models has the lowest error: {best['top1_error']:.2%} top-1 error (95 % interval"
+    assert lead in html and lead in markdown and lead in capsys.readouterr().out
+    assert lead.replace("%", r"\%") in Path("r.tex").read_text() and r"ten\_crop" in Path("r.tex").read_text()
+    names = {path.name for path in (here / "figures").iterdir()}
+    assert len(names) == 6 and {name.rpartition(".")[2] for name in names} == {"svg", "png"}
+    assert "error-against-cost-with-95-intervals-dashes-each-model.svg" in names
 
 
 def test_a_difference_is_paired(runs):
@@ -202,6 +215,46 @@ def test_without_an_error_the_interval_is_wilsons(runs):
     assert f"No errors observed; 95 % upper bound {100 * (1 - 0.05 ** (1 / 200)):.2f} %." in markdown
     assert "No errors." in markdown
     assert "No errors observed" not in report("--checkpoints", runs[1])[2]
+
+
+# Nets that have diverged
+
+
+def diverge(run, *protocols):
+    """Let predictions of a run be NaN."""
+    path = Path(run) / "checkpoints" / "best.ckpt"
+    for protocol in protocols:
+        content = {"protocol": protocol, "checkpoint_hash": file_hash(path)}
+        scores = np.full((200, 7), np.nan)
+        predictions(scores, LABELS, **content).write(predictions_path(path, protocol))
+
+
+def test_a_diverged_model_is_a_row_with_its_reason(runs, capsys):
+    two = report("--checkpoints", runs[0], runs[2], "--protocols", "center", "ten_crop")[0]
+    diverge(runs[1], "ten_crop")
+    result, html, markdown = report("--checkpoints", *runs, "--protocols", "center", "ten_crop")
+    assert result["rows"] == two["rows"] and two["diverged"] == []
+    [diverged] = result["diverged"]
+    assert diverged["checkpoint"].endswith("net/version_1/checkpoints/best.ckpt")
+    assert diverged["reason"] == "diverged: its predictions are NaN (ten_crop)"
+    line = "| digits/net/version_1 |  |  | diverged: its predictions are NaN (ten_crop) |"
+    assert line in markdown and "1 model diverged: left out of all means, ensembles and figures." in markdown
+    assert diverged["reason"] in html and diverged["reason"] in capsys.readouterr().out
+
+
+def test_beside_a_diverged_model_a_single_one_is_shown(runs):
+    diverge(runs[1], "center")
+    result, _, markdown = report("--checkpoints", runs[1], runs[0])
+    assert len(result["rows"]) == 1 and result["error_analysis"]["models"] == 1
+    assert "| digits/net/version_1 |  | diverged: its predictions are NaN (center) |" in markdown
+
+
+def test_where_all_have_diverged_the_report_says_so(runs):
+    for path in runs[:2]:
+        diverge(path, "center")
+    result, html, markdown = report("--checkpoints", *runs[:2])
+    assert len(result["diverged"]) == 2 and "rows" not in result
+    assert "All models have diverged." in html and markdown.count("| diverged: its predictions are NaN") == 2
 
 
 # What is wrong is said in one sentence
