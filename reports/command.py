@@ -27,11 +27,13 @@ class Parser(argparse.ArgumentParser):
     Args:
         module: name for `python -m`.
         description: of the report.
+        takes_main_flags: whether the report runs tests, to which it passes flags of main.py.
     """
 
-    def __init__(self, module: str, description: str | None) -> None:
+    def __init__(self, module: str, description: str | None, takes_main_flags: bool = True) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(f"python -m {module}", description=description, allow_abbrev=False, formatter_class=formatter)
+        self.takes_main_flags = takes_main_flags
 
     def error(self, message: str) -> NoReturn:
         """End the program with status 1."""
@@ -43,7 +45,8 @@ class Parser(argparse.ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         known = [f"--{name}" for name in vars(self.parse_args([]))]
         self.set_defaults(flags=[])
-        for flag in {word.partition("=")[0] for word in words if PASSED_ON.fullmatch(word)}:
+        main_flags = {word.partition("=")[0] for word in words if PASSED_ON.fullmatch(word)}
+        for flag in main_flags if self.takes_main_flags else ():
             self.add_argument(flag, dest="flags", action="append", type=f"{flag}={{}}".format)
         given, unknown = self.parse_known_args(words)
         if unknown:

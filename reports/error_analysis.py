@@ -80,7 +80,7 @@ class ErrorAnalysis:
         columns = {"<": "{label}", "ECE": "{ece:.4f}", "NLL": "{nll:.4f}", "Brier": "{brier:.4f}"}
         caption = f"Reliability of {name}: bins of equal width, dots sized by their number of images"
         chart = Figure(caption, plots.reliability_chart(series))
-        parts = [format_table(title, lines, columns), *self._temperature_notes(), chart]
+        parts: list[Part] = [format_table(title, lines, columns), *self._temperature_notes(), chart]
         return Section("Calibration", parts, folded=True)
 
     def _temperature_notes(self) -> list[str]:

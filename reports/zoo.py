@@ -1,13 +1,12 @@
 """Every architecture of the papers, counted, beside what its paper prints; and every architecture of your own.
 
 python -m reports.zoo
-python -m reports.zoo --json zoo.json
+python -m reports.zoo --html zoo.html --json zoo.json
 
 An architecture of your own is listed once an experiment under configs/ names its class.
 """
 
 import argparse
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
 from cli.yaml_files import read_yaml
-from errors import UserError, protect_output
-from reports.command import print_sections, write_file
+from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
+from reports.outputs import add_output_flags, check_outputs, write_outputs
 from reports.papers.architectures import ARCHITECTURES, Architecture
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -111,7 +110,8 @@ def measure(row: Architecture, experiments: dict[str, Architecture]) -> dict[str
 
 def table(measured: list[dict[str, Any]]) -> Table:
     """The table in the terminal."""
-    columns = ["<name", "input", "parameters", "paper", "auxiliary", "multiply-adds", "paper", "<source", "configs"]
+    columns = ["<name", "input", "parameters", "paper", "auxiliary", "multiply-adds", "paper"]
+    columns += ["<published error", "<source", "configs"]
     rows = [
         [
             row["name"] + (" *" if row["note"] else ""),
@@ -121,6 +121,7 @@ def table(measured: list[dict[str, Any]]) -> Table:
             f"{row['aux_parameters']:,}" if row["aux_parameters"] else "",
             f"{row['multiply_adds'] / 1e9:.4f} G",
             paper_count_cell(row["multiply_adds"], row["paper_multiply_adds"], 1e9, "G"),
+            row["published_error"],
             row["source"],
             str(len(row["configs"])),
         ]
@@ -134,28 +135,35 @@ def paper_count_cell(counted: int, paper: int | None, unit: float, letter: str) 
     return "" if paper is None else f"{paper / unit:g} {letter} ({counted / paper - 1:+.1%})"
 
 
-def main(args: list[str] | None = None) -> None:
-    """The command line of this report; `args` are by default those of the process."""
-    protect_output()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE, as a list of objects")
-    arguments = parser.parse_args(args)
+def notes(measured: list[dict[str, Any]]) -> list[str]:
+    """Why counts differ from the papers', and which families are not counted."""
+    counted = {row["family"] for row in measured}
+    return [
+        *(f"* {row['name']}: {row['note']}" for row in measured if row["note"]),
+        *(
+            f"lit_models.{name} is not counted: no experiment under configs/ names it."
+            for name in lit_models.__all__
+            if name not in counted and name != "LitClassifier"
+        ),
+    ]
+
+
+def report(given: argparse.Namespace) -> None:
+    """Count, print the table and write the files."""
+    check_outputs(given)
     experiments = read_experiments()
     rows = ARCHITECTURES + own_architectures(experiments.values())
     measured = [measure(row, experiments) for row in rows]
-    notes = [f"* {row['name']}: {row['note']}" for row in measured if row["note"]]
-    counted = {row["family"] for row in measured}
-    notes += [
-        f"lit_models.{name} is not counted: no experiment under configs/ names it."
-        for name in lit_models.__all__
-        if name not in counted and name != "LitClassifier"
-    ]
-    print_sections([Section("Architectures", [table(measured), *notes])])
-    if arguments.json:
-        try:
-            write_file(arguments.json, json.dumps(measured, indent=2) + "\n")
-        except UserError as error:
-            parser.exit(1, f"error: {error}\n")
+    sections = [Section("Architectures", [table(measured)]), Section("Notes", notes(measured), folded=True)]
+    print_sections(sections)
+    write_outputs(given, "Architectures", sections, measured)
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command line of this report; `args` are by default those of the process."""
+    parser = Parser("reports.zoo", __doc__, takes_main_flags=False)
+    add_output_flags(parser)
+    parser.run(report, args)
 
 
 if __name__ == "__main__":

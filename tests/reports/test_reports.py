@@ -185,6 +185,21 @@ def test_a_family_without_an_experiment_is_named(monkeypatch, capsys):
     assert "LitVGG is not" not in printed and "LitClassifier is not" not in printed
 
 
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--jso", "x"], "There is no argument --jso here. Did you mean --json?"),
+        (["--data.root", "x"], "There is no argument --data.root here. See --help."),
+        (["--html", "no/x"], "no/x cannot be written: there is no folder"),
+        (["--json", "x", "--latex", "x"], "--latex and --json both name x: give each its own file."),
+    ],
+)
+def test_a_mistake_is_one_sentence(here, args, sentence):
+    with pytest.raises(SystemExit) as stop:
+        zoo.main(args)
+    assert str(stop.value.code).startswith("error: ") and sentence in stop.value.code and not list(here.iterdir())
+
+
 # The papers' rows
 
 
