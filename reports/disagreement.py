@@ -139,8 +139,8 @@ def image_name(predictions: Predictions, row: int) -> str:
 def class_table(names: tuple[str, str], differences: Sequence[ClassDifference]) -> Table:
     """The differences by class, for a report; `names` of A and B."""
     note = (
-        f"Brackets: {LEVEL:.0%} interval over the images of the class, for these two checkpoints. *: evidence of a "
-        f"difference, p < {ALPHA} in McNemar's exact test after Holm's correction for all classes."
+        f"Brackets: {100 * LEVEL:.0f} % interval over the images of the class, for these two checkpoints. *: p < "
+        f"{ALPHA} in McNemar's exact test, after Holm's correction for all classes."
     )
     rows = [
         [

@@ -42,14 +42,16 @@ class McNemarTest(NamedTuple):
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Paired percentile bootstrap over the images.
 
-        Without any discordant image it would have no width: then the exact upper bound of the share of discordant
-        images is taken, which no difference exceeds.
+        If all images are alike (the runs agree on each, or A alone is wrong on each) it would have no width. Then the
+        exact upper bound of the share of other images is taken, and the interval holds what they could change.
         """
         a, b = int(self.a_alone), int(self.b_alone)
-        if not a + b:
-            bound = 1 - (1 - level) ** (1 / self.images)
-            return -bound, bound
-        return metrics.bootstrap_interval(np.repeat([1, -1, 0], [a, b, self.images - a - b]), level)
+        counts = [a, b, self.images - a - b]
+        if max(counts) == self.images:
+            middle, others = (a - b) / self.images, 1 - (1 - level) ** (1 / self.images)
+            change = others * (1 + abs(middle))  # from 1 to -1 it is two
+            return max(-1.0, middle - change), min(1.0, middle + change)
+        return metrics.bootstrap_interval(np.repeat([1, -1, 0], counts), level)
 
     def smallest_detectable(self, level: float) -> float | None:
         """The smallest absolute difference with p < level and as many discordant images.

@@ -5,7 +5,6 @@ The class of the data is that of the checkpoint's config, which may come from a 
 """
 
 import contextlib
-import copy
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,8 +129,9 @@ def build_data(checkpoint: Path, flags: Sequence[str]) -> ImageData:
     loaded = read_checkpoint(checkpoint, verify=False)
     allowed, words = take_flag(list(flags), "--allow")
     words = [word for word in words if word.startswith("--data")]
-    config = without_downloads(copy.deepcopy(loaded.record.config["data"]))
-    restrict_imports(check_config({"data": config}, [*allowed, *names_given(words)]))
+    recorded = loaded.record.config["data"]
+    restrict_imports(check_config({"data": recorded}, [*allowed, *names_given(words)]))
+    config = without_downloads(recorded)
     read_names_literally()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
@@ -147,7 +147,7 @@ def build_data(checkpoint: Path, flags: Sequence[str]) -> ImageData:
 
 
 def without_downloads(config: Any) -> Any:
-    """A config in which no data set is told to download itself."""
+    """A copy of a config in which no data set is told to download itself."""
     if isinstance(config, dict):
         return {name: False if name == "download" else without_downloads(value) for name, value in config.items()}
     return [without_downloads(item) for item in config] if isinstance(config, list) else config

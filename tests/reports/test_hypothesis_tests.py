@@ -98,6 +98,15 @@ def test_interval_over_images_is_the_paired_bootstrap():
     assert (low, high) == pytest.approx(expected, abs=0.002)
 
 
+def test_an_interval_over_images_always_has_a_width():
+    interval = {counts: McNemarTest(*map(np.int64, counts), 36).interval() for counts in [(0, 0), (36, 0), (0, 36)]}
+    others = interval[0, 0][1]
+    assert stats.binom.pmf(0, 36, others) == pytest.approx(0.01)
+    assert interval[36, 0] == pytest.approx((1 - 2 * others, 1))
+    assert interval[0, 36] == pytest.approx((-1, 2 * others - 1))
+    assert McNemarTest(np.int64(1), np.int64(0), 1).interval() == pytest.approx((-0.98, 1))
+
+
 # The smallest difference that would count
 
 
