@@ -8,6 +8,7 @@ from callbacks.precise_bn import PreciseBN
 from callbacks.progress import Progress
 from callbacks.run_logger import RunLogger
 from callbacks.throughput import Throughput
+from callbacks.wandb_logger import WandbLogger
 
 __all__ = [
     "CheckpointAveraging",
@@ -18,4 +19,5 @@ __all__ = [
     "RunLogger",
     "StepLRDecay",
     "Throughput",
+    "WandbLogger",
 ]

@@ -10,9 +10,10 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 
 from callbacks.run_logger import run_dir
+from callbacks.wandb_logger import WandbLogger
 from checkpointing.atomic import atomic_write, end_run_if_unwritable
 from checkpointing.record import CheckpointRecord, code_version
 from checkpointing.requeue import note_job
@@ -58,18 +59,21 @@ class SaveConfig(SaveConfigCallback):
             with end_run_if_unwritable(path), atomic_write(path) as file:
                 file.write(f"# {printable(command)}\n" + self.parser.dump(self.config, skip_none=False))
             note_job(folder, self.arguments)
+        facts = {"code_version": record.code_version}
         config = copy.deepcopy(record.config)
         config["model"]["init_args"]["num_classes"] = pl_module.num_classes  # which a link has filled in
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(config)
+                logger.begin(trainer, pl_module, config | facts)
+            elif isinstance(logger, LightningWandbLogger):
+                logger.log_hyperparams(config | facts)
 
     def make_record(self, trainer: pl.Trainer, split: Split | None) -> CheckpointRecord:
         """The record of this run."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         refuse_unwritable(config)
         data = image_data(trainer)
-        wandb_ids = [str(logger.version) for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        wandb_ids = [str(logger.version) for logger in trainer.loggers if isinstance(logger, LightningWandbLogger)]
         return CheckpointRecord(
             config=config,
             class_names=[] if data is None else list(data.class_names),

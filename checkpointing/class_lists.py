@@ -111,5 +111,5 @@ FUNCTION_CALLERS = names("Lambda Lookahead")
 FUNCTION_ARGUMENTS = names("loader is_valid_file collate_fn worker_init_fn sampler generator")
 FUNCTIONS = {"torchvision.datasets.folder.default_loader", "torchvision.datasets.folder.pil_loader"}
 # Text of the Trainer's section that may hold braces and colons: no part of it takes a class there
-FREE_TEXT = {"filename", "notes"}
+FREE_TEXT = {"filename", "project", "group", "job_type", "tags", "notes", "name"}
 LISTED_MODULES = sorted({module for slots in SLOTS.values() for slot in slots.values() for module in slot.modules})

@@ -23,6 +23,8 @@ ADDRESS = re.compile(r"\w[\w+.-]+:|.*(::|[$%])", re.DOTALL)
 FILLED_IN_LOGGERS = ("RunLogger", "WandbLogger")
 # and what the user alone decides: the account on W&B that gets what is logged
 FILLED_IN = {"save_dir", "name", "version", "dir", "id", "entity"}
+# Arguments of W&B's logger that are names and remarks, and lead nowhere
+WANDB_TEXTS = {"project", "group", "job_type", "tags", "notes", "name"}
 # What a command reads, appends to or replaces in a folder of results
 RESULTS = ("*.csv", "*.json", "*.npz", "*.part", "config.yaml", ".lock", "checkpoints", "wandb")
 
@@ -47,13 +49,14 @@ def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:
         )
     trainer = config.get("trainer") or {}
     ours = find_loggers(trainer, FILLED_IN_LOGGERS)
-    filled_in = [each.setdefault("init_args", {}) for each in ours]
-    for arguments in (*filled_in, *(each["dict_kwargs"] for each in ours if "dict_kwargs" in each)):
-        for name in FILLED_IN & arguments.keys():
-            del arguments[name]
+    for each in ours:
+        kept = WANDB_TEXTS if each["class_path"].endswith("WandbLogger") else set()
+        for arguments in (each.setdefault("init_args", {}), each.get("dict_kwargs", {})):
+            for name in FILLED_IN & arguments.keys() - kept:
+                del arguments[name]
     check_paths(trainer, "trainer", run_dir)
-    for arguments in filled_in:
-        arguments["save_dir"] = "runs"  # RunLogger has no default for it
+    for each in ours:
+        each["init_args"]["save_dir"] = "runs"  # RunLogger has no default for it
 
 
 def find_loggers(trainer: dict[str, Any], names: str | tuple[str, ...]) -> list[dict[str, Any]]:
@@ -89,8 +92,10 @@ def check_paths(value: Any, where: str, run_dir: Path | None, class_path: str = 
         class_path: of the class to whose arguments the value belongs.
     """
     if isinstance(value, dict):
+        texts = WANDB_TEXTS if class_path.endswith("WandbLogger") else ()
         for name, item in value.items():
-            check_paths(item, f"{where}.{name}", run_dir, str(value.get("class_path", class_path)))
+            if name not in texts:
+                check_paths(item, f"{where}.{name}", run_dir, str(value.get("class_path", class_path)))
     elif isinstance(value, list | tuple):
         for item in value:
             check_paths(item, where, run_dir, class_path)

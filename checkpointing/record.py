@@ -31,7 +31,10 @@ RECORD_KEY = "lit_classics"  # of the record in a checkpoint file
 INITIAL_WEIGHTS = {"weights", "init_from"}  # arguments of models; a checkpoint has weights of its own in their place
 DEEPEST = 60  # lists and dicts in each other in a record
 # Class paths in the configs of older checkpoints, and the names that these classes have now
-RENAMED_CLASSES = {"callbacks.BatchNormReestimation": "callbacks.PreciseBN"}
+RENAMED_CLASSES = {
+    "callbacks.BatchNormReestimation": "callbacks.PreciseBN",
+    "lightning.pytorch.loggers.WandbLogger": "callbacks.WandbLogger",
+}
 
 
 @dataclass(frozen=True)

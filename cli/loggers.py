@@ -17,6 +17,7 @@ from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_vers
 from cli.failures import first_line
 from cli.messages import HOME
 from cli.processes import is_first_process
+from cli.wandb_arguments import choose_id, fill_in, leave_out_nulls
 from errors import UserError
 
 held_locks: list[FileLock] = []  # on the run directory, for as long as the run goes on
@@ -40,8 +41,10 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
             logger.init_args.name, logger.init_args.version = folder.parent.name, folder.name
         if logger.class_path.endswith("WandbLogger"):
             logger.init_args.save_dir = str(folder or ".")
-            logger.init_args.name = f"{config.run_name}/{folder.name}" if folder else None
+            fill_in(logger.init_args, config.run_name, folder)
+            choose_id(logger.init_args, checkpoint.record if checkpoint else None, config.runs)
             complete_wandb(logger.init_args, checkpoint)
+            leave_out_nulls(logger.init_args)
             if folder:
                 stage_inside(folder)
     return folder
@@ -56,7 +59,7 @@ def stage_inside(folder: Path) -> None:
 
 
 def complete_wandb(arguments: Namespace, checkpoint: Checkpoint | None) -> None:
-    """Tell W&B's logger which run it continues and whether it is online, and set W&B up.
+    """Tell W&B's logger whether it is online, and set W&B up.
 
     Args:
         arguments: of the logger, completed in place.
@@ -64,31 +67,31 @@ def complete_wandb(arguments: Namespace, checkpoint: Checkpoint | None) -> None:
     """
     refuse_workspace_settings()
     mode = choose_wandb_mode()
-    if checkpoint:
-        arguments.id = checkpoint.record.wandb_run_id or arguments.id
-        if mode != "disabled":
-            refuse_entity_of_record(arguments.get("entity"), checkpoint)
+    if checkpoint and mode != "disabled":
+        refuse_entity_of_record(arguments.get("entity"), checkpoint)
     arguments.offline = mode == "offline"
     if arguments.offline and arguments.log_model:
         raise UserError(
             f"log_model is {arguments.log_model}, and W&B is offline, where it takes no checkpoints: leave it out, or "
             "log in (wandb login) and set WANDB_MODE=online."
         )
-    check_project(arguments.project)
+    check_names(arguments)
     if is_first_process():
         set_up_wandb(mode)
 
 
-def check_project(project: str | None) -> None:
-    """Refuse a project's name that W&B does not take, before its run is begun."""
+def check_names(arguments: Namespace) -> None:
+    """Refuse names that W&B does not take, before its run is begun."""
     import wandb
 
-    try:
-        wandb.Settings(project=project)
-    except (wandb.Error, ValueError) as error:
-        raise UserError(
-            f"W&B takes no such project: {first_line(error)}. Give --trainer.logger.project NAME."
-        ) from error
+    for argument, setting in (("project", "project"), ("id", "run_id"), ("tags", "run_tags"), ("group", "run_group")):
+        try:
+            wandb.Settings(**{setting: arguments.get(argument)})
+        except (wandb.Error, ValueError) as error:
+            reason = str(error).partition("Value error, ")[2].partition(" [type=")[0] or first_line(error)  # pydantic's
+            raise UserError(
+                f"W&B takes no such {argument}: {reason}. Give --trainer.logger.{argument} NAME."
+            ) from error
 
 
 def refuse_workspace_settings() -> None:
@@ -162,8 +165,11 @@ def close_run() -> None:
 
 
 def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
-    """offline, unless WANDB_MODE asks for disabled, or for online and the server knows the user."""
-    requested = os.environ.get("WANDB_MODE")
+    """offline, unless WANDB_MODE asks for disabled, or for online and the server knows the user.
+
+    A run of `wandb agent` asks for online: a sweep chooses the next run by what the server knows of this one.
+    """
+    requested = os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else None)
     if requested == "disabled":
         return "disabled"
     if requested != "online":
