@@ -3,12 +3,13 @@
 import platform
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.finite_loss import Diverged
 from callbacks.run_logger import run_dir
@@ -42,7 +43,7 @@ class WriteRunFacts(pl.Callback):
             data=count_data(data, pl_module),
             sessions=[*(before.sessions if before else []), session],
         )
-        self.facts.write(folder)
+        self._write(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end(trainer, "finished" if has_reached_its_end(trainer) else "stopped", "")
@@ -55,13 +56,22 @@ class WriteRunFacts(pl.Callback):
             self._end(trainer, "diverged" if isinstance(exception, Diverged) else "failed", printable(reason))
 
     def _end(self, trainer: pl.Trainer, outcome: Outcome, reason: str) -> None:
-        folder = run_dir(trainer)
-        if self.facts is None or folder is None:
+        if self.facts is None:
             return
         *earlier, session = self.facts.sessions
         ended = replace(session, ended=now(), outcome=outcome, reason=reason)
-        replace(self.facts, sessions=[*earlier, ended]).write(folder)
+        self.facts = replace(self.facts, sessions=[*earlier, ended])
+        self._write(trainer)
         self.facts = None
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        """Write run.json, and the same to W&B's config."""
+        folder = run_dir(trainer)
+        assert self.facts is not None and folder is not None
+        self.facts.write(folder)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams({"facts": asdict(self.facts)})
 
 
 def has_reached_its_end(trainer: pl.Trainer) -> bool:

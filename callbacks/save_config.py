@@ -59,14 +59,14 @@ class SaveConfig(SaveConfigCallback):
             with end_run_if_unwritable(path), atomic_write(path) as file:
                 file.write(f"# {printable(command)}\n" + self.parser.dump(self.config, skip_none=False))
             note_job(folder, self.arguments)
-        facts = {"code_version": record.code_version}
         config = copy.deepcopy(record.config)
         config["model"]["init_args"]["num_classes"] = pl_module.num_classes  # which a link has filled in
+        config["code_version"] = record.code_version
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.begin(trainer, pl_module, config | facts)
+                logger.begin(trainer, pl_module, config)
             elif isinstance(logger, LightningWandbLogger):
-                logger.log_hyperparams(config | facts)
+                logger.log_hyperparams(config)
 
     def make_record(self, trainer: pl.Trainer, split: Split | None) -> CheckpointRecord:
         """The record of this run."""

@@ -127,7 +127,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
             raise
         sys.exit(f"error: {printable_lines(mistake)}")
     finally:
-        close_run()
+        close_run(failed=sys.exc_info()[0] is not None)
 
 
 class CommandLine(LightningCLI):

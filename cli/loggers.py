@@ -154,10 +154,14 @@ def refuse_folders_in_the_way(run_dir: Path) -> None:
             raise UserError(f"{path} is a folder, and a resumed run writes a file of that name: move it away.")
 
 
-def close_run() -> None:
-    """Finish the W&B run, and remove a claimed folder in which no training has begun: a refused run leaves nothing."""
+def close_run(failed: bool) -> None:
+    """Finish the W&B run, and remove a claimed folder in which no training has begun: a refused run leaves nothing.
+
+    Args:
+        failed: whether the command ends with another exit status than 0.
+    """
     if "wandb" in sys.modules:
-        sys.modules["wandb"].finish()
+        sys.modules["wandb"].finish(exit_code=int(failed))
     if is_first_process() and CLAIMED in os.environ:
         release_version(Path(os.environ.pop(CLAIMED)))
     while held_locks:

@@ -54,8 +54,8 @@ def test_missing_and_unknown_fields_are_refused(tmp_path, content, sentence):
     assert resumable_step(tmp_path / "x.ckpt") == -1
 
 
-def test_a_run_with_a_renamed_callback_is_resumed_and_tested(run, here):
-    """As an older version wrote it: the old class path in the config, and no field for averaged weights."""
+def test_a_run_with_renamed_classes_is_resumed_and_tested(run, here):
+    """As an older version wrote it: the old class paths in the config, and no field for averaged weights."""
     precise = ["--trainer.callbacks+=callbacks.PreciseBN", "--trainer.callbacks.batches=4"]
     run("fit", "--config", DIGITS, *TINY, *precise, "--trainer.max_epochs", 1)
     folder = Path("runs/digits/resnet20/version_0")
@@ -64,11 +64,16 @@ def test_a_run_with_a_renamed_callback_is_resumed_and_tested(run, here):
         record = content[RECORD_KEY]
         del record["averaged_from"]
         record["config"]["trainer"]["callbacks"][-1]["class_path"] = "callbacks.BatchNormReestimation"
+        record["config"]["trainer"]["logger"][1] = {
+            "class_path": "lightning.pytorch.loggers.WandbLogger",
+            "init_args": {"project": "lit-classics", "anonymous": None, "log_model": False, "offline": True},
+        }
         torch.save(content, path)
     run("fit", "--ckpt_path", folder, "--trainer.max_epochs", 2)
     run("test", "--ckpt_path", folder)
     record = read_checkpoint(folder / "checkpoints/last.ckpt").record
     assert record.config["trainer"]["callbacks"][-1]["class_path"] == "callbacks.PreciseBN"
+    assert record.config["trainer"]["logger"][1]["class_path"] == "callbacks.WandbLogger"
 
 
 def test_a_path_of_a_config_is_recorded_as_text():

@@ -16,7 +16,6 @@ import torch
 import wandb
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
 import callbacks
@@ -180,25 +179,6 @@ def test_predict_sees_what_validation_sees(run, here):
         expected = model.log_probabilities(images).exp()[0]
     assert row["class_1"] == str(expected.argmax().item())
     assert float(row["probability_1"]) == pytest.approx(expected.max().item(), abs=1e-4)
-
-
-def test_the_resolved_config_reaches_wandb_offline(run, here, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    pushed = {}
-    update = WandbLogger.log_hyperparams
-    monkeypatch.setattr(
-        "callbacks.save_config.WandbLogger.log_hyperparams",
-        lambda self, params: (pushed.update(params), update(self, params)),
-    )
-    run(*FIT, *TINY, "--trainer.max_epochs", 1)
-    assert pushed["model"]["init_args"]["num_classes"] == 6 and pushed["trainer"]["max_epochs"] == 1
-    assert pushed["data"]["init_args"]["classes"] == 6
-    folder = Path("runs/digits/resnet20/version_0")
-    offline = list((folder / "wandb").glob("offline-run-*"))
-    identity = read(folder / "checkpoints/last.ckpt")["lit_classics"]["wandb_run_id"]
-    assert len(offline) == 1 and offline[0].name.endswith(identity)
-    run("fit", "--ckpt_path", folder, "--trainer.max_epochs", 2)
-    assert {path.name.rsplit("-", 1)[1] for path in (folder / "wandb").glob("offline-run-*")} == {identity}
 
 
 def test_wandb_goes_online_only_for_those_who_ask_and_are_logged_in(monkeypatch):
