@@ -1,5 +1,6 @@
 """The logger of Weights & Biases, and what a training tells W&B about itself."""
 
+import os
 from typing import Any
 
 import lightning.pytorch as pl
@@ -43,6 +44,7 @@ class WandbLogger(LightningWandbLogger):
         kwargs |= {"group": group, "job_type": job_type, "tags": tags, "notes": notes, "entity": entity}
         # A config holds null for each argument of wandb.init, for some of which Lightning has other defaults
         kwargs = {argument: value for argument, value in kwargs.items() if value is not None}
+        save_dir = os.path.abspath(save_dir)  # W&B's own process may have begun in another directory
         super().__init__(name=name, save_dir=save_dir, offline=offline, id=id, project=project, **kwargs)
 
     def begin(self, trainer: pl.Trainer, module: LitClassifier, config: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 from jsonargparse import Namespace
@@ -75,22 +75,26 @@ def complete_wandb(arguments: Namespace, checkpoint: Checkpoint | None) -> None:
             f"log_model is {arguments.log_model}, and W&B is offline, where it takes no checkpoints: leave it out, or "
             "log in (wandb login) and set WANDB_MODE=online."
         )
-    check_names(arguments)
+    check_names(**{name: arguments.get(name) for name in ("project", "group", "tags", "id")})
     if is_first_process():
         set_up_wandb(mode)
 
 
-def check_names(arguments: Namespace) -> None:
-    """Refuse names that W&B does not take, before its run is begun."""
+def check_names(**names: Any) -> None:
+    """Refuse names that W&B does not take, before its run is begun.
+
+    Args:
+        **names: project, group, tags and id, as far as they are given.
+    """
     import wandb
 
-    for argument, setting in (("project", "project"), ("id", "run_id"), ("tags", "run_tags"), ("group", "run_group")):
+    for argument, value in names.items():
         try:
-            wandb.Settings(**{setting: arguments.get(argument)})
+            wandb.Settings(**{argument if argument == "project" else f"run_{argument}": value})
         except (wandb.Error, ValueError) as error:
-            reason = str(error).partition("Value error, ")[2].partition(" [type=")[0] or first_line(error)  # pydantic's
+            reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]  # of pydantic
             raise UserError(
-                f"W&B takes no such {argument}: {reason}. Give --trainer.logger.{argument} NAME."
+                f"W&B takes no such {argument}: {reason or first_line(error)}. Give --trainer.logger.{argument} NAME."
             ) from error
 
 

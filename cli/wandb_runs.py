@@ -10,7 +10,7 @@ from checkpointing.run_dir import version_folder
 from cli.failures import first_line
 from cli.loggers import (
     SECONDS_FOR_LOGIN,
-    check_project,
+    check_names,
     choose_wandb_mode,
     in_repository,
     refuse_workspace_settings,
@@ -77,7 +77,7 @@ def open_run(folder: Path, **arguments: Any) -> "Run | None":
 
     try:
         refuse_workspace_settings()
-        check_project(arguments.get("project"))
+        check_names(project=arguments.get("project"))
         mode = choose_wandb_mode()
         if not os.access(folder / "wandb" if os.path.isdir(folder / "wandb") else folder, os.W_OK):
             raise UserError(f"{folder} cannot be written to.")
@@ -91,7 +91,7 @@ def open_run(folder: Path, **arguments: Any) -> "Run | None":
             init_timeout=2 * SECONDS_FOR_LOGIN,
         )
         stage_inside(folder)
-        return wandb.init(dir=str(folder), mode=mode, settings=settings, **arguments)
+        return wandb.init(dir=str(folder.absolute()), mode=mode, settings=settings, **arguments)
     except (UserError, wandb.Error, OSError) as error:
         print(f"Not logged to W&B: {first_line(error)}", flush=True)
         return None

@@ -1,8 +1,5 @@
 """What a training writes for W&B, read back from the file that `wandb sync` uploads."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,20 +11,9 @@ from checkpointing.record import RECORD_KEY
 from checkpointing.run_facts import parse_run_facts, read_run_facts
 from cli.command_line import run_cli
 from tests.conftest import DIGITS, TINY
+from tests.wandb_files import of_type, parts, read_part
 
 Records = dict[str, list[Any]]
-
-
-def read_records(segment: Path) -> Records:
-    """The records of an offline run by their type, each list in its order."""
-    wandb = Path(sys.executable).parent / "wandb"
-    (file,) = segment.glob("*.wandb")
-    command = [str(wandb), "leet", "inspect", "--json", str(file)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    records: Records = {}
-    for record in map(json.loads, lines):
-        records.setdefault(record["type"], []).append(record.get(record["type"]))
-    return records
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +40,12 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def segments(run_dir: Path) -> list[Records]:
     """The records of the first command and of the one that resumed it."""
-    return [read_records(segment) for segment in sorted(run_dir.glob("wandb/offline-run-*"))]
+    return [by_type(read_part(folder)) for folder in parts(run_dir)]
+
+
+def by_type(records: list[dict[str, Any]]) -> Records:
+    """The contents of records, for each kind in their order."""
+    return {kind: of_type(records, kind) for kind in {record["type"] for record in records}}
 
 
 def merged_config(segment: Records) -> dict[str, Any]:
