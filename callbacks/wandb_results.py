@@ -1,6 +1,7 @@
 """Results of a run, logged to its W&B run: errors as summary values, and the errors of single classes and images."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict
@@ -93,7 +94,7 @@ def averaging_summary(trainer: pl.Trainer) -> dict[str, float]:
     results: list[Result] = []
     for callback in settings(trainer).callbacks:
         results += callback.results if isinstance(callback, CheckpointAveraging) else []
-    rows = {result.label: asdict(result) for result in results}
+    rows = {re.sub(r"\W+", "_", result.label): asdict(result) for result in results}
     return {
         f"averaging/{label}/{name}": value
         for label, row in rows.items()

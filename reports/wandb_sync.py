@@ -19,6 +19,7 @@ from typing import Any
 from checkpointing.confinement import lies_in
 from checkpointing.transaction_log import read_records, write_records
 from cli.loggers import refuse_workspace_settings
+from cli.silence import silence_known_warnings
 from errors import UserError, check_reachable, expand_home, pluralize, printable
 from reports.command import Parser
 
@@ -108,6 +109,7 @@ def find_in_run(entry: Any, run_dir: Path) -> str | None:
 
 def report(given: argparse.Namespace) -> None:
     """Prepare the runs and hand them to `wandb sync`."""
+    silence_known_warnings()
     import wandb
 
     if not given.runs:
@@ -124,7 +126,9 @@ def report(given: argparse.Namespace) -> None:
 
 def sync(folders: list[Path]) -> int:
     """Call W&B's own command with parts of runs; returns its exit status."""
-    return subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, folders)], check=False).returncode
+    command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SILENT"}
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def main(args: list[str] | None = None) -> None:

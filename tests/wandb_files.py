@@ -14,7 +14,7 @@ def parts(run_dir: Path) -> list[Path]:
 
 def read_part(folder: Path) -> list[dict[str, Any]]:
     """The records of a part."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder.absolute())]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -9,8 +9,11 @@ import torch
 
 from checkpointing.record import RECORD_KEY
 from cli.command_line import run_cli
-from tests.conftest import DIGITS, TINY
+from reports import ensemble
+from tests.conftest import DIGITS, HOME, TINY
 from tests.wandb_files import local_paths, of_type, parts, read_part, summary
+
+AVERAGE = str(HOME / "configs/overlays/average_last.yaml")
 
 
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -26,7 +29,7 @@ def logged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("some where")
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
-        run_cli(["fit", "--config", DIGITS, *TINY])
+        run_cli(["fit", "--config", DIGITS, "--config", AVERAGE, "--trainer.callbacks.count", "2", *TINY])
         run_cli(["test", "--ckpt_path", "runs/digits/resnet20"])
     return folder
 
@@ -111,6 +114,55 @@ def test_other_checkpoints_protocols_and_verbs_have_names_of_their_own(run_dir, 
 )
 def test_results_that_are_not_the_runs_are_not_logged(retest, words):
     assert retest("test", *words) == []
+
+
+def averaging_results(run_dir):
+    """What averaging.json holds, by the names that W&B has it under."""
+    return {
+        f"averaging/{row['label'].replace(', ', '_').replace(' ', '_')}/{name}": value
+        for row in json.loads((run_dir / "averaging.json").read_text())["results"]
+        for name, value in row.items()
+        if name != "label"
+    }
+
+
+@pytest.mark.slow
+def test_averaging_lands_in_its_run(run_dir, retest):
+    def logged_of(part):
+        return {name: value for name, value in summary(read_part(part)).items() if name.startswith("averaging/")}
+
+    expected = averaging_results(run_dir)
+    assert logged_of(parts(run_dir)[0]) == expected
+    assert {"averaging/last/top1_error", "averaging/ensemble_of_the_2/loss"} < expected.keys()
+    (part,) = retest("validate", "--config", AVERAGE, "--trainer.callbacks.count", "3")
+    assert logged_of(part) == averaging_results(run_dir) != expected
+    (part,) = retest("test", "--ckpt_path", run_dir / "checkpoints/averaged.ckpt")
+    assert "test/averaged/center/top1_error" in summary(read_part(part))
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_a_run_of_its_own(run_dir, capsys):
+    members = [str(run_dir / f"checkpoints/{name}.ckpt") for name in ("best", "last")]
+    ensemble.main(["--members", *members, "--weights", "1", "3"])
+    folder = Path("runs/digits/ensemble/version_0")
+    (part,) = parts(folder)
+    assert "python -m reports.wandb_sync runs/digits/ensemble/version_0" in capsys.readouterr().out
+    records = read_part(part)
+    (begun,) = of_type(records, "run")
+    identity = parts(run_dir)[0].name.rpartition("-")[2]
+    assert begun["run_id"] != identity
+    assert (begun["job_type"], begun["run_group"]) == ("ensemble", "digits")
+    assert (begun["display_name"], begun["project"]) == ("digits/ensemble/version_0", "lit-classics")
+    config = begun["config"]["update"]
+    assert [(each["checkpoint"], each["weight"]) for each in config["members"]] == list(
+        zip(members, (1, 3), strict=True)
+    )
+    assert {each["wandb_run_id"] for each in config["members"]} == {identity}
+    row = json.loads((folder / "ensemble.json").read_text())["ensemble"]
+    logged_values = summary(records)
+    assert logged_values["test/top1_error"] == logged_values["test/center/top1_error"] == row["top1_error"]
+    assert {"test/nll", "test/center/ece", "test/center/images"} < logged_values.keys()
+    assert all(Path(path).is_relative_to(folder.absolute()) for path in local_paths(records).values())
 
 
 def change_record(run_dir: Path, change) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from PIL import Image
 from cli.loggers import stage_inside
 from errors import UserError
 from reports import wandb_sync
+from tests.reports.wandb_server import WandbServer
 from tests.wandb_files import local_paths, of_type, parts, read_part
 
 
@@ -84,6 +86,34 @@ def test_all_files_of_a_moved_run_are_found(moved, synced):
     content = next(part.glob("*.wandb")).read_bytes()
     assert run_report(moved) == 0  # and nothing is left to do
     assert next(part.glob("*.wandb")).read_bytes() == content
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server that the user is logged in to."""
+    with WandbServer() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_wandb_sync_uploads_a_moved_run_whole(moved, server):
+    part, secret = parts(moved)
+    shutil.rmtree(secret)
+    staged = local_paths(read_part(part))
+    assert run_report(moved) == 0
+    for name, path in staged.items():
+        content = (moved / "wandb/artifacts/staging" / Path(path).name).read_bytes()
+        assert server.uploads[f"artifact/{name}"] == content
+    assert any(name.startswith("run/media/table/") for name in server.uploads)
+    (row,) = server.rows["wandb-history.jsonl"]
+    assert row["table"]["_type"] == "table-file"
+    assert next(part.glob("*.wandb.synced")).is_file()
 
 
 def test_a_missing_file_is_said(moved, synced, capsys):
