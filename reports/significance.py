@@ -52,7 +52,8 @@ class Sample:
     def from_predictions(cls, name: str, predictions: Predictions) -> "Sample":
         """A single run from its predictions."""
         wrong = metrics.topk_errors(predictions.log_probabilities, predictions.labels)
-        return cls(name, [float(wrong.mean())], len(wrong), predictions.data_hash, wrong, predictions.indices)
+        errors = [float(wrong.mean())] if len(wrong) else []
+        return cls(name, errors, len(wrong), predictions.data_hash, wrong, predictions.indices)
 
 
 @dataclass(frozen=True)

@@ -65,17 +65,13 @@ def test_welch_is_that_of_scipy_and_statsmodels(a, b):
     assert test.interval() == pytest.approx(means.tconfint_diff(1 - LEVEL, usevar="unequal"), **CLOSE)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 10, 45])
+@pytest.mark.parametrize("count", [0, 1, 45])
 def test_holm_is_that_of_statsmodels(count):
     p_values = np.random.default_rng(count).beta(0.2, 2, size=count)
+    p_values[-3:] = p_values[:1]  # some are equal
     expected = multipletests(p_values, ALPHA, method="holm") if count else ([], [])
     assert holm(p_values) == pytest.approx(expected[1], **CLOSE)
     assert (holm(p_values) < ALPHA).tolist() == list(expected[0])
-
-
-def test_holm_takes_equal_p_values():
-    p_values = np.array([0.004, 0.004, 1.0, 0.004])
-    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], **CLOSE)
 
 
 def test_levels_of_holm_decide_as_holm_does():

@@ -70,6 +70,8 @@ def test_predictions_make_a_sample():
     sample = Sample.from_predictions("A", predictions(scores, labels))
     assert sample.errors == [np.mean(scores.argmax(1) != labels)]
     assert (sample.wrong == (scores.argmax(1) != labels)).all()
+    empty = Sample.from_predictions("B", predictions(scores[:0], labels[:0]))
+    assert compare(sample, empty).reason.startswith("B has no result")
 
 
 FIVE = (0.08, 0.081, 0.082, 0.083, 0.084)
@@ -168,8 +170,8 @@ def test_many_pairs_of_equals_give_no_winner():
     """Holm's correction: of all 28 pairs of 8 equal recipes, any is called better in at most 2 % of the reports."""
     rng = np.random.default_rng(0)
     found = 0
-    for _ in range(200):
+    for _ in range(100):
         recipes = [group(str(k), *rng.normal(0.08, 0.0025, 5)) for k in range(8)]
         verdicts = {pair.verdict for pair in compare_pairs(list(itertools.combinations(recipes, 2)))}
         found += verdicts != {"no evidence of a difference"}
-    assert found <= 4
+    assert found <= 2
