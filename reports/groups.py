@@ -240,13 +240,19 @@ def choose_words(differences: Mapping[str, Sequence[str]], groups: int) -> list[
     while classes(chosen) < groups:
         best = max(
             differences,
-            key=lambda key: (classes([*chosen, key]), -len(key.split(".")[-1] + "".join(differences[key]))),
+            key=lambda key: (classes([*chosen, key]), "yes" in differences[key], -words_length(key, differences[key])),
             default=None,
         )
         if best is None or classes([*chosen, best]) == classes(chosen):
             break  # they differ in the middle of long texts
         chosen.append(best)
+    chosen.sort(key=rank)
     return [[f"{short_key(key)}={describe(key, differences[key][index])}" for key in chosen] for index in range(groups)]
+
+
+def words_length(key: str, values: Sequence[str]) -> int:
+    """How long the words of a key and its values are, in all labels."""
+    return len(values) * len(short_key(key)) + sum(map(len, values))
 
 
 def short_key(key: str) -> str:
