@@ -78,12 +78,12 @@ def print_sections(sections: Sequence[Section], lead: str = "") -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
-            console.print(part.title, style="bold")
+            console.print(printable(part.title), style="bold")
             console.print(terminal_table(part))
             if part.note:
                 console.print(printable(part.note))
         elif isinstance(part, str):
-            console.print(part)
+            console.print(printable(part))
     if lead:
         console.print(printable(lead), style="bold")
 
@@ -92,7 +92,7 @@ def terminal_table(table: Table) -> rich.table.Table:
     """A table for rich's console, without its title; cells that are aligned to the left may be wrapped."""
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for name, alignment in zip(table.names, table.alignments, strict=True):
-        shown.add_column(name, justify=alignment, no_wrap=alignment == "right")
+        shown.add_column(printable(name), justify=alignment, no_wrap=alignment == "right")
     for row in table.rows:
         shown.add_row(*map(printable, row), style="bold" if len(shown.rows) == table.best else None)
     return shown

@@ -129,6 +129,15 @@ def test_a_terminal_shows_cells_as_they_are(capsys):
     assert re.search(r"net +error *\n.*\n +\[bold\]x\[/bold\] +1 \[0, 2\]", capsys.readouterr().out)
 
 
+def test_no_text_controls_a_terminal(capsys):
+    """A name of somebody else's run may stand anywhere."""
+    evil = "run\x1b[2J"
+    table = Table(evil, [f"<{evil}", "b"], [[evil, "1"]], note=evil)
+    print_sections([Section(evil, [table, evil])], lead=evil)
+    printed = capsys.readouterr().out
+    assert "\x1b[2J" not in printed and printed.count("run\\x1b[2J") == 6
+
+
 def test_cells_are_formatted_and_signs_are_in_the_heading():
     rows = [{"net": "a", "error": 0.0278, "ends": (0.0111, 0.0444)}]
     columns = {"<net": "{net}", "error, %": with_interval("error", "ends"), "share": "{error:.1%}"}
