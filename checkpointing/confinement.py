@@ -19,8 +19,10 @@ NAMED_IN_FOLDER = ("ModelCheckpoint", "Profiler")  # classes whose `filename` is
 FILE_NAME = re.compile(r"([^{}]|\{(\w[\w-]*(/\w[\w-]*)*)?(:\d*\.?\d*[a-z]?)?\})*", re.DOTALL)
 # Loggers read addresses (file://), and replace variables of the environment, in what they take for a folder
 ADDRESS = re.compile(r"\w[\w+.-]+:|.*(::|[$%])", re.DOTALL)
+FILE_LOGGERS = ("TensorBoardLogger", "CSVLogger", "MLFlowLogger")  # those of Lightning that write below `save_dir`
 # Arguments of loggers that the command line fills in for each run
 FILLED_IN_LOGGERS = ("RunLogger", "WandbLogger")
+TO_FILL_IN = "runs"  # `save_dir` of a logger whose folder the command line chooses
 # and what the user alone decides: the account on W&B that gets what is logged
 FILLED_IN = {"save_dir", "name", "version", "dir", "id", "entity"}
 # Arguments of W&B's logger that are names and remarks, and lead nowhere
@@ -32,7 +34,7 @@ RESULTS = ("*.csv", "*.json", "*.npz", "*.part", "config.yaml", ".lock", "checkp
 def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:
     """Refuse paths in a checkpoint's config for `fit` that lead out of its run directory.
 
-    The folders of RunLogger and WandbLogger are not looked at: the command line fills them in. Nor does the checkpoint
+    The folders of loggers are not looked at: the command line fills them in. Nor does the checkpoint
     name the account on W&B.
 
     Args:
@@ -48,7 +50,10 @@ def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:
             f"run_name is {name} in the config of this checkpoint, which leads out of --runs: give --run_name."
         )
     trainer = config.get("trainer") or {}
-    ours = find_loggers(trainer, FILLED_IN_LOGGERS)
+    ours = [
+        *find_loggers(trainer, FILLED_IN_LOGGERS),
+        *(each for each in find_loggers(trainer, FILE_LOGGERS) if writes_into_run(each)),
+    ]
     for each in ours:
         kept = WANDB_TEXTS if each["class_path"].endswith("WandbLogger") else set()
         for arguments in (each.setdefault("init_args", {}), each.get("dict_kwargs", {})):
@@ -56,7 +61,13 @@ def confine_config(config: dict[str, Any], run_dir: Path | None) -> None:
                 del arguments[name]
     check_paths(trainer, "trainer", run_dir)
     for each in ours:
-        each["init_args"]["save_dir"] = "runs"  # RunLogger has no default for it
+        each["init_args"]["save_dir"] = TO_FILL_IN
+
+
+def writes_into_run(logger: dict[str, Any]) -> bool:
+    """Whether the command line has given a logger its folder, which is in the run directory wherever that is now."""
+    save_dir = (logger.get("init_args") or {}).get("save_dir")
+    return isinstance(save_dir, str) and version_number(Path(save_dir).parent) >= 0
 
 
 def find_loggers(trainer: dict[str, Any], names: str | tuple[str, ...]) -> list[dict[str, Any]]:

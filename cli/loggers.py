@@ -15,6 +15,7 @@ from checkpointing.confinement import find_entities
 from checkpointing.record import Checkpoint
 from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_version, version_folder
 from cli.failures import first_line
+from cli.file_loggers import place_file_loggers, refuse_missing_packages
 from cli.messages import HOME
 from cli.processes import is_first_process
 from cli.wandb_arguments import choose_id, fill_in, leave_out_nulls
@@ -31,10 +32,13 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
         config: of fit; its loggers are given their folders.
         checkpoint: from which a run is resumed, whose version folder and W&B run are continued.
     """
+    refuse_missing_packages(config.trainer.logger)
     folder = find_or_claim_run_folder(config, checkpoint.path if checkpoint else None)
     if folder and is_first_process():
         held_locks.append(lock_run(folder))
         remove_leftovers(folder)
+    if folder:
+        place_file_loggers(config.trainer.logger, folder, checkpoint)
     for logger in config.trainer.logger:
         if logger.class_path.endswith("RunLogger") and folder:
             logger.init_args.save_dir = str(folder.parent.parent)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import os
 import re
 import sys
@@ -13,10 +14,12 @@ import torch
 from jsonargparse import ActionSubCommands, ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 
 import callbacks
 import datamodules
 import lit_models
+from checkpointing.confinement import TO_FILL_IN
 from cli.config_files import Layer
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
 from errors import expand_home, printable_lines
@@ -119,6 +122,22 @@ class Parser(LightningArgumentParser):
         paths = [f"{cls.__module__.split('.')[0]}.{cls.__name__}" for cls in classes]
         paths += [f"torch.optim.{name}" for name in torch.optim.__all__ if isinstance(getattr(torch.optim, name), type)]
         return [*flags, "--print_config", *paths]
+
+    def add_class_arguments(
+        self,
+        theclass: type,
+        nested_key: str | None = None,
+        *args: Any,
+        skip: set[str | int] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Add the arguments of a class; a logger's `save_dir` needs no value, because the command line fills it in."""
+        filled_in = not nested_key and isinstance(theclass, type) and issubclass(theclass, Logger)
+        if not filled_in or "save_dir" not in inspect.signature(theclass).parameters:
+            return super().add_class_arguments(theclass, nested_key, *args, skip=skip, **kwargs)
+        added = super().add_class_arguments(theclass, nested_key, *args, skip={*(skip or ()), "save_dir"}, **kwargs)
+        self.add_argument("--save_dir", type=str, default=TO_FILL_IN, help="by default, a folder in that of the run")
+        return [*added, "save_dir"]
 
     def add_method_arguments(self, *args: Any, skip: set[str | int] | None = None, **kwargs: Any) -> list[str]:
         """Add the arguments of one of the Trainer's verbs; --ckpt_path takes more here than Lightning's text says."""
