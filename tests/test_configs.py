@@ -19,7 +19,8 @@ from tests.families import smallest_training_size
 
 CONFIGS = HOME / "configs"
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
-EXPERIMENTS = sorted(set(CONFIGS.glob("*/**/*.yaml")) - set(OVERLAYS))
+SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))  # see test_sweeps.py
+EXPERIMENTS = sorted(set(CONFIGS.glob("*/**/*.yaml")) - set(OVERLAYS) - set(SWEEPS))
 
 
 def name_of(path: Path) -> str:
@@ -39,11 +40,12 @@ def instantiate(base_class: type, section: dict[str, Any]) -> Any:
 IMAGE_FOLDERS = [p for p in EXPERIMENTS if read_section(p, "data")["class_path"] == "datamodules.ImageNet"]
 
 
-def test_every_yaml_is_an_experiment_or_an_overlay():
+def test_every_yaml_is_an_experiment_an_overlay_or_a_sweep():
     """No other test would find a YAML at another place."""
     assert len(EXPERIMENTS) >= 59 and len(IMAGE_FOLDERS) >= 37 and len(OVERLAYS) >= 8
     assert CONFIGS / "imagenet" / "modern" / "resnet50_tv2.yaml" in IMAGE_FOLDERS
-    assert {*CONFIGS.rglob("*.y*ml"), *CONFIGS.rglob("*.json")} == {CONFIGS / "base.yaml", *EXPERIMENTS, *OVERLAYS}
+    known = {CONFIGS / "base.yaml", *EXPERIMENTS, *OVERLAYS, *SWEEPS}
+    assert {*CONFIGS.rglob("*.y*ml"), *CONFIGS.rglob("*.json")} == known
 
 
 def build_model(path: Path) -> LitClassifier:

@@ -46,6 +46,7 @@ def test_one_flag_adds_tensorboard_and_a_resumed_run_goes_on_there(run, monkeypa
     assert not RUN.exists() and not list(Path().glob("lightning_logs"))
 
 
+@pytest.mark.slow
 def test_a_config_adds_loggers_of_several_kinds(run, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     Path("loggers.yaml").write_text("trainer: {logger+: [CSVLogger, {class_path: CSVLogger}]}")
