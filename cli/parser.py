@@ -132,8 +132,7 @@ class Parser(LightningArgumentParser):
         **kwargs: Any,
     ) -> list[str]:
         """Add the arguments of a class; a logger's `save_dir` needs no value, because the command line fills it in."""
-        filled_in = not nested_key and isinstance(theclass, type) and issubclass(theclass, Logger)
-        if not filled_in or "save_dir" not in inspect.signature(theclass).parameters:
+        if nested_key or not needs_save_dir(theclass):
             return super().add_class_arguments(theclass, nested_key, *args, skip=skip, **kwargs)
         added = super().add_class_arguments(theclass, nested_key, *args, skip={*(skip or ()), "save_dir"}, **kwargs)
         self.add_argument("--save_dir", type=str, default=TO_FILL_IN, help="by default, a folder in that of the run")
@@ -149,6 +148,14 @@ class Parser(LightningArgumentParser):
             "--allow MODULE, once or several times, lets it name classes of other modules than those of SECURITY.md",
         )
         return [*added, "ckpt_path"]
+
+
+def needs_save_dir(theclass: type) -> bool:
+    """Whether a class is a logger that cannot be made without its `save_dir`."""
+    if not (isinstance(theclass, type) and issubclass(theclass, Logger)):
+        return False
+    parameter = inspect.signature(theclass).parameters.get("save_dir")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def parser_settings() -> dict[str, Any]:

@@ -250,7 +250,8 @@ def test_whatever_loggers_are_off_a_training_leaves_its_run(run, here, monkeypat
     extra = ["--trainer.logger.save_dir", "elsewhere"] if "." in logger else []
     run(*FIT, *TINY, "--trainer.max_epochs", 1, "--trainer.logger", logger, *extra)
     folder = Path("runs/digits/resnet20/version_0")
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", ".lock"}
+    files = {"config.yaml", "metrics.csv", "run.json", "checkpoints", ".lock"}
+    assert {path.name for path in folder.iterdir()} == files
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     run("test", "--ckpt_path", folder)
     assert bool(extra) == Path("elsewhere").is_dir()
