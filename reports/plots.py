@@ -14,6 +14,7 @@ from reports.metrics import BINS, Reliability
 
 BLUE, ORANGE = "#2f7ebc", "#d97b28"  # legible on white and on black
 INK = "currentColor"
+FONT = "Helvetica Neue, Helvetica, Arial, system-ui, sans-serif"  # that of the page's captions
 
 
 def cost_chart(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
@@ -120,7 +121,7 @@ def fluid(drawing: Any) -> Any:
 def styled(drawing: Any) -> Any:
     """The common look of all charts."""
     inks = dict.fromkeys(("labelColor", "titleColor", "gridColor", "domainColor", "tickColor"), INK)
-    drawing = drawing.configure(background="transparent", aria=False, font="system-ui, sans-serif")
+    drawing = drawing.configure(background="transparent", aria=False, font=FONT)
     drawing = drawing.configure_view(stroke=None).configure_legend(labelColor=INK, labelLimit=0, symbolOpacity=1)
     return drawing.configure_axis(
         **inks, gridOpacity=0.12, titlePadding=12, titleFontWeight="normal", labelFontSize=11, titleFontSize=12

@@ -1,27 +1,31 @@
 """Every architecture of the papers, counted, beside what its paper prints; and every architecture of your own.
 
 python -m reports.zoo
-python -m reports.zoo --html zoo.html --json zoo.json
+python -m reports.zoo --html zoo.html --json zoo.json --runs runs
 
 An architecture of your own is listed once an experiment under configs/ names its class.
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
 from cli.yaml_files import read_yaml
+from errors import pluralize
 from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
 from reports.outputs import add_output_flags, check_outputs, write_outputs
 from reports.papers.architectures import ARCHITECTURES, Architecture
+from reports.run import Run
+from reports.zoo_errors import error_sections, find_errors, published_top1, read_runs
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -88,13 +92,19 @@ def count_multiply_adds(net: nn.Module, size: int) -> int:
     return counter.get_total_flops() // 2
 
 
-def measure(row: Architecture, experiments: dict[str, Architecture]) -> dict[str, Any]:
-    """Everything that the report says about one architecture."""
-    net = row.build()
+def measure(row: Architecture, experiments: dict[str, Architecture], runs: Sequence[Run]) -> dict[str, Any]:
+    """Everything that the report says about one architecture.
+
+    Args:
+        experiments: see `read_experiments`.
+        runs: with tests; see `zoo_errors.read_runs`.
+    """
+    net, errors = row.build(), find_errors(row, runs)
     parameters, multiply_adds = count_parameters(net), count_multiply_adds(net, row.size)
     return {
         "name": row.name,
         "family": row.family.rpartition(".")[2],
+        "dataset": row.dataset,
         "input_size": row.size,
         "parameters": parameters,
         "aux_parameters": count_parameters(row.build(auxiliary=True)) - parameters if row.has_auxiliary else 0,
@@ -102,6 +112,9 @@ def measure(row: Architecture, experiments: dict[str, Architecture]) -> dict[str
         "paper_parameters": parse_count(row.parameters),
         "paper_multiply_adds": parse_count(row.multiply_adds),
         "published_error": row.error,
+        "published_top1_error": published_top1(row.error),
+        "our_top1_error": float(np.mean(errors)) if errors else None,
+        "our_runs": len(errors),
         "source": row.source,
         "configs": configs_of(row, experiments),
         "note": row.note,
@@ -109,9 +122,12 @@ def measure(row: Architecture, experiments: dict[str, Architecture]) -> dict[str
 
 
 def table(measured: list[dict[str, Any]]) -> Table:
-    """The table in the terminal."""
+    """Counts and errors."""
     columns = ["<name", "input", "parameters", "paper", "auxiliary", "multiply-adds", "paper"]
-    columns += ["<published error", "<source", "configs"]
+    columns += ["<published error, top-1 / top-5", "<source", "configs"]
+    with_ours = any(row["our_runs"] for row in measured)
+    if with_ours:
+        columns.insert(-2, "our top-1, %")
     rows = [
         [
             row["name"] + (" *" if row["note"] else ""),
@@ -122,6 +138,7 @@ def table(measured: list[dict[str, Any]]) -> Table:
             f"{row['multiply_adds'] / 1e9:.4f} G",
             paper_count_cell(row["multiply_adds"], row["paper_multiply_adds"], 1e9, "G"),
             row["published_error"],
+            *([our_error_cell(row)] if with_ours else []),
             row["source"],
             str(len(row["configs"])),
         ]
@@ -133,6 +150,11 @@ def table(measured: list[dict[str, Any]]) -> Table:
 def paper_count_cell(counted: int, paper: int | None, unit: float, letter: str) -> str:
     """The paper's count and our difference to it: "25.6 M (-0.2%)"."""
     return "" if paper is None else f"{paper / unit:g} {letter} ({counted / paper - 1:+.1%})"
+
+
+def our_error_cell(row: Mapping[str, Any]) -> str:
+    """The mean error of our runs, and their number: "8.31 (n = 5)"."""
+    return f"{100 * row['our_top1_error']:.2f} (n = {row['our_runs']})" if row["our_runs"] else ""
 
 
 def notes(measured: list[dict[str, Any]]) -> list[str]:
@@ -148,20 +170,31 @@ def notes(measured: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def conclusion(measured: list[dict[str, Any]]) -> str:
+    """How many architectures there are, and for how many an error is known."""
+    errors = sum(row["published_top1_error"] is not None for row in measured)
+    text = f"{pluralize(len(measured), 'architecture')}, built and counted; a paper prints the top-1 error of {errors}."
+    runs = sum(row["our_runs"] for row in measured)
+    return f"{text} {pluralize(runs, 'run')} of ours {'is' if runs == 1 else 'are'} beside them." if runs else text
+
+
 def report(given: argparse.Namespace) -> None:
     """Count, print the table and write the files."""
     check_outputs(given)
-    experiments = read_experiments()
+    experiments, runs = read_experiments(), read_runs(given.runs) if given.runs else []
     rows = ARCHITECTURES + own_architectures(experiments.values())
-    measured = [measure(row, experiments) for row in rows]
+    measured = [measure(row, experiments, runs) for row in rows]
     sections = [Section("Architectures", [table(measured)]), Section("Notes", notes(measured), folded=True)]
-    print_sections(sections)
-    write_outputs(given, "Architectures", sections, measured)
+    sections = [*error_sections(measured), *sections]
+    lead = conclusion(measured)
+    print_sections(sections, lead)
+    write_outputs(given, "Architectures", sections, measured, lead)
 
 
 def main(args: list[str] | None = None) -> None:
     """The command line of this report; `args` are by default those of the process."""
     parser = Parser("reports.zoo", __doc__, takes_main_flags=False)
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="show the errors of runs that were tested, too")
     add_output_flags(parser)
     parser.run(report, args)
 

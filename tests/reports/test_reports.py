@@ -4,7 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -13,9 +16,10 @@ from torch import nn
 
 from errors import UserError
 from lit_models.nets.googlenet import GoogLeNet
-from reports import zoo
+from reports import zoo, zoo_errors
 from reports.papers.architectures import ARCHITECTURES, Architecture, read_rows
 from reports.papers.published import PublishedRow
+from reports.run import Run, TestResult
 from tests.conftest import HOME
 
 # Fixed here, so that no change of code moves them unseen
@@ -80,9 +84,11 @@ MULTIPLY_ADDS = {
 def measured(tmp_path_factory):
     """What the report itself writes."""
     path = tmp_path_factory.mktemp("zoo") / "zoo.json"
-    command = [sys.executable, "-m", "reports.zoo", "--json", str(path)]
+    command = [sys.executable, "-m", "reports.zoo", "--json", str(path), "--html", str(path.with_suffix(".html"))]
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True)
     assert "vgg_a_lrn" in done.stdout and "* googlenet_paper: " in done.stdout
+    page = path.with_suffix(".html").read_text()
+    assert page.count('class="chart"') == 4 and "Top-1 error on CIFAR-10 as published" in page
     return {row["name"]: row for row in json.loads(path.read_text())}
 
 
@@ -119,6 +125,67 @@ def test_every_experiment_of_the_papers_trains_an_architecture_of_theirs(measure
     assert found == papers and len(found) >= 40
     assert {each.dataset for each in experiments.values()} >= {"digits", "photos"}
     assert len(measured) == len(ARCHITECTURES)  # digits and photos train networks of the papers too
+
+
+def test_published_errors_are_numbers_too(measured):
+    assert {row["name"]: row["published_top1_error"] for row in measured.values()} == {
+        row.name: zoo_errors.published_top1(row.error) for row in ARCHITECTURES
+    }
+    assert measured["vgg_d"]["published_top1_error"] == pytest.approx(0.27)
+    assert measured["cifar_resnet110"]["published_top1_error"] == pytest.approx(0.0643)
+    assert measured["googlenet_paper"]["published_top1_error"] is None  # it prints a top-5 error alone
+    assert measured["vgg_a_bn"]["published_top1_error"] is None
+    assert all(row["our_top1_error"] is None and row["our_runs"] == 0 for row in measured.values())
+
+
+@pytest.mark.slow
+def test_errors_of_runs_stand_beside_those_of_the_papers(run, cifar, here, capsys, monkeypatch):
+    monkeypatch.setattr(zoo, "ARCHITECTURES", [row for row in ARCHITECTURES if row.name.startswith("cifar_resnet2")])
+    fit = ["fit", "--config", HOME / "configs/cifar10/resnet20.yaml", "--data.root", cifar, "--trainer.max_epochs", 1]
+    for depth in (20, 20, 32):
+        run(*fit, "--data.batch_size", 100, "--data.val_size", 10, "--model.depth", depth)
+    errors = []
+    for version in (0, 1):
+        run("test", "--ckpt_path", f"runs/cifar10/resnet20/version_{version}")
+        [path] = Path(f"runs/cifar10/resnet20/version_{version}").glob("test-*-center.json")
+        errors.append(json.loads(path.read_text())["metrics"]["test/top1_error"])
+    zoo.main(["--runs", "runs", "--json", "zoo.json", "--html", "zoo.html"])
+    rows = {row["name"]: row for row in json.loads(Path("zoo.json").read_text())}
+    assert rows["cifar_resnet20"]["our_runs"] == 2
+    assert rows["cifar_resnet20"]["our_top1_error"] == pytest.approx(np.mean(errors))
+    assert f"{100 * np.mean(errors):.2f} (n = 2)" in capsys.readouterr().out
+    assert "cifar_resnet20 (ours)" in Path("zoo.html").read_text()
+    with pytest.raises(SystemExit, match="^error: "):
+        zoo.main(["--runs", "nowhere"])
+
+
+MALFORMED = [{}, {"model": 3, "data": []}, {"model": {"class_path": {}}, "data": {"class_path": 1}}]
+
+
+@pytest.mark.parametrize("config", MALFORMED)
+def test_a_run_whose_config_is_malformed_trains_no_architecture(config):
+    run = Run("x", "cifar10/resnet20", "version_0", "finished", config=config)
+    assert not any(zoo_errors.is_run_of(row, run) for row in ARCHITECTURES)
+
+
+def test_a_run_trains_the_network_of_its_config_on_its_data():
+    rows = {row.name: row for row in ARCHITECTURES}
+    net = {"class_path": "lit_models.LitResNet", "init_args": {"depth": 20}}
+    config = {"model": net, "data": {"class_path": "datamodules.CIFAR10"}}
+    run = Run("x", "any/name", "version_0", "finished", config=config)
+    assert zoo_errors.is_run_of(rows["cifar_resnet20"], run) and not zoo_errors.is_run_of(rows["cifar_resnet32"], run)
+    found = {"best": 0.1, "last": 0.2, "other": float("nan")}
+    run.results = [
+        TestResult("test", stem, "center", {"top1_error": error}, 10_000, None) for stem, error in found.items()
+    ]
+    assert zoo_errors.find_errors(rows["cifar_resnet20"], [run, run]) == [0.1, 0.1]
+    run.results = [replace(run.results[1], partial=True), *run.results[1:]]
+    assert zoo_errors.find_errors(rows["cifar_resnet20"], [run]) == [0.2]
+    assert zoo_errors.find_errors(rows["cifar_resnet32"], [run]) == []
+    run.config["data"] = {"class_path": "datamodules.Digits"}
+    assert not zoo_errors.is_run_of(rows["cifar_resnet20"], run)
+    run.config |= {"model": net | {"init_args": [1]}, "data": {"class_path": "datamodules.CIFAR10"}}
+    assert not zoo_errors.is_run_of(rows["cifar_resnet20"], run)
 
 
 def test_printed_counts():
