@@ -76,16 +76,15 @@ def line_chart(lines: Sequence[Line], look: Look, groups: Sequence[str]) -> alt.
     base = _smoothed(max(len(line.x) for line in lines), shown, look).encode(
         alt.X("x:Q")
         .title(look.x)
-        .scale(nice=False, zero=not look.aligns)
-        .axis(grid=False, tickCount={"expr": "ceil(width / 90)"}),
+        .scale(nice=False, zero=not look.aligns, padding=6)
+        .axis(grid=False, tickCount={"expr": "ceil(width / 90)"}, tickMinStep=1 if look.aligns else 0),
         _values(lines, shown, look),
         group_colour([printable(group) for group in groups], {printable(line.group) for line in lines}),
         alt.StrokeDash("series:N").scale(domain=shown, range=[[1, 0], [4, 3]][: len(shown)]).legend(None),
     )
     chart = alt.layer(*_layers(base, shown, look), width="container", height=HEIGHT)
     chart = fluid(chart.add_params(*_controls(lines, look)))
-    if len(shown) > 1:
-        chart = chart.properties(title=_key(shown))
+    chart = chart.properties(title=_explanation(lines, shown))
     chart.data = alt.Data(values=_rows(lines, shown))  # last: each step before would copy it
     return chart
 
@@ -141,8 +140,9 @@ def _values(lines: Sequence[Line], series: Sequence[str], look: Look) -> alt.Y:
     }
     label = f"format(logarithmic ? pow(10, datum.value) : datum.value, '{look.format}')"
     scale = alt.Scale(zero=False, nice=False, padding=6)
-    if (most := _outlier_limit(lines, series)) is not None:
-        scale = alt.Scale(nice=False, domainMax=alt.expr(f"logarithmic ? log({most}) / LN10 : {most}"))
+    if (limits := _outlier_limits(lines, series)) is not None:
+        end = alt.expr(f"logarithmic ? log({limits[1]}) / LN10 : {limits[0]}")
+        scale = alt.Scale(zero=False, nice=False, domainMax=end)
     return (
         alt.Y("y:Q")
         .title(look.y)
@@ -155,18 +155,24 @@ def _logarithms(*digits: int) -> list[float | int | None]:
     return rounded(np.array([math.log10(digit * 10.0**power) for power in range(-9, 10) for digit in digits]))
 
 
-def _outlier_limit(lines: Sequence[Line], series: Sequence[str]) -> float | None:
-    """Where the axis ends if a few values are far above all others, as those of a run that diverges; else None."""
+def _outlier_limits(lines: Sequence[Line], series: Sequence[str]) -> tuple[float, float] | None:
+    """Where a linear axis ends if a few values are far above all others, and the largest value; else None.
+
+    So are those of a run that diverges, and of BatchNorm's first validations.
+    """
     values = np.concatenate([line.series[name] for line in lines for name in series if name in line.series])
     values = values[np.isfinite(values)]
     usual = float(np.quantile(values, 0.95))
-    return float(f"{1.5 * usual:.3g}") if 0 < 5 * usual < values.max() else None
+    most = float(values.max())
+    return (float(f"{1.5 * usual:.3g}"), most) if 0 < 5 * usual < most else None
 
 
-def _key(series: Sequence[str]) -> alt.TitleParams:
-    """What solid and dashed lines are."""
-    text = f"solid: {series[0]}, dashed: {series[1]}"
-    return alt.Title(text, anchor="start", frame="group", fontSize=11, fontWeight="normal", color=INK)
+def _explanation(lines: Sequence[Line], series: Sequence[str]) -> alt.TitleParams:
+    """What solid and dashed lines are, and what is above the axis."""
+    texts = [f"solid: {series[0]}, dashed: {series[1]}"] if len(series) > 1 else []
+    if (limits := _outlier_limits(lines, series)) is not None:
+        texts.append(f"values up to {limits[1]:.3g} lie above the linear axis")
+    return alt.Title("; ".join(texts), anchor="start", frame="group", fontSize=11, fontWeight="normal", color=INK)
 
 
 def _controls(lines: Sequence[Line], look: Look) -> list[alt.Parameter]:
