@@ -1,9 +1,11 @@
 """Where the loggers of a run write: its run directory, which the first process claims."""
 
+import io
 import os
 import sys
 import threading
 import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,9 +188,7 @@ def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
         return "disabled"
     if requested != "online":
         return "offline"
-    import wandb
-
-    if not wandb.api.api_key:
+    if not has_login():
         problem = "nobody is logged in on this machine (wandb login)"
     elif is_first_process():
         problem = login_problem()
@@ -197,6 +197,14 @@ def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
     if problem:
         warnings.warn(f"W&B stays offline: {problem}. Upload the run later with wandb sync.", stacklevel=2)
     return "offline" if problem else "online"
+
+
+def has_login() -> bool:
+    """Whether somebody has logged in to W&B on this machine; its server is not asked."""
+    import wandb
+
+    with redirect_stderr(io.StringIO()):  # `wandb.api` is deprecated, but `wandb.login` asks the server
+        return bool(wandb.api.api_key)
 
 
 def login_problem() -> str:

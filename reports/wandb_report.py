@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cli.failures import first_line
-from cli.loggers import login_problem, refuse_workspace_settings
+from cli.loggers import has_login, login_problem, refuse_workspace_settings
 from errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def publish(
     import wandb
 
     refuse_workspace_settings()
-    if problem := "nobody is logged in on this machine (wandb login)" if not wandb.api.api_key else login_problem():
+    if problem := "nobody is logged in on this machine (wandb login)" if not has_login() else login_problem():
         raise UserError(f"The report is not published on W&B: {problem}. --html and --markdown write it to a file.")
     entity, _, name = project.rpartition("/")
     try:

@@ -18,8 +18,7 @@ from typing import Any
 
 from checkpointing.confinement import lies_in
 from checkpointing.transaction_log import read_records, write_records
-from cli.loggers import refuse_workspace_settings
-from cli.silence import silence_known_warnings
+from cli.loggers import has_login, refuse_workspace_settings
 from errors import UserError, check_reachable, expand_home, pluralize, printable
 from reports.command import Parser
 
@@ -109,9 +108,6 @@ def find_in_run(entry: Any, run_dir: Path) -> str | None:
 
 def report(given: argparse.Namespace) -> None:
     """Prepare the runs and hand them to `wandb sync`."""
-    silence_known_warnings()
-    import wandb
-
     if not given.runs:
         raise UserError("No runs are given: name run directories, or a folder of them, such as runs.")
     logs = list(dict.fromkeys(log for path in given.runs for log in find_logs(expand_home(path))))
@@ -119,7 +115,7 @@ def report(given: argparse.Namespace) -> None:
     for log in logs:
         if missing := prepare(log):
             print(f"{log.parent}: {pluralize(missing, 'file')} of its artifacts are gone, which W&B will lack.")
-    if not wandb.api.api_key:
+    if not has_login():
         raise UserError("Nobody is logged in to W&B on this machine: type `wandb login` once, then this command again.")
     sys.exit(sync([log.parent for log in logs]))
 
@@ -127,8 +123,7 @@ def report(given: argparse.Namespace) -> None:
 def sync(folders: list[Path]) -> int:
     """Call W&B's own command with parts of runs; returns its exit status."""
     command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
-    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SILENT"}
-    return subprocess.run(command, env=environment, check=False).returncode
+    return subprocess.run(command, check=False).returncode
 
 
 def main(args: list[str] | None = None) -> None:
