@@ -1,7 +1,7 @@
 """The logger of Weights & Biases, and what a training tells W&B about itself."""
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
@@ -21,6 +21,9 @@ class WandbLogger(LightningWandbLogger):
         name: by default WANDB_NAME, or else <dataset>/<experiment>/version_N.
         entity: user or team whose account the run belongs to; by default WANDB_ENTITY.
         id: of the W&B run; by default WANDB_RUN_ID, or else a new one. A resumed run keeps its own.
+        log_model: true uploads best.ckpt and last.ckpt as versions of the artifact model-<id>, with best and last as
+            their aliases, when the training has ended; all uploads every checkpoint that the run has kept by then, each
+            with its name as alias.
         save_dir, offline: the command line fills them in.
         **kwargs: see Lightning and `wandb.init`.
     """
@@ -37,6 +40,7 @@ class WandbLogger(LightningWandbLogger):
         name: str | None = None,
         entity: str | None = None,
         id: str | None = None,
+        log_model: Literal["all"] | bool = False,
         save_dir: str = ".",
         offline: bool = True,
         **kwargs: Any,
@@ -45,6 +49,7 @@ class WandbLogger(LightningWandbLogger):
         # A config holds null for each argument of wandb.init, for some of which Lightning has other defaults
         kwargs = {argument: value for argument, value in kwargs.items() if value is not None}
         save_dir = os.path.abspath(save_dir)  # W&B's own process may have begun in another directory
+        self.log_model = log_model  # Lightning's refuses it offline
         super().__init__(name=name, save_dir=save_dir, offline=offline, id=id, project=project, **kwargs)
 
     def begin(self, trainer: pl.Trainer, module: LitClassifier, config: dict[str, Any]) -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
-from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from callbacks.checkpoint_averaging import CheckpointAveraging
 from callbacks.evaluation_loop import Result
 from callbacks.prediction_writer import PredictionWriter
+from callbacks.run_logger import run_dir
+from callbacks.wandb_checkpoints import log_checkpoints
+from callbacks.wandb_logger import WandbLogger
 from checkpointing.predictions import Predictions
 from checkpointing.run_dir import results_folder
 from datamodules.base import image_data
@@ -35,7 +37,8 @@ class WandbResults(pl.Callback):
     """Logs the result of a `test` or `validate` to the W&B run that the checkpoint belongs to, once it is complete.
 
     Only results on the run's own images are logged, and none of a part of the set. The command line adds this callback
-    to every verb but `predict`; in `fit` it logs what checkpoint averaging has found.
+    to every verb but `predict`; in `fit` it logs what checkpoint averaging has found, and the checkpoints if W&B's
+    logger is asked to (`log_model`).
 
     Args:
         predictions: the callback that has made the predictions; None in `fit`.
@@ -65,9 +68,14 @@ class WandbResults(pl.Callback):
     on_validation_end = on_test_end
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger) and trainer.is_global_zero and (found := averaging_summary(trainer)):
+        folder = run_dir(trainer)
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
+                continue
+            if found := averaging_summary(trainer):
                 logger.experiment.summary.update(found)
+            if folder and logger.log_model:
+                log_checkpoints(logger.experiment, folder, keep_all=logger.log_model == "all")
 
 
 def finish(run: "Run", folder: Path) -> None:

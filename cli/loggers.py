@@ -76,11 +76,6 @@ def complete_wandb(arguments: Namespace, checkpoint: Checkpoint | None) -> None:
     if checkpoint and mode != "disabled":
         refuse_entity_of_record(arguments.get("entity"), checkpoint)
     arguments.offline = mode == "offline"
-    if arguments.offline and arguments.log_model:
-        raise UserError(
-            f"log_model is {arguments.log_model}, and W&B is offline, where it takes no checkpoints: leave it out, or "
-            "log in (wandb login) and set WANDB_MODE=online."
-        )
     check_names(**{name: arguments.get(name) for name in ("project", "group", "tags", "id")})
     if is_first_process():
         set_up_wandb(mode)

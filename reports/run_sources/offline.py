@@ -46,22 +46,25 @@ def read_offline(run_dir: Path, problems: list[str]) -> Offline | None:
     config: dict[str, Any] = {}
     rows: list[Row] = []
     exit_code, found = None, False
-    for path in find_segments(run_dir):
+    for number, path in enumerate(find_segments(run_dir)):
         history: list[Mapping[str, Any]] = []
-        exit_code = None
+        ended = None
         try:
             for kind, content in read_records(run_dir, path):
                 found = True
                 if kind == "history":
                     history.append(as_dict(content.get("item")))
                 elif kind == "exit":
-                    exit_code = read_exit_code(content)
+                    ended = read_exit_code(content)
                 else:
                     update = content.get("config") if kind == "run" else content
                     config |= as_dict(as_dict(update).get("update"))
         except UserError as error:
             problems.append(str(error))
-        rows = append_session(rows, make_rows(history))
+        session = make_rows(history)
+        if session or number == 0:  # else it is a test of the run
+            exit_code = ended
+        rows = append_session(rows, session)
     if not found:
         return None
     own, facts = split_config(config)

@@ -35,7 +35,8 @@ def append_session(rows: list[Row], later: list[Row]) -> list[Row]:
 
 def split_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], RunFacts | None]:
     """A run's config without W&B's own keys, and the facts that are logged with it."""
-    own = {str(name): value for name, value in config.items() if name not in (FACTS, "_wandb", "wandb_version")}
+    others = (FACTS, "_wandb", "wandb_version")  # and _wandb.visualize.<chart> of a test
+    own = {str(name): value for name, value in config.items() if str(name).partition(".")[0] not in others}
     return own, parse_run_facts(config[FACTS]) if FACTS in config else None
 
 
@@ -49,6 +50,15 @@ def read_summary(summary: Mapping[str, Any], facts: RunFacts | None) -> list[Tes
             found.setdefault(match["protocol"] or "center", {})[match["name"]] = number
     test_hash = facts.data.test_hash if facts else None
     return [
-        TestResult("test", "best", protocol, metrics, int(metrics.pop("images", 0)), test_hash)
+        TestResult(
+            "test",
+            "best",
+            protocol,
+            images=int(metrics.pop("images", 0)),
+            data_hash=test_hash,
+            selected_on_test=summary.get(f"test/{protocol}/selected_on_test") is True,
+            partial=summary.get(f"test/{protocol}/partial") is True,
+            metrics=metrics,
+        )
         for protocol, metrics in sorted(found.items())
     ]

@@ -10,6 +10,7 @@ import torch
 from checkpointing.record import RECORD_KEY
 from cli.command_line import run_cli
 from reports import ensemble
+from reports.run_sources.offline import read_offline
 from tests.conftest import DIGITS, HOME, TINY
 from tests.wandb_files import local_paths, of_type, parts, read_part, summary
 
@@ -72,6 +73,13 @@ def test_a_test_is_one_more_part_of_the_run(logged):
         )
     assert logged_values["test/center/images"] == 11
     assert logged_values["test/center/data_hash"] == result["data_hash"]
+
+
+def test_offline_files_of_a_tested_run_are_read_as_those_of_its_training(run_dir):
+    problems: list[str] = []
+    offline = read_offline(run_dir, problems)
+    shutil.rmtree(parts(run_dir)[1])
+    assert (offline, problems) == (read_offline(run_dir, []), [])
 
 
 def test_tables_show_classes_confusions_and_mistakes(logged):
