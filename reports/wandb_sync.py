@@ -42,14 +42,20 @@ def prepare(log: Path) -> int:
     Raises:
         UserError: if the run belongs to another account than the user's, or would upload files outside of it.
     """
+    run_dir = log.parent.parent.parent
+    refuse_outside(log, run_dir)
     before, missing = list(read_records(log)), 0
     after = []
     for content in before:
         record, changed = parse_record(content, log), False
         if record.run.entity:
             refuse_other_account(record.run.entity, log)
+        for file in record.files.files:
+            refuse_outside(log.parent / "files" / file.path, run_dir)
+        if record.artifact.manifest.manifest_file_path:  # of more files than a run here logs
+            raise UserError(f"{log} lists files of an artifact elsewhere: type `wandb sync {log.parent}` yourself.")
         for entry in record.artifact.manifest.contents:
-            found = find_in_run(entry, log.parent.parent.parent) if entry.local_path else ""
+            found = find_in_run(entry, run_dir) if entry.local_path else ""
             missing += found is None
             if found and found != entry.local_path:
                 entry.local_path, changed = found, True
@@ -98,12 +104,17 @@ def find_in_run(entry: Any, run_dir: Path) -> str | None:
         path = folder.joinpath(*noted.parts[number:])
         if lies_in(str(path), folder) and os.path.isfile(path) and os.path.getsize(path) == entry.size:
             return str(path)
-    if os.path.lexists(noted):
-        raise UserError(
-            f"{run_dir} would upload {printable(entry.local_path)}, which lies outside of it: if that is meant, type "
-            f"`wandb sync {run_dir}/wandb/offline-run-*` yourself."
-        )
+    refuse_outside(noted, run_dir)
     return None
+
+
+def refuse_outside(path: Path, run_dir: Path) -> None:
+    """Refuse to upload a file that lies outside of its run, by its path or by a link."""
+    if os.path.lexists(path) and not lies_in(str(path), run_dir):
+        raise UserError(
+            f"{run_dir} would upload {printable(os.path.realpath(path))}, which lies outside of it: if that is meant, "
+            f"type `wandb sync {run_dir}/wandb/offline-run-*` yourself."
+        )
 
 
 def report(given: argparse.Namespace) -> None:

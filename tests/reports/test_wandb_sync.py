@@ -126,6 +126,13 @@ def test_a_missing_file_is_said(moved, synced, capsys):
 
 def test_a_run_uploads_no_file_of_the_users(moved, synced):
     assert "id_rsa, which lies outside of it" in run_report(moved)
+    part, secret = parts(moved)
+    shutil.rmtree(secret)
+    table = next((part / "files/media/table").glob("*.json"))
+    Path("shadow").write_text("secret")
+    table.unlink()
+    table.symlink_to(os.path.abspath("shadow"))
+    assert "shadow, which lies outside of it" in run_report(moved)
     assert not synced
 
 
