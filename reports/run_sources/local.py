@@ -17,6 +17,7 @@ from reports.run_sources.run_files import find_file, is_locked, read_bytes, read
 from reports.run_sources.saved import expected_epoch_steps, read_saved
 from reports.run_sources.search import CONFIG, METRICS, find_runs
 from reports.run_sources.states import Traces, find_state
+from reports.run_sources.wandb_rows import read_summary
 
 __all__ = ["find_runs", "read_run"]
 
@@ -38,6 +39,8 @@ def read_run(path: Path) -> Run:
     measured = make_curves(rows, expected_epoch_steps(config, facts, saved))
     facts = facts or (saved.facts if saved else None)
     results, damaged = read_results(path, facts)
+    if offline and not results:
+        results = read_summary(offline.summary)
     traces = Traces(
         config=config,
         facts=facts,

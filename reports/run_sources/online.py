@@ -160,7 +160,7 @@ def read_run(source: "wandb.apis.public.Run") -> Run:
         config=config,
         facts=facts,
         curves=measured.curves,
-        results=read_summary(summary, facts),
+        results=read_summary(summary),
     )
 
 

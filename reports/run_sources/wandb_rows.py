@@ -10,16 +10,19 @@ from reports.run_sources.curves import Row, to_number
 
 STEP = "trainer/global_step"  # Lightning's name for the step; `_step` counts the rows
 FACTS = "facts"  # key of a run's config under which run.json stands
-TRAINED = ("train/", "val/", "lr-", "grad_norm/")  # beginnings of the names of what a training logs
-# A metric of a test: test/top1_error of best.ckpt at one view, or test/<protocol>/top1_error
-TEST_METRIC = re.compile(r"test/(?:(?P<protocol>\w+)/)?(?P<name>\w+)")
+TRAINED = re.compile(r"(train|val)/\w+|(lr-|grad_norm/).+")  # the names of what a training logs
+# What `callbacks.wandb_results` writes: the result of best.ckpt, or of last.ckpt where there is no other, or of another
+RESULT = re.compile(r"(?P<prefix>test|val)/(?:(?P<checkpoint>[^/]+)/)?(?P<protocol>\w+)/(?P<name>\w+)")
+NO_METRICS = {"data_hash", "selected_on_test", "partial", "images"}
 
 
 def make_rows(items: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Rows for `make_curves` from rows of a W&B history; those of tests are left out."""
     rows: list[Row] = []
     for item in items:
-        values = {name: value for name, value in item.items() if name.startswith(TRAINED)}
+        values = {
+            name: value for name, value in item.items() if TRAINED.fullmatch(name) and to_number(value) is not None
+        }
         if values and to_number(item.get(STEP)) is not None:
             rows.append({"step": item[STEP], "epoch": item.get("epoch"), **values})
     return rows
@@ -40,25 +43,27 @@ def split_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], RunFacts | 
     return own, parse_run_facts(config[FACTS]) if FACTS in config else None
 
 
-def read_summary(summary: Mapping[str, Any], facts: RunFacts | None) -> list[TestResult]:
-    """The results of tests that stand in a run's summary: `test` logs those on the run's own images alone."""
-    found: dict[str, dict[str, float]] = {}
+def read_summary(summary: Mapping[str, Any]) -> list[TestResult]:
+    """The results of tests and validations that stand in a run's summary, which are of the run's own images."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for name, value in summary.items():
-        match = TEST_METRIC.fullmatch(str(name))
-        number = to_number(value["min"] if isinstance(value, Mapping) and "min" in value else value)
-        if match and number is not None:
-            found.setdefault(match["protocol"] or "center", {})[match["name"]] = number
-    test_hash = facts.data.test_hash if facts else None
-    return [
-        TestResult(
-            "test",
-            "best",
-            protocol,
-            images=int(metrics.pop("images", 0)),
-            data_hash=test_hash,
-            selected_on_test=summary.get(f"test/{protocol}/selected_on_test") is True,
-            partial=summary.get(f"test/{protocol}/partial") is True,
-            metrics=metrics,
-        )
-        for protocol, metrics in sorted(found.items())
-    ]
+        if match := RESULT.fullmatch(str(name)):
+            key = (match["prefix"], match["checkpoint"] or "best", match["protocol"])
+            found.setdefault(key, {})[match["name"]] = value
+    return [make_result(*key, values) for key, values in sorted(found.items()) if "images" in values]
+
+
+def make_result(prefix: str, checkpoint: str, protocol: str, values: Mapping[str, Any]) -> TestResult:
+    """A result from its values in a summary."""
+    metrics = {name: number for name, value in values.items() if (number := to_number(value)) is not None}
+    data_hash = values.get("data_hash")
+    return TestResult(
+        verb="test" if prefix == "test" else "validate",
+        checkpoint=checkpoint,
+        protocol=protocol,
+        metrics={name: number for name, number in metrics.items() if name not in NO_METRICS},
+        images=int(metrics["images"]) if 0 <= metrics.get("images", -1) < 2**53 else 0,
+        data_hash=data_hash if isinstance(data_hash, str) else None,
+        selected_on_test=values.get("selected_on_test") is True,
+        partial=values.get("partial") is True,
+    )

@@ -1,6 +1,7 @@
 """W&B's offline files stand in for metrics.csv and config.yaml."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from reports.run import Run
 from reports.run_sources.local import read_run
 from reports.run_sources.offline import find_segments, parse_record
 from reports.run_sources.wandb_rows import append_session, make_rows, read_summary
-from tests.reports.run_folders import FACTS
 
 
 @pytest.fixture
@@ -43,13 +43,14 @@ def test_curves_and_config_come_from_the_offline_file(path):
 def test_a_truncated_file_gives_what_can_be_read(path):
     whole = read_run(path)
     (path / "metrics.csv").unlink()
-    file, *_ = sorted((path / "wandb").glob("offline-run-*/run-*.wandb"))  # that of the training
+    file, of_test = sorted((path / "wandb").glob("offline-run-*/run-*.wandb"))
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * 0.7)])
     run = read_run(path)
     assert run.state == "killed" and "is truncated" in run.reason and "\n" not in run.reason
     found = run.curves["train/batch_loss"].values
     assert 1 < len(found) < 12 and np.allclose(found, whole.curves["train/batch_loss"].values[: len(found)])
+    of_test.unlink()
     file.write_bytes(b"no file of W&B")
     run = read_run(path)
     assert run.state == "empty" and run.curves == {} and "run-" in run.reason and "cannot be read" in run.reason
@@ -69,22 +70,32 @@ def test_what_a_resumed_run_repeats_is_taken_from_the_later_segment():
     later = make_rows({"trainer/global_step": step, "epoch": 0, "val/loss": 2.0} for step in range(3, 8))
     rows = append_session(first, later)
     assert [(row["step"], row["val/loss"]) for row in rows] == [(step, 1.0 if step < 3 else 2.0) for step in range(8)]
-    test = make_rows([{"trainer/global_step": 0, "test/top1_error": 0.1}])
+    test = make_rows([{"trainer/global_step": 0, "test/x": 0.1, "val/center/classes": {}, "val/center/y": 1}])
     assert test == [] and append_session(rows, test) == rows
 
 
-def test_the_summary_holds_results_of_tests():
+def test_results_of_tests_stand_in_the_summary(path):
+    (local,) = read_run(path).results
+    (path / "test-best-center.json").unlink()
+    (path / "metrics.csv").unlink()
+    (result,) = read_run(path).results
+    assert result == replace(local, predictions=None)
+
+
+def test_a_summary_may_hold_anything():
     summary = {
-        "test/top1_error": 0.25,
-        "test/ten_crop/top1_error": "NaN",
-        "test/images": 360,
-        "val/loss": 1,
-        "test/x": {},
+        "test/top1_error": 0.5,
+        "test/images": 3,
+        "val/loss": {"min": 1},
+        "test/center/classes": {"_type": "table"},
     }
-    center, crops = read_summary(summary | {"test/loss": {"min": 2}}, FACTS)
-    assert center.metrics == {"top1_error": 0.25, "loss": 2.0} and center.images == 360
-    assert center.data_hash == FACTS.data.test_hash and center.protocol == "center"
-    assert crops.protocol == "ten_crop" and np.isnan(crops.metrics["top1_error"])
+    summary |= {"test/center/images": 360, "test/center/top1_error": 0.25, "test/center/data_hash": ["x"]}
+    summary |= {"val/last/ten_crop/top1_error": "NaN", "val/last/ten_crop/images": "many", "test/x/top1_error": 1}
+    center, crops = read_summary(summary)
+    assert (center.verb, center.checkpoint, center.protocol, center.images) == ("test", "best", "center", 360)
+    assert center.metrics == {"top1_error": 0.25} and center.data_hash is None
+    assert (crops.verb, crops.checkpoint, crops.protocol, crops.images) == ("validate", "last", "ten_crop", 0)
+    assert np.isnan(crops.metrics["top1_error"])
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"{", b'{"type": 1}', b"\xff", b"[" * 5000])

@@ -18,6 +18,8 @@ from tests.reports.run_folders import FACTS, make_config, make_rows, write_run
 from tests.reports.wandb_stub import ENTITY, KEY, PROJECT, StubRun, StubServer, serve
 
 PATH = f"{ENTITY}/{PROJECT}"
+SUMMARY = {"test/top1_error": 0.1, "test/center/top1_error": 0.1, "test/center/images": 360}
+SUMMARY |= {"test/center/data_hash": FACTS.data.test_hash, "val/loss": {"min": 0.5}}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def text(value: Any) -> Any:
 
 
 def test_a_run_is_the_one_that_its_directory_holds(stub, tmp_path):
-    stub.runs = [make_run("abc", summary={"test/top1_error": 0.1, "test/images": 360})]
+    stub.runs = [make_run("abc", summary=SUMMARY)]
     (run,) = load_wandb(PATH)
     local = read_run(write_run(tmp_path / "runs" / "digits" / "resnet20" / "version_0"))
     assert (run.location, run.name, run.seed) == (f"{PATH}/abc", "digits/resnet20/abc", 0)
