@@ -25,17 +25,19 @@ __all__ = ["find_runs", "read_run"]
 def read_run(path: Path) -> Run:
     """A run from its directory, whatever is left of it. Nothing in the directory is changed, and no code in it run.
 
-    Where metrics.csv or config.yaml is missing or damaged, the offline files of W&B stand in.
+    Where config.yaml is missing or damaged, the config comes from a checkpoint; where metrics.csv is, the curves come
+    from the offline files of W&B.
     """
     problems: list[str] = []
     config = read_config(path, problems)
     facts = read_facts(path, problems)
     rows: list[Row] = [*read_rows(path, problems)]
+    outcome = facts.sessions[-1].outcome if facts and facts.sessions else "running"
+    saved = read_saved(path, problems) if not config or outcome == "running" else None
+    config = config or (saved.config if saved else {})
     offline = None if config and rows else read_offline(path, problems)
     if offline:
         config, facts, rows = config or offline.config, facts or offline.facts, rows or offline.rows
-    outcome = facts.sessions[-1].outcome if facts and facts.sessions else "running"
-    saved = read_saved(path, problems) if facts is None or outcome == "running" else None
     measured = make_curves(rows, expected_epoch_steps(config, facts, saved))
     facts = facts or (saved.facts if saved else None)
     results, damaged = read_results(path, facts)

@@ -1,6 +1,5 @@
 """What `test` and `validate` have left in a run directory, as far as it is of the run's own images and checkpoints."""
 
-import contextlib
 import os
 import re
 import zipfile
@@ -55,9 +54,7 @@ def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult |
     data_hash = content.get("data_hash")
     if content.get("is_run_data") is False or is_other_data(data_hash, facts.data.test_hash if facts else None):
         return None
-    predictions: Path | None = run_dir / f"predictions-{checkpoint}-{protocol}.npz"
-    with contextlib.suppress(UserError):
-        predictions = predictions if predictions and find_file(run_dir, predictions) else None
+    predictions = find_predictions(run_dir, f"predictions-{checkpoint}-{protocol}.npz")
     if is_older_than_checkpoint(path, run_dir, checkpoint, predictions):
         return None
     metrics = {str(name).removeprefix("test/"): value for name, value in content["metrics"].items()}
@@ -88,6 +85,14 @@ def read_validation(run_dir: Path, path: Path, facts: RunFacts | None) -> TestRe
         return None
     images = len(np.atleast_1d(fields["indices"]))
     return TestResult("validate", checkpoint, match["protocol"], {}, images, data_hash, predictions=path)
+
+
+def find_predictions(run_dir: Path, name: str) -> Path | None:
+    """A file of predictions; None where there is none, or a pipe or a link in its place."""
+    try:
+        return run_dir / name if find_file(run_dir, run_dir / name) else None
+    except UserError:
+        return None
 
 
 def is_other_data(data_hash: object, expected: str | None) -> bool:

@@ -24,12 +24,14 @@ class Saved(NamedTuple):
         epochs, steps: whole epochs and optimizer steps.
         epoch_steps: optimizer steps of an epoch; None if unknown.
         facts: numbers of images and multiply-adds left out.
+        config: of the run.
     """
 
     epochs: int
     steps: int
     epoch_steps: float | None
     facts: RunFacts
+    config: dict[str, Any]
 
 
 def read_saved(path: Path, problems: list[str]) -> Saved | None:
@@ -57,7 +59,9 @@ def summarize(checkpoint: Checkpoint) -> Saved:
     fit_loop, record = checkpoint.content["loops"]["fit_loop"], checkpoint.record
     batches = loader_batches(fit_loop)
     epoch_steps = None if batches is None else max(1, math.ceil(batches / batches_per_step(record.config)))
-    return Saved(epochs_done(fit_loop), checkpoint.step, epoch_steps, gather_facts(checkpoint))
+    return Saved(
+        epochs_done(fit_loop), checkpoint.step, epoch_steps, gather_facts(checkpoint), checkpoint.record.config
+    )
 
 
 def gather_facts(checkpoint: Checkpoint) -> RunFacts:

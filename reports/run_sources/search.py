@@ -11,6 +11,7 @@ from checkpointing.run_facts import FILE
 from errors import UserError, check_reachable, expand_home, shorten
 
 CONFIG, METRICS = "config.yaml", "metrics.csv"
+ENSEMBLE = "ensemble.json"  # in a folder version_N of `reports.ensemble`, which is no run
 PARTS = {CONFIG, METRICS, FILE, "checkpoints"}  # by one of which a run directory is known that was renamed
 
 
@@ -114,4 +115,5 @@ def is_run(folder: Path) -> bool:
     """Whether a folder is a run directory: by its name, or by what it holds."""
     if not os.path.isdir(folder):
         return False
-    return version_number(folder) >= 0 or any(os.path.lexists(folder / name) for name in PARTS)
+    is_version = version_number(folder) >= 0 and not os.path.lexists(folder / ENSEMBLE)
+    return is_version or any(os.path.lexists(folder / name) for name in PARTS)

@@ -63,6 +63,16 @@ def test_a_renamed_run_is_known_by_what_it_holds(tmp_path):
     assert (run.experiment, run.version) == ("digits/resnet20", "their best run")
 
 
+def test_the_folder_of_an_ensemble_is_no_run(tmp_path):
+    run = write_run(tmp_path / "digits" / "a" / "version_0")
+    ensemble = tmp_path / "digits" / "ensemble" / "version_0"
+    ensemble.mkdir(parents=True)
+    (ensemble / "ensemble.json").touch()
+    assert find_runs([str(tmp_path)]) == [run]
+    with pytest.raises(UserError, match="holds no run"):
+        find_runs([str(ensemble)])
+
+
 def test_links_in_a_circle_and_closed_folders_do_not_end_the_search(tmp_path):
     run = write_run(tmp_path / "runs" / "digits" / "a" / "version_0")
     (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs")
@@ -132,18 +142,22 @@ def test_without_run_json_the_checkpoint_tells(real_runs, tmp_path):
     path = Path(shutil.copytree(real_runs / "digits/resnet20/version_0", tmp_path / "version_0", symlinks=True))
     facts = read_run(path).facts
     (path / "run.json").unlink()
+    config = read_run(path).config
+    (path / "config.yaml").write_text("{")
     run = read_run(path)
     assert run.state == "finished" and run.facts and facts and run.results
+    assert run.config == config and run.reason.startswith("config.yaml, line 1: this is no YAML")
+    (path / "config.yaml").unlink()
     assert run.facts.model == replace(facts.model, multiply_adds=None)
     assert run.facts.data == replace(facts.data, train_images=0, val_images=0)
     (path / "metrics.csv").unlink()
     shutil.rmtree(path / "wandb")
     run = read_run(path)
-    assert (run.state, run.reason) == ("finished", "metrics.csv is missing")
+    assert (run.state, run.reason) == ("finished", "config.yaml is missing; metrics.csv is missing")
     for file in (path / "checkpoints").iterdir():
         file.write_bytes(file.read_bytes()[:1000])
     run = read_run(path)
-    assert run.state == "empty" and "best.ckpt cannot be read" in run.reason and "last.ckpt" in run.reason
+    assert run.state == "unreadable" and "best.ckpt cannot be read" in run.reason and "last.ckpt" in run.reason
 
 
 def test_results_of_another_checkpoint_or_other_images_do_not_count(real_runs, tmp_path):
@@ -353,6 +367,11 @@ def test_nothing_outside_of_the_run_is_read(folder, tmp_path):
     (folder / "test-best-center.json").symlink_to(secret)
     os.mkfifo(folder / ".lock")
     os.mkfifo(folder / "val_predictions-best-center.npz")
+    os.mkfifo(folder / "predictions-last-center.npz")
+    result = {"checkpoint": "last.ckpt", "protocol": "center", "images": 1, "metrics": {}}
+    (folder / "test-last-center.json").write_text(json.dumps(result))
+    os.utime(folder / "test-last-center.json", (0, 0))
+    (folder / "checkpoints" / "last.ckpt").touch()
     run = read_run(folder)
     assert run.state == "unreadable" and "password" not in repr(run)
     for name in ("config.yaml", "metrics.csv", "run.json", "test-best-center.json"):
