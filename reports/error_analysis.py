@@ -77,7 +77,7 @@ class ErrorAnalysis:
             f"Expected calibration error (ECE, {metrics.BINS} bins of equal width), negative log-likelihood (NLL, "
             "nats), Brier score (summed over the classes, 0 to 2); lower is better"
         )
-        columns = {"<": "{label}", "ECE": "{ece:.4f}", "NLL": "{nll:.4f}", "Brier": "{brier:.4f}"}
+        columns = {"<models, protocol": "{label}", "ECE": "{ece:.4f}", "NLL": "{nll:.4f}", "Brier": "{brier:.4f}"}
         caption = f"Reliability of {name}: bins of equal width, dots sized by their number of images"
         chart = Figure(caption, plots.reliability_chart(series))
         parts: list[Part] = [format_table(title, lines, columns), *self._temperature_notes(), chart]

@@ -9,14 +9,14 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from errors import printable
-from reports.chart_data import Datasets, draws_nothing, script_json
+from reports.chart_data import Datasets, Spec, draws_nothing, script_json
 
 if TYPE_CHECKING:
     from altair import TopLevelMixin  # takes half a second to import, and most commands draw nothing
@@ -89,6 +89,11 @@ class Figure:
     title: str
     chart: "TopLevelMixin | None"
 
+    @cached_property
+    def spec(self) -> Spec:
+        """Its description in Vega-Lite; empty without a chart. Values are not checked again: there may be many."""
+        return self.chart.to_dict(validate=False) if self.chart is not None else {}
+
 
 @dataclass
 class Image:
@@ -145,7 +150,7 @@ class Section:
 def is_shown(part: Part) -> bool:
     """Whether there is anything to see of a part: a chart without data and a grid without pictures are left out."""
     if isinstance(part, Figure):
-        return part.chart is not None and not draws_nothing(part.chart.to_dict())
+        return bool(part.spec) and not draws_nothing(part.spec)
     return bool(part.items) if isinstance(part, Images) else bool(part)
 
 
@@ -166,7 +171,7 @@ def html(title: str, sections: Sequence[Section], lead: str = "") -> str:
     datasets = Datasets()
     sections = shown_sections(sections)
     figures = [part for section in sections for part in section.parts if isinstance(part, Figure)]
-    specs = [datasets.extract(figure.chart.to_dict()) for figure in figures if figure.chart]
+    specs = [datasets.extract(figure.spec) for figure in figures]
     scripts = [bundle(), read_template("page.js")] if specs else [read_template("page.js")]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     return _render(

@@ -109,8 +109,8 @@ def write_figures(folder: Path, sections: Sequence[Section]) -> None:
     parts = [part for section in shown_sections(sections) for part in section.parts]
     names: list[str] = []
     for figure in parts:
-        if isinstance(figure, Figure) and figure.chart:
-            spec = standing_alone(figure.chart.to_dict())
+        if isinstance(figure, Figure):
+            spec = standing_alone(figure.spec)
             names.append(file_name(figure.title, names))
             write_file(folder / f"{names[-1]}.svg", vegalite_to_svg(spec))
             write_file(folder / f"{names[-1]}.png", vegalite_to_png(spec, scale=2))

@@ -27,7 +27,7 @@ def cost_chart(rows: Sequence[dict[str, Any]]) -> alt.LayerChart:
     base = chart(rows).transform_calculate(series="datum.models + (datum.models > 1 ? ' models' : ' model')")
     base = base.encode(
         alt.X("cost:Q").title("forward passes per image").scale(type="log", nice=False, padding=40).axis(axis),
-        alt.Y("top1_error:Q").title("top-1 error").scale(zero=False).axis(format=".2%", tickCount=6),
+        alt.Y("top1_error:Q").title("top-1 error").scale(zero=False).axis(format=".3~p", tickCount=6),
         alt.Color("series:N").sort(None).title(None).scale(range=[BLUE, ORANGE]),
     )
     points = base.transform_aggregate(rows="values(protocol)", groupby=["series", "cost", "top1_error"])
@@ -48,7 +48,7 @@ def ensemble_size_chart(curve: Sequence[dict[str, float]]) -> alt.LayerChart:
     """
     axis = alt.Axis(values=[row["members"] for row in curve], format="d", grid=False)
     base = chart(curve).encode(alt.X("members:Q").scale(zero=False, nice=False, padding=20).axis(axis))
-    error = alt.Y("top1_error:Q").title("top-1 error").axis(format=".2%", tickCount=6)
+    error = alt.Y("top1_error:Q").title("top-1 error").axis(format=".3~p", tickCount=6)
     return styled(
         base.mark_area(color=BLUE, opacity=0.2).encode(y="least:Q", y2="most:Q")
         + base.mark_line(color=BLUE, strokeWidth=1.2, point={"size": 45, "color": BLUE}).encode(error)

@@ -171,7 +171,7 @@ def conclusion(rows: list[Row]) -> str:
     """The lowest error, whose it is, and what it costs."""
     best = min(rows, key=lambda row: (row["top1_error"], row["cost"]))
     low, high = best["top1_interval"]
-    error = f"{best['top1_error']:.2%} top-1 error (95 % interval {low:.2%} to {high:.2%}) with {best['protocol']}"
+    error = f"{best['top1_error']:.2%} top-1 error (95% interval {low:.2%} to {high:.2%}) with {best['protocol']}"
     models = len(best["checkpoints"])
     if best["models"] > 1:
         text = f"The ensemble of {models} models has the lowest error: {error}"

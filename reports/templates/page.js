@@ -38,7 +38,8 @@
     chart.drawing?.finalize();
     const bind = chart.parentElement.querySelector(".controls");
     bind.replaceChildren();
-    const options = { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, tooltip: showTooltip, bind };
+    const look = { renderer: "svg", actions: false, defaultStyle: false, tooltip: showTooltip, bind };
+    const options = { ...look, mode: "vega-lite", logLevel: 1 }; // errors alone
     chart.drawing = await vegaEmbed(chart, withRows(spec), options);
     return chart.querySelector("svg").getBoundingClientRect().width - chart.clientWidth;
   }

@@ -103,7 +103,7 @@ def test_every_kind_of_file(runs, here, capsys):
     command = ["--checkpoints", *runs, "--protocols", "center", "ten_crop"]
     result, html, markdown = report(*command, "--latex", "r.tex", "--svg", "figures")
     best = min(result["rows"], key=lambda row: row["top1_error"])
-    lead = f"The ensemble of 3 models has the lowest error: {best['top1_error']:.2%} top-1 error (95 % interval"
+    lead = f"The ensemble of 3 models has the lowest error: {best['top1_error']:.2%} top-1 error (95% interval"
     assert lead in html and lead in markdown and lead in capsys.readouterr().out
     assert lead.replace("%", r"\%") in Path("r.tex").read_text() and r"ten\_crop" in Path("r.tex").read_text()
     names = {path.name for path in (here / "figures").iterdir()}
