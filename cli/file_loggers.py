@@ -60,4 +60,4 @@ def place_file_loggers(loggers: list[Namespace], folder: Path, checkpoint: Check
         logger.init_args.name = ""
         logger.init_args.version = "" if name == "TensorBoardLogger" else None
         if name == "TensorBoardLogger" and checkpoint:
-            logger.dict_kwargs = {**(logger.get("dict_kwargs") or {}), "purge_step": checkpoint.content["global_step"]}
+            logger.init_args.purge_step = checkpoint.content["global_step"]

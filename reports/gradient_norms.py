@@ -8,7 +8,7 @@ import numpy as np
 
 from errors import printable
 from reports.line_charts import rounded
-from reports.plots import fluid
+from reports.plots import INK, fluid
 from reports.run import Run
 
 PREFIX = "grad_norm/"
@@ -72,7 +72,13 @@ def _draw(layers: list[str], epochs: np.ndarray, norms: np.ndarray, limits: list
     ]
     colour = alt.Scale(type="log", scheme="viridis", domain=limits)
     legend = alt.Legend(
-        title="gradient norm", orient="top", titleFontWeight="normal", format=".1~g", tickCount=4, gradientThickness=8
+        title="gradient norm",
+        orient="top",
+        titleFontWeight="normal",
+        titleColor=INK,
+        format=".1~g",
+        tickCount=4,
+        gradientThickness=8,
     )
     chart = (
         alt.Chart(alt.Data(values=rows), width="container", height=min(14 * len(names) + 6, 320))

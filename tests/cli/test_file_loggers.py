@@ -9,6 +9,7 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from cli import file_loggers
 from cli.file_loggers import place_file_loggers
@@ -43,6 +44,9 @@ def test_one_flag_adds_tensorboard_and_a_resumed_run_goes_on_there(run, monkeypa
     run("fit", "--ckpt_path", moved, "--trainer.max_epochs", 3)
     ours = read_metrics(moved / "metrics.csv", "val/loss")
     assert read_events(moved / "tensorboard", "val/loss") == pytest.approx(ours) and len(ours) == 3
+    last = max((moved / "tensorboard").glob("events*"), key=lambda path: path.stat().st_mtime)
+    # What a killed run would have logged behind the checkpoint is dropped
+    assert [event.step for event in EventFileLoader(str(last)).Load() if event.HasField("session_log")] == [8]
     assert not RUN.exists() and not list(Path().glob("lightning_logs"))
 
 
