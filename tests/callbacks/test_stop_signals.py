@@ -117,7 +117,7 @@ def test_before_and_after_the_training_a_signal_ends_at_once(run, here, hook):
 
 def test_a_test_is_ended_at_once_and_writes_no_result(run, tiny_run):
     assert stopped(run, "test", "--ckpt_path", tiny_run, *sending(0, hook="on_test_batch_start")) == 143
-    assert not list(tiny_run.glob("*.json"))
+    assert not list(tiny_run.glob("test-*.json"))
 
 
 def test_a_signal_in_fast_dev_run_saves_nothing(run, here):
