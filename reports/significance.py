@@ -113,7 +113,9 @@ def format_p(p: float) -> str:
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
-def compare_pairs(pairs: Sequence[tuple[Sample, Sample]], alpha: float = ALPHA) -> list[Comparison]:
+def compare_pairs(
+    pairs: Sequence[tuple[Sample, Sample]], alpha: float = ALPHA, chosen_from: int = 0
+) -> list[Comparison]:
     """Compare the samples of each pair, and correct the p-values for the number of pairs that are tested.
 
     - One run against one run, with predictions on the same images: McNemar's exact test. It is a statement about these
@@ -125,10 +127,13 @@ def compare_pairs(pairs: Sequence[tuple[Sample, Sample]], alpha: float = ALPHA) 
     Args:
         pairs: all that a report shows.
         alpha: probability of saying "better" of any pair of equals.
+        chosen_from: number of pairs among which these were chosen for their errors, such as those of the best sample:
+            they are corrected for all of them, the p-values of the others being taken to be 1.
     """
     tests = [_test(a, b) for a, b in pairs]
     p_values = np.array([test.p for test in tests if isinstance(test, McNemarTest | WelchTest)])
-    corrected = iter(zip(holm(p_values).tolist(), holm_levels(p_values, alpha).tolist(), strict=True))
+    p_values = np.append(p_values, np.ones(max(chosen_from - len(pairs), 0)))
+    corrected = zip(holm(p_values).tolist(), holm_levels(p_values, alpha).tolist(), strict=True)
     return [
         Comparison(a.name, b.name, None, (a.n, b.n), _difference(a, b), reason=test)
         if isinstance(test, str)

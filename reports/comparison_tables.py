@@ -1,0 +1,226 @@
+"""The tables of a comparison of runs."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from errors import pluralize
+from reports.command import SELECTION_NOTE, selection_mark
+from reports.comparison import UNFINISHED, Entry, Findings
+from reports.groups import config_differences
+from reports.html_page import Table
+from reports.hypothesis_tests import ALPHA, LEVEL
+from reports.papers.architectures import ARCHITECTURES
+from reports.run import Run, training_seconds
+from reports.significance import Comparison
+from reports.zoo_errors import is_run_of
+
+MOST_COLUMNS = 5  # groups or settings side by side
+EMPTY = ""
+
+
+def main_table(findings: Findings) -> Table:
+    """A row for each group: its errors, what it costs, what its paper prints, and how far its runs came."""
+    entries, basis = findings.entries, findings.basis
+    columns: dict[str, Callable[[Entry], str]] = {
+        "<runs": lambda entry: entry.label + selection_mark({"selected_on_test": entry.selected_on_test}),
+        "n": lambda entry: str(len(entry.errors)),
+        f"{basis.name}, %": lambda entry: percent(entry.mean if entry.errors else None),
+        "s. d.": lambda entry: percent(entry.deviation),
+        "best val., %": lambda entry: percent(mean_over(entry.group.runs, best_validation)),
+        "last val., %": lambda entry: percent(mean_over(entry.group.runs, final_validation)),
+        "parameters": lambda entry: count(mean_over(entry.group.runs, parameters)),
+        "multiply-adds": lambda entry: count(mean_over(entry.group.runs, multiply_adds)),
+        "images/s": lambda entry: rounded_count(mean_over(entry.group.runs, images_per_second)),
+        "time": lambda entry: duration(mean_over(entry.group.runs, seconds)),
+        "<paper, %": lambda entry: published_error(entry.group.runs[0]),
+        "<state": lambda entry: describe_states(entry.group.runs),
+    }
+    rows = [[cell(entry) for cell in columns.values()] for entry in entries]
+    filled = [index for index in range(len(columns)) if index < 3 or any(row[index] for row in rows)]
+    title = f"{basis.name.capitalize()} and cost of {pluralize(len(entries), 'group')} of runs"
+    note = " ".join(
+        [
+            "n: runs that differ in their seed alone, whose mean is shown; s. d.: their standard deviation, in points.",
+            "Best and last: validation error, lowest and at the end. Time: of the training, without validation.",
+            *([SELECTION_NOTE] if any(entry.selected_on_test for entry in entries) else []),
+        ]
+    )
+    best = 0 if entries[0].errors and np.isfinite(entries[0].mean) else None
+    return Table(title, [list(columns)[k] for k in filled], [[row[k] for k in filled] for row in rows], best, note)
+
+
+def pair_table(findings: Findings) -> Table:
+    """The differences between groups, and which of them are evidence."""
+    rows = [
+        [
+            pair.a,
+            pair.b,
+            EMPTY if pair.difference is None else f"{100 * pair.difference:+.2f}",
+            EMPTY if pair.interval is None else "{:+.2f} to {:+.2f}".format(*(100 * end for end in pair.interval)),
+            EMPTY if pair.p_holm is None else f"{pair.p_holm:.2g}",
+            percent(pair.smallest_detectable),
+            say(pair),
+        ]
+        for pair in findings.pairs
+    ]
+    columns = ["<A", "<B", "A - B, points", f"{LEVEL:.0%} interval", "p (Holm)", "least", "<verdict"]
+    return Table("Differences between the groups", columns, rows, note=pair_note(findings.pairs))
+
+
+def say(pair: Comparison) -> str:
+    """The verdict on a pair, with the test that decided it, or the reason why none did."""
+    if pair.verdict == "not tested":
+        return f"not tested: {pair.reason}"
+    name = {"A is better": f"{pair.a} is better", "B is better": f"{pair.b} is better"}.get(pair.verdict, pair.verdict)
+    return f"{name} ({pair.method})"
+
+
+def pair_note(pairs: Sequence[Comparison]) -> str:
+    """What the columns of `pair_table` mean, as far as they have values."""
+    tested = [pair for pair in pairs if pair.method]
+    if not tested:
+        return ""
+    methods = {pair.method: pair.interval_covers for pair in tested}
+    tests = {"McNemar": "McNemar's exact test on the images", "Welch": "Welch's t-test over the seeds"}
+    covers = "; ".join(f"{tests[name]}: the interval covers {covered}" for name, covered in methods.items() if name)
+    return (
+        f"One test decides each pair. {covers}. Better: p < {ALPHA} after Holm's correction for all pairs. Least: the "
+        "smallest difference, in points, that would have been evidence with as many images and seeds."
+    )
+
+
+def settings_table(findings: Findings) -> Table | None:
+    """What differs between the configs of the groups; None if nothing does."""
+    groups = [entry.group for entry in findings.entries]
+    differences = config_differences(groups)
+    if not differences:
+        return None
+    title, labels = "Settings that differ", [group.label for group in groups]
+    if len(groups) <= MOST_COLUMNS:
+        rows = [[key, *values] for key, values in differences.items()]
+        return Table(title, ["<setting", *(f"<{label}" for label in labels)], rows)
+    rows = [[label, *(values[k] for values in differences.values())] for k, label in enumerate(labels)]
+    return Table(title, ["<runs", *(f"<{key}" for key in differences)], rows)
+
+
+def run_table(findings: Findings) -> Table:
+    """A row for each run: seed, state, errors, and where it lies."""
+    rows = [
+        [
+            entry.label,
+            run.version,
+            "" if run.seed is None else str(run.seed),
+            run.state,
+            percent(final_validation(run)),
+            *test_cells(findings, run),
+            run.reason,
+            run.location,
+        ]
+        for entry in findings.entries
+        for run in entry.group.runs
+    ]
+    columns = ["<group", "<run", "seed", "<state", "last val., %", f"{findings.basis.name}, %", "<tested"]
+    return Table("Runs", [*columns, "<remarks", "<place"], rows)
+
+
+def test_cells(findings: Findings, run: Run) -> tuple[str, str]:
+    """The error of a run that is compared, and with what it was found."""
+    result = findings.basis.find_result(run)
+    if result is None:
+        return "", ""
+    return percent(result.metrics["top1_error"]), f"{result.checkpoint}.ckpt, {result.protocol}"
+
+
+def environment_table(findings: Findings) -> Table | None:
+    """Command, commit and machine of each run's last command; None where no run tells them."""
+    rows = []
+    for run in findings.runs:
+        for session in run.facts.sessions if run.facts else []:
+            machine = ", ".join(f"{name} {value}" for name, value in session.environment.items())
+            commit = session.code_version[:12]
+            rows.append([run.name, session.started, session.outcome, commit, session.command, machine])
+    columns = ["<run", "<started", "<outcome", "<commit", "<command", "<environment"]
+    return Table("Commands and environment", columns, rows) if rows else None
+
+
+def mean_over(runs: Sequence[Run], value: Callable[[Run], float | None]) -> float | None:
+    """The mean of a value over the runs that have it, and have come to an end if any has; None if none has it."""
+    runs = [run for run in runs if run.state not in UNFINISHED] or runs
+    values = [found for run in runs if (found := value(run)) is not None and np.isfinite(found)]
+    return float(np.mean(values)) if values else None
+
+
+def best_validation(run: Run) -> float | None:
+    """The lowest validation error of a training; None without any."""
+    curve = run.curve(["val/top1_error"])
+    return None if curve is None or np.isnan(curve.values).all() else float(np.nanmin(curve.values))
+
+
+def final_validation(run: Run) -> float | None:
+    """The last validation error of a training; None without any."""
+    curve = run.curve(["val/top1_error"])
+    return None if curve is None else curve.last
+
+
+def parameters(run: Run) -> int | None:
+    """Of the run's model."""
+    return run.facts.model.parameters if run.facts else None
+
+
+def multiply_adds(run: Run) -> int | None:
+    """Of one forward pass of the run's model."""
+    return run.facts.model.multiply_adds if run.facts else None
+
+
+def published_error(run: Run) -> str:
+    """What the paper reports of the run's architecture on the run's data set; nothing where it reports none."""
+    return next((row.error for row in ARCHITECTURES if row.error and is_run_of(row, run)), EMPTY)
+
+
+def images_per_second(run: Run) -> float | None:
+    """The median over the training."""
+    curve = run.curve(["train/images_per_s"])
+    return None if curve is None else float(np.nanmedian(curve.values))
+
+
+def seconds(run: Run) -> float | None:
+    """The time that the training took."""
+    curve = training_seconds(run)
+    return None if curve is None else curve.last
+
+
+def percent(value: float | None) -> str:
+    """An error or a difference in percent or points; "diverged" for NaN, nothing for None."""
+    if value is None:
+        return EMPTY
+    return f"{100 * value:.2f}" if np.isfinite(value) else "diverged"
+
+
+def count(value: float | None) -> str:
+    """A count with its unit: 0.27 M, 4.1 G."""
+    if value is None:
+        return EMPTY
+    units = {1e9: " G", 1e6: " M", 1e3: " k", 0.0: ""}
+    size = next(size for size in units if value >= size)
+    return f"{value / (size or 1):.3g}{units[size]}"
+
+
+def rounded_count(value: float | None) -> str:
+    """A rate to three digits, such as 1,230."""
+    return EMPTY if value is None else f"{float(f'{value:.3g}'):,.0f}"
+
+
+def duration(value: float | None) -> str:
+    """Seconds as 34 s, 12 min or 3.4 h."""
+    if value is None:
+        return EMPTY
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def describe_states(runs: Sequence[Run]) -> str:
+    """How far the runs came: finished, or 4 finished, 1 killed."""
+    states = [run.state for run in runs]
+    if len(set(states)) == 1:
+        return states[0]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
