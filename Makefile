@@ -41,6 +41,9 @@ smoke: setup ## train every experiment for one batch of noise at its own image s
 zoo: setup ## count every architecture and lay it beside its paper
 	$(RUN) -m reports.zoo
 
+compare: setup ## compare the runs under runs/: which is better, why, and is the difference real (comparison.html)
+	$(RUN) -m reports.compare runs --html comparison.html
+
 benchmark: setup ## images per second against a plain PyTorch loop, side by side
 	$(RUN) -m benchmarks
 
@@ -50,4 +53,4 @@ audit: setup ## look for known vulnerabilities of the locked packages (asks pypi
 lock: setup ## pin every dependency anew, for Linux, macOS and Windows
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group dev pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup fit test test-lowest lint smoke zoo benchmark audit lock
+.PHONY: help setup fit test test-lowest lint smoke zoo compare benchmark audit lock
