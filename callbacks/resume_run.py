@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from callbacks.run_logger import run_dir, share_run_dir
@@ -26,6 +27,7 @@ from checkpointing.resume import (
     refuse_other_averaging,
     set_aside_later_results,
 )
+from checkpointing.wandb_rows import find_missing, truncate_offline_rows
 from datamodules.loading import ResumableLoader
 from lit_models.classifier import LitClassifier
 from trainer_settings import settings
@@ -116,6 +118,8 @@ class ResumeRun(pl.Callback):
         if folder and trainer.is_global_zero:
             unlogged = self.remembered.get("unlogged", [])
             set_aside_later_results(folder, self.resumed_step, unlogged, self.validates)
+            logged = truncate_offline_rows(folder, self.resumed_step, self.validates)
+            log_to_wandb(trainer, find_missing(logged, folder / "metrics.csv"))
         self.resumed_step = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -183,6 +187,13 @@ class CheckOptimizerState(pl.Callback):
         own = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         check_content(dict(enumerate(schedules)), dict(enumerate(own)), path)
         self.loaded = None
+
+
+def log_to_wandb(trainer: pl.Trainer, rows: list[dict[str, float | int]]) -> None:
+    """Log rows of metrics.csv to W&B, if the run has its logger."""
+    for logger in trainer.loggers:
+        for row in rows if isinstance(logger, WandbLogger) else ():
+            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
 
 
 def averaging_callbacks(trainer: pl.Trainer) -> set[str]:

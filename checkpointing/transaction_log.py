@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from checkpointing.atomic import atomic_write
 from errors import UserError
@@ -43,6 +44,19 @@ def read_records(path: Path) -> Iterator[bytes]:
         record = chunk if kind in (WHOLE, FIRST) else record + chunk
         if kind in (WHOLE, LAST):
             yield record
+
+
+def parse_record(content: bytes, log: Path) -> Any:
+    """A record of a .wandb file, a message of W&B's protocol."""
+    from google.protobuf.message import DecodeError
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # one of three, by a condition
+
+    record = Record()
+    try:
+        record.ParseFromString(content)
+    except DecodeError as error:
+        raise UserError(f"{log} holds a record that is none of W&B's: it is damaged.") from error
+    return record
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpointing.confinement import lies_in
-from checkpointing.transaction_log import read_records, write_records
+from checkpointing.transaction_log import parse_record, read_records, write_records
 from cli.loggers import has_login, refuse_workspace_settings
 from errors import UserError, check_reachable, expand_home, pluralize, printable
 from reports.command import Parser
@@ -63,19 +63,6 @@ def prepare(log: Path) -> int:
     if after != before:
         write_records(log, after)
     return missing
-
-
-def parse_record(content: bytes, log: Path) -> Any:
-    """A record of a .wandb file, a message of W&B's protocol."""
-    from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # one of three, by a condition
-
-    record = Record()
-    try:
-        record.ParseFromString(content)
-    except DecodeError as error:
-        raise UserError(f"{log} holds a record that is none of W&B's: it is damaged.") from error
-    return record
 
 
 def refuse_other_account(entity: str, log: Path) -> None:
