@@ -144,14 +144,15 @@ def make_tables(predictions: Predictions, images: ImageSet | None) -> dict[str, 
 
     names, labels = predictions.class_names.tolist(), predictions.labels
     predicted = predictions.log_probabilities.argmax(axis=1)
-    wrong = predicted != labels
+    has_diverged = np.isnan(predictions.log_probabilities).any(axis=1)
+    wrong = (predicted != labels) | has_diverged  # NaN is an error, as in every metric
     counts, errors = (np.bincount(each, minlength=len(names)) for each in (labels, labels[wrong]))
     rows = [[n, int(c), int(e), e / c] for n, c, e in zip(names, counts, errors, strict=True) if c]
     tables: dict[str, Any] = {"classes": wandb.Table(["class", "images", "errors", "top1_error"], rows)}
     if len(names) <= MAX_CONFUSION:
         tables["confusion"] = confusion_chart(predictions, predicted)
-    if wrong.any():
-        tables["mistakes"] = mistakes_table(predictions, predicted, images)
+    if len(mistakes := np.flatnonzero(wrong & ~has_diverged)):
+        tables["mistakes"] = mistakes_table(predictions, mistakes, images)
     return tables
 
 
@@ -171,15 +172,14 @@ def confusion_chart(predictions: Predictions, predicted: np.ndarray) -> "CustomC
     )
 
 
-def mistakes_table(predictions: Predictions, predicted: np.ndarray, images: ImageSet | None) -> "Table":
-    """The wrong predictions with the highest probabilities, with their images."""
+def mistakes_table(predictions: Predictions, wrong: np.ndarray, images: ImageSet | None) -> "Table":
+    """The most probable of the wrong predictions, whose rows are given, with their images."""
     import wandb
 
-    wrong = np.flatnonzero(predicted != predictions.labels)
     surest = wrong[np.argsort(-predictions.log_probabilities[wrong].max(axis=1), kind="stable")][:MAX_MISTAKES]
     names, rows = predictions.class_names.tolist(), []
     for row in surest.tolist():
-        label, guess = int(predictions.labels[row]), int(predicted[row])
+        label, guess = int(predictions.labels[row]), int(predictions.log_probabilities[row].argmax())
         probabilities = np.exp(predictions.log_probabilities[row, [guess, label]]).tolist()
         index = int(predictions.indices[row])
         file = str(predictions.files[row]) if len(predictions.files) else str(index)

@@ -75,6 +75,7 @@ def test_a_test_is_one_more_part_of_the_run(logged):
     assert logged_values["test/center/data_hash"] == result["data_hash"]
 
 
+@pytest.mark.slow
 def test_offline_files_of_a_tested_run_are_read_as_those_of_its_training(run_dir):
     problems: list[str] = []
     offline = read_offline(run_dir, problems)
@@ -105,6 +106,7 @@ def test_tables_show_classes_confusions_and_mistakes(logged):
     assert all(Path(path).is_relative_to(run_dir / "wandb") and Path(path).is_file() for path in staged.values())
 
 
+@pytest.mark.slow
 def test_other_checkpoints_protocols_and_verbs_have_names_of_their_own(run_dir, retest):
     (part,) = retest("test", "--data.protocol", "ten_crop", "--ckpt_path", run_dir / "checkpoints/last.ckpt")
     names = summary(read_part(part)).keys()
