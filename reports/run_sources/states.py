@@ -9,6 +9,7 @@ from errors import printable
 from reports.run import State
 from reports.run_sources.curves import Measured, find_divergence
 
+ADVICE = ": this training has diverged. "  # begins what `callbacks.finite_loss` advises
 LONGEST_REASON = 300  # characters
 STOPPED_BY_SIGNAL = (130, 143, 255)  # exit codes: Ctrl-C and SIGTERM, and W&B's for either
 
@@ -86,7 +87,7 @@ def choose_state(traces: Traces) -> tuple[State, str]:
     place = locate_end(traces)
     session = traces.facts.sessions[-1] if traces.facts and traces.facts.sessions else None
     outcome = session.outcome if session and session.outcome != "running" else None
-    said = session.reason.strip().removesuffix(".") if session else ""
+    said = session.reason.strip().removesuffix(".").partition(ADVICE)[0] if session else ""
     divergence = find_divergence(traces.measured.curves)
     if divergence:
         also = ", and training goes on" if traces.is_locked else ""

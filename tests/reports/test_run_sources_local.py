@@ -225,7 +225,12 @@ def state(folder: Path) -> tuple[str, str]:
         ("stopped", 6.5, "", ("stopped", "Stopped in epoch 7 of 20")),
         ("failed", 6.5, "no space left.", ("failed", "Failed in epoch 7 of 20: no space left")),
         ("failed", 0, "no space left", ("failed", "Failed in epoch 1 of 20: no space left; metrics.csv is missing")),
-        ("diverged", 1.5, "The loss is nan at step 15.", ("diverged", "The loss is nan at step 15")),
+        (
+            "diverged",
+            1.5,
+            "The loss is nan at step 15: this training has diverged. Start again.",
+            ("diverged", "The loss is nan at step 15"),
+        ),
         ("running", 6.5, "", ("killed", "Killed in epoch 7 of 20")),
         ("running", 0.5, "", ("empty", "No epoch has ended: killed in epoch 1 of 20")),
         ("running", 20, "", ("finished", "")),

@@ -146,6 +146,7 @@ def test_forty_mutated_runs_are_read(real_runs, tmp_path):
     assert len(find_runs([str(tmp_path)])) == 40
 
 
+@pytest.mark.slow
 def test_fifty_long_runs_are_read_soon(tmp_path):
     """About 4,000 rows of 9 columns each: 25 s would be ten times what it takes on an idle core."""
     source = write_run(tmp_path / "runs" / "digits" / "resnet20" / "version_0", 1, make_config(trainer__max_epochs=200))
