@@ -78,9 +78,12 @@ def test_a_test_is_one_more_part_of_the_run(logged):
 @pytest.mark.slow
 def test_offline_files_of_a_tested_run_are_read_as_those_of_its_training(run_dir):
     problems: list[str] = []
-    offline = read_offline(run_dir, problems)
+    tested = read_offline(run_dir, problems)
     shutil.rmtree(parts(run_dir)[1])
-    assert (offline, problems) == (read_offline(run_dir, []), [])
+    trained = read_offline(run_dir, problems)
+    assert tested and trained and problems == []
+    assert tested.summary["test/center/images"] == 11 and "test/center/images" not in trained.summary
+    assert tested._replace(summary={}) == trained._replace(summary={})
 
 
 def test_tables_show_classes_confusions_and_mistakes(logged):
