@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,14 +175,39 @@ def config_differences(groups: Sequence[Group]) -> dict[str, list[str]]:
     """What differs between groups: by dotted key a short text for each group, the most telling first.
 
     The keys of arguments leave out `init_args`, as flags do: model.optimizer.lr. The images are compared by their
-    hashes, under the key data.images. Groups without config have no say in what differs.
+    hashes, under the key data.images. The arguments of a class that not all groups have stand behind the class where
+    the groups that have it agree on them. Groups without config have no say in what differs.
     """
     flat = [flatten_recipe(group.runs[0]) for group in groups]
     known = [each for group, each in zip(groups, flat, strict=True) if group.runs[0].config]
     keys = dict.fromkeys(key for each in known for key in each)
-    differing = [key for key in keys if any(each.get(key) != known[0].get(key) for each in known)]
-    differences = {key: [format_value(each.get(key)) for each in flat] for key in sorted(differing, key=rank)}
+    differing = {key: None for key in keys if any(each.get(key) != known[0].get(key) for each in known)}
+    owners = {key: owner for key in differing if (owner := find_owner(key, differing, known))}
+    arguments = {owner: [key for key in owners if owners[key] == owner] for owner in owners.values()}
+    shown = sorted(differing.keys() - owners, key=rank)
+    differences = {key: [format_class(each, key, arguments.get(key, ())) for each in flat] for key in shown}
     return {key: [text[:6] for text in values] if key == DATA else values for key, values in differences.items()}
+
+
+def find_owner(key: str, differing: Collection[str], recipes: Sequence[Mapping[str, Any]]) -> str | None:
+    """The key of the class that an argument stands behind: of an argument that differs because that class does.
+
+    Such as a length of a schedule that not all recipes have. None for others.
+    """
+    parts = key.split(".")
+    above = (".".join(parts[:length]) for length in range(1, len(parts)))
+    owner = next((each for each in above if each in differing), None)
+    values = [each[key] for each in recipes if key in each]
+    return owner if key != DATA and all(value == values[0] for value in values) else None
+
+
+def format_class(recipe: Mapping[str, Any], key: str, arguments: Sequence[str]) -> str:
+    """A value as `format_value`, with arguments in brackets: OneCycleLR (max_lr=0.4), or decay=0.999 for a callback."""
+    told = ", ".join(
+        f"{name.removeprefix(f'{key}.')}={format_value(recipe[name])}" for name in arguments if name in recipe
+    )
+    value = format_value(recipe.get(key))
+    return shorten_text(value if not told else told if value == "yes" else f"{value} ({told})")
 
 
 def rank(key: str) -> tuple[int, int, str]:
@@ -205,7 +230,11 @@ def format_value(value: Any) -> str:
     else:
         match = CLASS_PATH.fullmatch(str(value))
         text = match[2] if match else str(value)
-    text = printable(text)
+    return shorten_text(printable(text))
+
+
+def shorten_text(text: str) -> str:
+    """A text in at most `LONGEST` characters: its beginning and its end."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[3 - LONGEST // 2 :]}"
 
 

@@ -122,11 +122,18 @@ def test_a_callback_is_one_difference_beside_its_arguments():
         "init_args": {"decay": 0.999, "device": None},
     }
     groups = group_runs([make_run(0), make_run(1, trainer__callbacks=[*CONFIG["trainer"]["callbacks"], ema])])
-    assert config_differences(groups) == {
-        "trainer.callbacks.EMAWeightAveraging": [ABSENT, "yes"],
-        "trainer.callbacks.EMAWeightAveraging.decay": [ABSENT, "0.999"],
-    }
-    assert groups[1].label == "digits/resnet20 EMAWeightAveraging=yes"
+    assert config_differences(groups) == {"trainer.callbacks.EMAWeightAveraging": [ABSENT, "decay=0.999"]}
+
+
+def test_arguments_of_a_class_that_some_lack_stand_behind_it():
+    schedule = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 30}}
+    other = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 40}}
+    changes = ({}, {"model__init_args__lr_scheduler": schedule}, {"model__init_args__lr_scheduler": other})
+    first, second, third = (make_run(index, **change) for index, change in enumerate(changes))
+    found = config_differences(group_runs([first, second]))
+    assert found == {"model.lr_scheduler": [ABSENT, "StepLR (step_size=30)"]}
+    found = config_differences(group_runs([first, second, third]))
+    assert found["model.lr_scheduler.step_size"] == [ABSENT, "30", "40"]
 
 
 def test_values_are_short_and_printable():
