@@ -38,7 +38,7 @@ def report(given: argparse.Namespace) -> None:
     sections = [comparison_page.overview(findings), *comparison_page.details(findings)]
     print_sections([section for section in sections if not section.folded], lead)
     if given.html or given.svg:
-        sections[3:3] = comparison_page.image_sections(findings, given.flags)
+        sections[5:5] = comparison_page.image_sections(findings, given.flags)
     write_outputs(given, TITLE, sections, comparison_page.facts(findings), lead)
     if given.wandb_report:
         publish_report(given.wandb, findings, lead, markdown(TITLE, sections, lead))

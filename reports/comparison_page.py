@@ -30,7 +30,9 @@ from reports.pareto import Point, pareto_chart
 from reports.run import Run
 from reports.run_images import Thumbnails, thumbnails
 
-MOST_PAIRS = 3  # whose classes and images are shown: those of the best group, or the baseline, with the next ones
+MOST_PAIRS = (
+    3  # of groups, whose classes and images are shown: those of the best group, or the baseline, with the next ones
+)
 
 
 def overview(findings: Findings) -> Section:
@@ -129,8 +131,7 @@ def compare_images(a: Entry, b: Entry, flags: Sequence[str]) -> list[Section]:
         return []
     title = f"Difference of the errors by class: {names[0]} minus {names[1]}"
     parts: list[Part] = [Figure(title, class_difference_chart(classes, *names)), class_table(names, classes)]
-    heading = f"Classes and images: {names[0]} and {names[1]}"
-    return [Section(heading, [*parts, *disagreement.parts], folded=True)]
+    return [Section(f"{a.label} against {b.label}", [*parts, *disagreement.parts], folded=True)]
 
 
 def choose_runs(a: Entry, b: Entry) -> tuple[tuple[Run, Predictions], tuple[Run, Predictions]] | None:

@@ -189,6 +189,8 @@ def refusal(a: Sample, b: Sample) -> str:
         if not each.n:
             return f"{each.name} has no result: run `main.py test` on it."
         if diverged := int(np.sum(~np.isfinite(each.errors))):
+            if diverged == each.n:
+                return f"{each.name} diverged: there is no error to compare."
             return (
                 f"{pluralize(diverged, 'run')} of {each.name} of {each.n} diverged, and the others alone would flatter "
                 "it: leave the diverged runs out yourself, if you mean to compare the others."

@@ -1,5 +1,6 @@
 """What a comparison comes to, in a sentence or two."""
 
+import math
 from collections.abc import Sequence
 
 from errors import pluralize
@@ -31,17 +32,26 @@ def of_set(findings: Findings, entries: Sequence[Entry]) -> str:
 
 def describe(entry: Entry, findings: Findings) -> str:
     """A group and its error: "digits/resnet20 has 1.17 % test error (mean of 5 runs, standard deviation 0.62)"."""
-    text = f"{entry.label} has {100 * entry.mean:.2f} % {findings.basis.name}"
+    if not math.isfinite(entry.mean):
+        return f"{entry.label} has diverged"
+    return f"{entry.label} has {100 * entry.mean:.2f} % {findings.basis.name}{spread(entry)}"
+
+
+def spread(entry: Entry) -> str:
+    """What a mean error is the mean of, in brackets; nothing for a single run."""
     if entry.deviation is None:
-        return text
-    return f"{text} (mean of {len(entry.errors)} runs, standard deviation {100 * entry.deviation:.2f} points)"
+        return ""
+    return f" (mean of {len(entry.errors)} runs, standard deviation {100 * entry.deviation:.2f} points)"
 
 
 def against_all(findings: Findings, entries: Sequence[Entry], pairs: Sequence[Comparison]) -> str:
     """The best of several groups, or the baseline, against each other one."""
     center = findings.baseline if findings.baseline else entries[0].label
     mine = [pair for pair in pairs if center in (pair.a, pair.b)]
-    first = f"Lowest {findings.basis.name}: {describe(entries[0], findings)}."
+    best = entries[0]
+    first = f"{best.label} has the lowest {findings.basis.name}: {100 * best.mean:.2f} %{spread(best)}."
+    if not math.isfinite(best.mean):
+        return f"All {len(entries)} groups have runs that diverged: there is no {findings.basis.name} to compare."
     better: list[str] = []
     worse: list[str] = []
     equal: list[str] = []
@@ -56,7 +66,7 @@ def against_all(findings: Findings, entries: Sequence[Entry], pairs: Sequence[Co
             (better if (pair.verdict == "A is better") == center_is_a else worse).append(other)
     least = max((pair.p_holm for pair in mine if pair.p_holm is not None and "better" in pair.verdict), default=None)
     evidence = f" ({format_p(least)}{' or less' if len(better) + len(worse) > 1 else ''})" if least is not None else ""
-    subject = "It" if center == entries[0].label else center
+    subject = "It" if center == best.label else center
     parts = [
         f"{subject} is better than {name_some(better)}{evidence}." if better else "",
         f"{name_some(worse)} {'is' if len(worse) == 1 else 'are'} better{evidence}." if worse else "",
