@@ -11,8 +11,6 @@ tested. Pictures of images need the data where the runs had them, or --data.root
 """
 
 import argparse
-import json
-from typing import Any
 
 from errors import UserError
 from reports import comparison_page
@@ -22,6 +20,7 @@ from reports.html_page import markdown
 from reports.outputs import add_output_flags, check_outputs, write_outputs
 from reports.run import Run
 from reports.run_sources.local import find_runs, read_run
+from reports.run_sources.online import load_wandb, parse_filters
 from reports.verdict import verdict
 
 TITLE = "Comparison of runs"
@@ -56,26 +55,7 @@ def read_runs(given: argparse.Namespace) -> list[Run]:
         return [read_run(path) for path in find_runs(given.runs)]
     if given.runs:
         raise UserError(f"--wandb reads runs from W&B, and {given.runs[0]} is a path: give one of the two.")
-    from reports.run_sources.online import load_wandb
-
-    return load_wandb(given.wandb, parse_filters(given.filters))
-
-
-def parse_filters(text: str | None) -> dict[str, Any] | None:
-    """The filters of W&B's public API, from JSON.
-
-    Raises:
-        UserError: if the text is no JSON object.
-    """
-    if text is None:
-        return None
-    try:
-        filters = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'--filters {text} is no JSON ({error}): write it as \'{{"tags": "digits"}}\'.') from error
-    if not isinstance(filters, dict):
-        raise UserError(f'--filters {text} is no JSON object: write it as \'{{"tags": "digits"}}\'.')
-    return filters
+    return load_wandb(given.wandb, None if given.filters is None else parse_filters(given.filters))
 
 
 def publish_report(project: str, findings: Findings, lead: str, text: str) -> None:

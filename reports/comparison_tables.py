@@ -46,8 +46,15 @@ def main_table(findings: Findings) -> Table:
             *([SELECTION_NOTE] if any(entry.selected_on_test for entry in entries) else []),
         ]
     )
-    best = 0 if entries[0].errors and np.isfinite(entries[0].mean) else None
-    return Table(title, [list(columns)[k] for k in filled], [[row[k] for k in filled] for row in rows], best, note)
+    cells = [[row[index] for index in filled] for row in rows]
+    return Table(title, [list(columns)[index] for index in filled], cells, 0 if first_is_best(findings) else None, note)
+
+
+def first_is_best(findings: Findings) -> bool:
+    """Whether there is evidence that the first group is better than each other one that has an error."""
+    first, *others = [entry.label for entry in findings.entries if np.isfinite(entry.mean)] or [""]
+    beaten = {pair.b for pair in findings.pairs if pair.a == first and pair.verdict == "A is better"}
+    return bool(others) and beaten >= set(others)
 
 
 def pair_table(findings: Findings) -> Table:
