@@ -1,40 +1,25 @@
 """Bars of the classes in whose error two runs differ most."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import altair as alt
 import numpy as np
 
 from errors import printable
+from reports.disagreement import ClassDifference
 from reports.line_charts import rounded
 from reports.palette import COLOURS
 from reports.plots import INK, fluid
 
-CLASSES = 30  # that are drawn at most
-
-
-class ClassDifference(Protocol):
-    """A class in two runs: the error of A minus that of B in [-1, 1], its interval, and whether it is evidence."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def difference(self) -> float: ...
-    @property
-    def interval(self) -> tuple[float, float]: ...
-    @property
-    def is_evidence(self) -> bool: ...
-
 
 def class_difference_chart(classes: Sequence[ClassDifference], first: str, second: str) -> alt.LayerChart | None:
-    """Bars of the classes with the largest differences, sorted, faint where they are no evidence; None without any.
+    """Bars of the differences by class, sorted, faint where they are no evidence; None where no class differs.
 
     Args:
+        classes: see `disagreement.class_differences`.
         first, second: names of A and B.
     """
-    largest = sorted(classes, key=lambda each: -abs(each.difference))[:CLASSES]
-    shown = sorted((each for each in largest if each.difference), key=lambda each: each.difference)
+    shown = sorted((each for each in classes if each.difference), key=lambda each: each.difference)
     if not shown:
         return None
     fewer = {True: f"{printable(first)} errs less", False: f"{printable(second)} errs less"}

@@ -34,10 +34,10 @@ def report(given: argparse.Namespace) -> None:
     runs = read_runs(given)
     findings = compare(runs, choose_basis(runs, given.protocol, given.checkpoint), given.baseline)
     lead = verdict(findings)
-    sections = [comparison_page.overview(findings), *comparison_page.details(findings)]
-    print_sections([section for section in sections if not section.folded], lead)
-    if given.html or given.svg:
-        sections[5:5] = comparison_page.image_sections(findings, given.flags)
+    sections = comparison_page.overview(findings)
+    print_sections(sections, lead)
+    if given.html or given.markdown or given.latex or given.svg or given.wandb_report:
+        sections += comparison_page.details(findings, given.flags)
     write_outputs(given, TITLE, sections, comparison_page.facts(findings), lead)
     if given.wandb_report:
         publish_report(given.wandb, findings, lead, markdown(TITLE, sections, lead))

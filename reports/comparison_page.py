@@ -30,22 +30,24 @@ from reports.pareto import Point, pareto_chart
 from reports.run import Run
 from reports.run_images import Thumbnails, thumbnails
 
-MOST_PAIRS = (
-    3  # of groups, whose classes and images are shown: those of the best group, or the baseline, with the next ones
-)
+MAX_PAIRS = 3  # of groups whose classes and images are shown: the best group, or the baseline, with the next ones
 
 
-def overview(findings: Findings) -> Section:
-    """The first screen: the table and the learning curves."""
+def overview(findings: Findings) -> list[Section]:
+    """What the terminal shows too: the table and the learning curves on the first screen, differences and settings."""
     curves = Figure("Top-1 error against epochs", run_charts.error_chart(findings.groups))
-    return Section("Errors", [main_table(findings), curves, *findings.notes])
-
-
-def details(findings: Findings) -> list[Section]:
-    """All that needs no predictions, folded."""
-    groups = findings.groups
     pairs: list[Part] = [pair_table(findings)] if findings.pairs else []
     settings = settings_table(findings)
+    return [
+        Section("Errors", [main_table(findings), curves, *findings.notes]),
+        Section("Differences", pairs),
+        Section("Settings", [settings] if settings else []),
+    ]
+
+
+def details(findings: Findings, flags: Sequence[str]) -> list[Section]:
+    """What the page folds; `flags` of main.py say where the images are."""
+    groups = findings.groups
     environment = environment_table(findings)
     curves: list[Part] = [
         Figure("Loss against epochs", run_charts.loss_chart(groups)),
@@ -57,10 +59,9 @@ def details(findings: Findings) -> list[Section]:
         for label, chart in gradient_norm_charts(groups).items()
     ]
     return [
-        Section("Differences", pairs),
-        Section("Settings", [settings] if settings else []),
         Section("Learning curves", curves, folded=True),
         Section("Error and cost", cost_figures(findings), folded=True),
+        *image_sections(findings, flags),
         Section("Gradients", norms, folded=True),
         Section("Runs", [run_table(findings)], folded=True),
         Section("Environment", [environment] if environment else [], folded=True),
@@ -109,7 +110,7 @@ def leading_pairs(findings: Findings) -> list[tuple[Entry, Entry]]:
         return []
     others = [entry for entry in entries if entry is not center]
     others = [entry for entry in others if entry.sample.data_hash == center.sample.data_hash]
-    return [(center, other) for other in others[:MOST_PAIRS]]
+    return [(center, other) for other in others[:MAX_PAIRS]]
 
 
 def compare_images(a: Entry, b: Entry, flags: Sequence[str]) -> list[Section]:

@@ -1,8 +1,7 @@
 """Where two runs differ that were tested on the same images: in which classes, and on which images."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,10 +42,6 @@ class ClassDifference:
         """Whether the difference counts among those of all classes."""
         return self.p_holm < ALPHA
 
-    def to_plain(self) -> dict[str, Any]:
-        """Everything, for JSON."""
-        return asdict(self) | {"interval": list(self.interval), "is_evidence": self.is_evidence}
-
 
 @dataclass(frozen=True)
 class Disagreement:
@@ -68,20 +63,15 @@ class Disagreement:
     probability: float
     of_the_class: float
 
-    def to_plain(self) -> dict[str, Any]:
-        """Everything, for JSON."""
-        return asdict(self)
 
-
-def class_differences(a: Predictions, b: Predictions, count: int = NUM_CLASSES) -> list[ClassDifference]:
-    """The classes in which the errors of two runs differ most, the largest difference first.
+def class_differences(a: Predictions, b: Predictions) -> list[ClassDifference]:
+    """The `NUM_CLASSES` classes in which the errors of two runs differ most, the largest difference first.
 
     Each class is tested by McNemar's exact test on its own images, and Holm's correction counts all classes that have
     images, shown or not. Classes of equal differences are in the order of the labels.
 
     Args:
         a, b: predictions on the same images.
-        count: of classes at most.
 
     Raises:
         UserError: if the images are not the same.
@@ -107,12 +97,12 @@ def class_differences(a: Predictions, b: Predictions, count: int = NUM_CLASSES) 
             tests[k].interval(),
             float(p_holm[k]),
         )
-        for k in largest_first[:count]
+        for k in largest_first[:NUM_CLASSES]
     ]
 
 
-def own_mistakes(a: Predictions, b: Predictions, count: int = NUM_IMAGES) -> list[Disagreement]:
-    """The images that A gets wrong and B right: the surest mistakes of A first, at most `count`.
+def own_mistakes(a: Predictions, b: Predictions) -> list[Disagreement]:
+    """The images that A gets wrong and B right: the surest mistakes of A first, at most `NUM_IMAGES`.
 
     Raises:
         UserError: if the images are not the same.
@@ -121,7 +111,7 @@ def own_mistakes(a: Predictions, b: Predictions, count: int = NUM_IMAGES) -> lis
     a_wrong, b_wrong = (metrics.topk_errors(each.log_probabilities, each.labels) for each in (a, b))
     rows = np.flatnonzero(a_wrong & ~b_wrong)
     confidence = a.log_probabilities[rows].max(axis=1)  # NaN comes last
-    return [_describe(a, b, int(row)) for row in rows[np.argsort(-confidence, kind="stable")][:count]]
+    return [_describe(a, b, int(row)) for row in rows[np.argsort(-confidence, kind="stable")][:NUM_IMAGES]]
 
 
 def _describe(a: Predictions, b: Predictions, row: int) -> Disagreement:

@@ -10,9 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from checkpointing.predictions import Predictions
 from errors import pluralize
-from reports import metrics
 from reports.hypothesis_tests import ALPHA, McNemarTest, WelchTest, holm, holm_levels, mcnemar, welch
 
 FEWEST_SEEDS = 3  # of a group: two runs say next to nothing about their spread
@@ -47,13 +45,6 @@ class Sample:
     def n(self) -> int:
         """Number of runs."""
         return len(self.errors)
-
-    @classmethod
-    def from_predictions(cls, name: str, predictions: Predictions) -> "Sample":
-        """A single run from its predictions."""
-        wrong = metrics.topk_errors(predictions.log_probabilities, predictions.labels)
-        errors = [float(wrong.mean())] if len(wrong) else []
-        return cls(name, errors, len(wrong), predictions.data_hash, wrong, predictions.indices)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from reports.significance import IMAGES_COVER, SEEDS_COVER, Sample, compare_pairs, format_p
-from tests.handmade import predictions
 
 
 def single(name, wrong, **changes):
@@ -63,15 +62,6 @@ def test_equals_are_called_so_with_what_would_have_been_enough():
     assert comparison.verdict == "no evidence of a difference"
     points = f"{100 * comparison.smallest_detectable:.2f} points of error would have been enough"
     assert points in comparison.sentence()
-
-
-def test_predictions_make_a_sample():
-    scores, labels = np.random.default_rng(0).normal(size=(50, 4)), np.arange(50) % 4
-    sample = Sample.from_predictions("A", predictions(scores, labels))
-    assert sample.errors == [np.mean(scores.argmax(1) != labels)]
-    assert (sample.wrong == (scores.argmax(1) != labels)).all()
-    empty = Sample.from_predictions("B", predictions(scores[:0], labels[:0]))
-    assert compare(sample, empty).reason.startswith("B has no result")
 
 
 FIVE = (0.08, 0.081, 0.082, 0.083, 0.084)
