@@ -1,8 +1,6 @@
 """Measures one case: our `fit` through its command line, and its competitors in its pauses."""
 
 import copy
-import os
-import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from torch import nn
 from benchmarks.cases import CASES
 from benchmarks.competitors import bare_step, measure_loaders, plain_loop
 from benchmarks.timing import Competitor, TakeTurns
+from callbacks.run_facts import processor
 from cli.command_line import run_cli
 from cli.trainer import cpu_has_bf16
 from reports.zoo import CONFIGS, count_multiply_adds
@@ -72,10 +71,8 @@ def device_name() -> str:
     """The GPU, or the processor and the number of its threads that are used."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if os.path.exists(cpuinfo) else None
     bf16 = ", AVX512-BF16" if cpu_has_bf16() else ""
-    return f"{model[1].strip() if model else 'CPU'}, {torch.get_num_threads()} threads{bf16}"
+    return f"{processor()}, {torch.get_num_threads()} threads{bf16}"
 
 
 def peak_multiply_adds(gpu: str) -> float | None:

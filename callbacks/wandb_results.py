@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
-from torch import Tensor
 
 from callbacks.checkpoint_averaging import CheckpointAveraging
 from callbacks.evaluation_loop import Result
@@ -22,6 +21,7 @@ from checkpointing.predictions import Predictions
 from checkpointing.run_dir import results_folder
 from datamodules.base import image_data
 from datamodules.loading import ImageSet
+from datamodules.thumbnails import make_thumbnail
 from trainer_settings import settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_CONFUSION = 30  # classes of a confusion matrix that is still legible
 MAX_MISTAKES = 32  # images
-MAX_PIXELS = 224  # of the longer side of an image
+SIZE = 112  # pixels of the shorter side of an image at most
 
 
 class WandbResults(pl.Callback):
@@ -183,22 +183,9 @@ def mistakes_table(predictions: Predictions, wrong: np.ndarray, images: ImageSet
         probabilities = np.exp(predictions.log_probabilities[row, [guess, label]]).tolist()
         index = int(predictions.indices[row])
         file = str(predictions.files[row]) if len(predictions.files) else str(index)
-        shown = [] if images is None else [read_thumbnail(images, index)]
+        picture = make_thumbnail(images, index, SIZE) if images else None
+        shown = [] if images is None else [picture and wandb.Image(picture)]
         rows.append([*shown, file, names[label], names[guess], *probabilities])
     columns: list[str | int] = [] if images is None else ["image"]
     columns += ["file or index", "class", "predicted", "probability", "probability of the class"]
     return wandb.Table(columns, rows)
-
-
-def read_thumbnail(images: ImageSet, index: int) -> Any:
-    """An image of a set as W&B takes it, at most `MAX_PIXELS` high and wide; None if it cannot be read."""
-    import wandb
-    from PIL import Image
-
-    batch = images.__getitems__([index])
-    if batch.unreadable:
-        return None
-    image = batch.images if isinstance(batch.images, Tensor) else batch.images[0][:, 0]
-    picture = Image.fromarray(image[0].permute(1, 2, 0).cpu().numpy())
-    picture.thumbnail((MAX_PIXELS, MAX_PIXELS))
-    return wandb.Image(picture)

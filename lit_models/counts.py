@@ -7,7 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_used(net: nn.Module, size: int) -> tuple[int, int]:
-    """Parameters and multiply-adds of one forward pass in evaluation mode, which leaves auxiliary heads out.
+    """Parameters, and multiply-adds of convolutions and linear layers in one forward pass of one image.
+
+    The pass is one in evaluation mode, so auxiliary heads are left out; biases count as parameters alone.
 
     The net keeps its weights and its modes; the pass runs on tensors without content.
 

@@ -13,7 +13,7 @@ from checkpointing.predictions import Predictions
 from errors import UserError, expand_home
 from reports import metrics
 from reports.groups import Group, group_runs
-from reports.run import Run, TestResult
+from reports.run import EvaluationResult, Run
 from reports.run_sources.results import load_predictions
 from reports.significance import Comparison, Sample, compare_pairs
 
@@ -40,25 +40,21 @@ class Basis:
         """Of the errors, for tables and sentences."""
         return "test error" if self.verb == "test" else "validation error"
 
-    def find_result(self, run: Run) -> TestResult | None:
+    def find_result(self, run: Run) -> EvaluationResult | None:
         """The result of a run that is compared; None if it has none."""
         if self.verb == "validate":
             return last_validation(run)
-        tests = [each for each in run.results if each.verb == "test" and each.protocol == self.protocol]
-        tests = [each for each in tests if not each.partial and "top1_error" in each.metrics]
-        if self.checkpoint is not None:
-            tests = [each for each in tests if each.checkpoint == self.checkpoint]
-        return min(tests, key=lambda each: (each.checkpoint != "best", each.checkpoint != "last"), default=None)
+        return run.find_test(self.protocol, self.checkpoint)
 
 
-def last_validation(run: Run) -> TestResult | None:
+def last_validation(run: Run) -> EvaluationResult | None:
     """The validation error at the end of a training, as a result of its last checkpoint."""
     curve = run.curve(["val/top1_error"])
     if curve is None or run.state in UNFINISHED:
         return None
     data = run.facts.data if run.facts else None
     images, data_hash = (data.val_images, data.val_hash) if data else (0, None)
-    return TestResult("validate", "last", "center", {"top1_error": curve.last}, images, data_hash)
+    return EvaluationResult("validate", "last", "center", {"top1_error": curve.last}, images, data_hash)
 
 
 def choose_basis(runs: Sequence[Run], protocol: str | None = None, checkpoint: str | None = None) -> Basis:
@@ -95,7 +91,7 @@ class Entry:
     """
 
     group: Group
-    results: list[tuple[Run, TestResult]]
+    results: list[tuple[Run, EvaluationResult]]
     errors: list[float]
     sample: Sample
     predictions: dict[str, Predictions] = field(default_factory=dict)

@@ -32,7 +32,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class TestResult:
+class EvaluationResult:
     """What `test` or `validate` found with a checkpoint of the run, on its own images.
 
     Args:
@@ -82,7 +82,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     facts: RunFacts | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
-    results: list[TestResult] = field(default_factory=list)
+    results: list[EvaluationResult] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -94,6 +94,23 @@ class Run:
         """Of the run; None if unknown."""
         seed = self.config.get("seed_everything")
         return seed if isinstance(seed, int) else None
+
+    def find_test(self, protocol: str = "center", checkpoint: str | None = None) -> EvaluationResult | None:
+        """The result of a whole test; None without one.
+
+        Args:
+            protocol: of the test.
+            checkpoint: stem of the file that was tested; None for best, or where that was not tested, for another.
+        """
+        tests = [
+            each
+            for each in self.results
+            if (each.verb, each.protocol) == ("test", protocol)
+            and checkpoint in (None, each.checkpoint)
+            and not each.partial
+            and "top1_error" in each.metrics
+        ]
+        return min(tests, key=lambda each: (each.checkpoint != "best", each.checkpoint != "last"), default=None)
 
     def curve(self, names: Sequence[str]) -> Curve | None:
         """The first curve that the run has of several names."""

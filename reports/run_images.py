@@ -14,8 +14,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 from jsonargparse import ArgumentParser
-from PIL import Image
-from torch import Tensor
 
 from checkpointing.class_paths import check_config
 from checkpointing.confinement import refuse_links, refuse_missing_root
@@ -28,19 +26,18 @@ from cli.literal_values import read_names_literally
 from cli.messages import find_user_error
 from cli.resumed_run import follow_run
 from cli.yaml_files import write_yaml
-from datamodules.base import ImageData, Verb
+from datamodules.base import ImageData
 from datamodules.cifar10 import CIFAR10
-from datamodules.decode import Box, open_image, resize
 from datamodules.identity import matches
 from datamodules.image_files import ImageFiles
 from datamodules.loading import ImageSet
 from datamodules.synthetic import Synthetic
+from datamodules.thumbnails import make_thumbnail
 from datamodules.torchvision_data import TorchvisionData
 from errors import UserError, pluralize
 from reports.run import Run
 
-SHORTEST, LARGEST = 32, 64  # pixels of a picture's shorter side
-LONGEST_RATIO = 2  # of its sides; what a longer image has more is cut off at both ends
+SIZE = 64  # pixels of a picture's shorter side at most
 FILES_READ = 1000  # of larger sets the names and labels are compared, and not the contents
 LONGEST_REASON = 200  # characters of another library's
 PIXELS_READ = 2**30  # of a set that is read into memory: 3 GB
@@ -59,30 +56,27 @@ class Thumbnails:
     note: str = ""
 
 
-def thumbnails(
-    run: Run, predictions: Predictions, rows: Sequence[int], verb: Verb = "test", flags: Sequence[str] = ()
-) -> Thumbnails:
+def thumbnails(run: Run, predictions: Predictions, rows: Sequence[int], flags: Sequence[str] = ()) -> Thumbnails:
     """Small pictures of images that a run was tested on: see `load_thumbnails`; none of a run on W&B."""
     checkpoint = Path(run.location) / "checkpoints" / Path(predictions.checkpoint).name
-    return load_thumbnails(checkpoint, predictions, rows, verb, flags)
+    return load_thumbnails(checkpoint, predictions, rows, flags)
 
 
 def load_thumbnails(
-    checkpoint: Path, predictions: Predictions, rows: Sequence[int], verb: Verb = "test", flags: Sequence[str] = ()
+    checkpoint: Path, predictions: Predictions, rows: Sequence[int], flags: Sequence[str] = ()
 ) -> Thumbnails:
     """Small pictures of images that a checkpoint was tested on.
 
     Args:
         checkpoint: whose config names the data.
-        predictions: of the checkpoint.
+        predictions: of a test of the checkpoint.
         rows: of the images in the predictions.
-        verb: of the predictions.
         flags: of main.py, of which those for the data are used, such as --data.root=DIR, and --allow.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # what data modules say of themselves
-            images = find_images(checkpoint, predictions, verb, flags)
-            pngs = [make_thumbnail(images, int(predictions.indices[row])) for row in rows]
+            images = find_images(checkpoint, predictions, flags)
+            pngs = [make_png(images, int(predictions.indices[row])) for row in rows]
     except Exception as error:  # data sets of torchvision raise different ones where their files are missing
         return Thumbnails([None] * len(rows), f"The images are not shown: {describe(error, checkpoint)}")
     return Thumbnails(pngs)
@@ -98,7 +92,7 @@ def describe(error: BaseException, checkpoint: Path) -> str:
     return f"the data of {checkpoint} cannot be read ({reason[:LONGEST_REASON].rstrip('.')})."
 
 
-def find_images(checkpoint: Path, predictions: Predictions, verb: Verb, flags: Sequence[str]) -> ImageSet:
+def find_images(checkpoint: Path, predictions: Predictions, flags: Sequence[str]) -> ImageSet:
     """The images of predictions; arguments as of `load_thumbnails`.
 
     Raises:
@@ -106,10 +100,8 @@ def find_images(checkpoint: Path, predictions: Predictions, verb: Verb, flags: S
     """
     data = build_data(checkpoint, flags)
     check_size(data, predictions)
-    data.setup(verb)
-    if verb == "validate" and data.val_set is None:
-        raise UserError(f"the data of {checkpoint} hold no validation images.")
-    images = data.evaluated_set(verb)
+    data.setup("test")
+    images = data.evaluated_set("test")
     if not holds_images(data, images, predictions):
         raise UserError(
             f"the data of {checkpoint} are no longer those that it was tested on: name their folder with --data.root, "
@@ -183,41 +175,11 @@ def holds_images(data: ImageData, images: ImageSet, predictions: Predictions) ->
     )
 
 
-def make_thumbnail(images: ImageSet, index: int) -> bytes | None:
-    """An image of a set as a PNG file; None if it cannot be read.
-
-    Its shorter side has at most LARGEST pixels. One of fewer than SHORTEST is enlarged by a whole factor: each pixel
-    becomes a square.
-    """
-    try:
-        pixels = read_pixels(images, index)
-    except UserError:
+def make_png(images: ImageSet, index: int) -> bytes | None:
+    """A picture of an image as a PNG file; None if the image cannot be read."""
+    picture = make_thumbnail(images, index, SIZE)
+    if picture is None:
         return None
-    factor = -(-SHORTEST // min(pixels.shape[1:]))
-    pixels = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     file = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "PNG", optimize=True)
+    picture.save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def read_pixels(images: ImageSet, index: int) -> Tensor:
-    """The middle of an image, reduced to a picture's size: uint8 [3, height, width].
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    if isinstance(images, ImageFiles):
-        image = open_image(images.path(index))
-        return image.crop(*choose_crop(image.height, image.width))
-    pixels = images.__getitems__([index]).images[0]
-    (top, left, height, width), size = choose_crop(*pixels.shape[1:])
-    return resize(pixels[:, top : top + height, left : left + width], size, "bilinear")
-
-
-def choose_crop(height: int, width: int) -> tuple[Box, tuple[int, int]]:
-    """What a picture shows of an image, and the picture's height and width in pixels."""
-    longest = LONGEST_RATIO * min(height, width)
-    shown = min(height, longest), min(width, longest)
-    scale = min(1, LARGEST / min(height, width))
-    box = (height - shown[0]) // 2, (width - shown[1]) // 2, *shown
-    return box, (round(shown[0] * scale), round(shown[1] * scale))

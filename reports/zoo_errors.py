@@ -10,13 +10,12 @@ import numpy as np
 from reports.html_page import Figure, Part, Section
 from reports.papers.architectures import Architecture
 from reports.pareto import Point, pareto_chart
-from reports.run import Run, TestResult
+from reports.run import Run
 from reports.run_sources.local import find_runs, read_run
 from reports.run_sources.run_files import get_item
 
 TITLES = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
 DATASETS = {"datamodules.ImageNet": "imagenet", "datamodules.CIFAR10": "cifar10"}
-PROTOCOL = "center"  # in which runs are compared
 OURS = "ours"
 
 
@@ -33,20 +32,13 @@ def read_runs(folder: Path) -> list[Run]:
         UserError: if there are no runs.
     """
     runs = [read_run(path) for path in find_runs([str(folder)])]
-    return [run for run in runs if run_test(run)]
-
-
-def run_test(run: Run) -> TestResult | None:
-    """A run's test with one crop: of its best checkpoint, or of another where that was not tested."""
-    tests = [each for each in run.results if each.verb == "test" and each.protocol == PROTOCOL and not each.partial]
-    tests = [each for each in tests if np.isfinite(each.metrics.get("top1_error", np.nan))]
-    return min(tests, key=lambda each: (each.checkpoint != "best", each.checkpoint), default=None)
+    return [run for run in runs if run.find_test()]
 
 
 def find_errors(row: Architecture, runs: Sequence[Run]) -> list[float]:
-    """Top-1 errors of the runs that train an architecture on its data set."""
-    tests = [run_test(run) for run in runs if is_run_of(row, run)]
-    return [test.metrics["top1_error"] for test in tests if test]
+    """Top-1 errors, with one crop, of the runs that train an architecture on its data set; none of diverged runs."""
+    tests = [run.find_test() for run in runs if is_run_of(row, run)]
+    return [error for test in tests if test and np.isfinite(error := test.metrics["top1_error"])]
 
 
 def is_run_of(row: Architecture, run: Run) -> bool:

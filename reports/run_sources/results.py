@@ -12,7 +12,7 @@ from checkpointing.content import find_mismatch
 from checkpointing.predictions import Predictions, file_hash
 from checkpointing.run_facts import RunFacts
 from errors import UserError, shorten
-from reports.run import Run, TestResult
+from reports.run import EvaluationResult, Run
 from reports.run_sources.curves import to_number
 from reports.run_sources.run_files import find_file, list_files, read_json
 
@@ -21,14 +21,14 @@ NAME = re.compile(r"[^/\0]{1,200}")  # of a protocol or a checkpoint, which stan
 VALIDATION_FILE = re.compile(r"val_predictions-(?P<stem>.+)-(?P<protocol>\w+)\.npz", re.DOTALL)
 
 
-def read_results(run_dir: Path, facts: RunFacts | None) -> tuple[list[TestResult], list[str]]:
+def read_results(run_dir: Path, facts: RunFacts | None) -> tuple[list[EvaluationResult], list[str]]:
     """The results of a run, in the order of their names, and what is wrong with files of results in a few words.
 
     Results count if they are of the run's own images: as `test` has noted, and by the hash of run.json where it has
     one. A result that is older than its checkpoint counts if the predictions beside it are of that checkpoint.
     Validation leaves predictions alone: its result has no metrics.
     """
-    results: list[TestResult] = []
+    results: list[EvaluationResult] = []
     problems: list[str] = []
     readers = (("test-*.json", read_test), ("val_predictions-*.npz", read_validation))
     for path, read in [(path, read) for pattern, read in readers for path in list_files(run_dir, run_dir, pattern)]:
@@ -39,7 +39,7 @@ def read_results(run_dir: Path, facts: RunFacts | None) -> tuple[list[TestResult
     return results, problems
 
 
-def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult | None:
+def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> EvaluationResult | None:
     """The result in a test-<checkpoint>-<protocol>.json; None if it does not count.
 
     Raises:
@@ -58,7 +58,7 @@ def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult |
     if is_older_than_checkpoint(path, run_dir, checkpoint, predictions):
         return None
     metrics = {str(name).removeprefix("test/"): value for name, value in content["metrics"].items()}
-    return TestResult(
+    return EvaluationResult(
         verb="test",
         checkpoint=checkpoint,
         protocol=protocol,
@@ -71,7 +71,7 @@ def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult |
     )
 
 
-def read_validation(run_dir: Path, path: Path, facts: RunFacts | None) -> TestResult | None:
+def read_validation(run_dir: Path, path: Path, facts: RunFacts | None) -> EvaluationResult | None:
     """The result, without metrics, that stands for the predictions of a validation; None if it does not count."""
     match = VALIDATION_FILE.fullmatch(path.name)
     if not match or not find_file(run_dir, path):
@@ -84,7 +84,7 @@ def read_validation(run_dir: Path, path: Path, facts: RunFacts | None) -> TestRe
     if is_older_than_checkpoint(path, run_dir, checkpoint, path):
         return None
     images = len(np.atleast_1d(fields["indices"]))
-    return TestResult("validate", checkpoint, match["protocol"], {}, images, data_hash, predictions=path)
+    return EvaluationResult("validate", checkpoint, match["protocol"], {}, images, data_hash, predictions=path)
 
 
 def find_predictions(run_dir: Path, name: str) -> Path | None:
@@ -129,7 +129,7 @@ def read_fields(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise UserError(f"{path.name} is truncated or corrupt") from error
 
 
-def load_predictions(result: TestResult, run: Run) -> Predictions:
+def load_predictions(result: EvaluationResult, run: Run) -> Predictions:
     """The predictions behind a result, checked to be of the run's checkpoint and images.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from checkpointing.run_facts import RunFacts, parse_run_facts
-from reports.run import TestResult
+from reports.run import EvaluationResult
 from reports.run_sources.curves import Row, to_number
 
 STEP = "trainer/global_step"  # Lightning's name for the step; `_step` counts the rows
@@ -43,7 +43,7 @@ def split_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], RunFacts | 
     return own, parse_run_facts(config[FACTS]) if FACTS in config else None
 
 
-def read_summary(summary: Mapping[str, Any]) -> list[TestResult]:
+def read_summary(summary: Mapping[str, Any]) -> list[EvaluationResult]:
     """The results of tests and validations that stand in a run's summary, which are of the run's own images."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for name, value in summary.items():
@@ -53,11 +53,11 @@ def read_summary(summary: Mapping[str, Any]) -> list[TestResult]:
     return [make_result(*key, values) for key, values in sorted(found.items()) if "images" in values]
 
 
-def make_result(prefix: str, checkpoint: str, protocol: str, values: Mapping[str, Any]) -> TestResult:
+def make_result(prefix: str, checkpoint: str, protocol: str, values: Mapping[str, Any]) -> EvaluationResult:
     """A result from its values in a summary."""
     metrics = {name: number for name, value in values.items() if (number := to_number(value)) is not None}
     data_hash = values.get("data_hash")
-    return TestResult(
+    return EvaluationResult(
         verb="test" if prefix == "test" else "validate",
         checkpoint=checkpoint,
         protocol=protocol,

@@ -1,15 +1,13 @@
 """Tables of a result on W&B: few or many classes, no errors, a net that has diverged, images of every kind."""
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
-from callbacks.wandb_results import MAX_MISTAKES, make_tables, read_thumbnail
+from callbacks.wandb_results import MAX_MISTAKES, make_tables
 from checkpointing.predictions import Predictions
 from datamodules.crops import CenterCrop
 from datamodules.image_files import ImageFiles
-from datamodules.tensor_images import TensorImages
 
 
 def predictions(guesses, classes=3, files=False):
@@ -61,16 +59,10 @@ def test_a_net_that_has_diverged_is_wrong_everywhere():
     assert [row[2] for row in tables["classes"].data] == [1, 1, 1] and "mistakes" not in tables
 
 
-@pytest.mark.parametrize("size", [(400, 300), (20, 30)])
-def test_images_are_shown_at_most_224_px_large(tmp_path, size):
-    width, height = size
-    images = TensorImages(torch.zeros(2, 3, height, width, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
-    shown = read_thumbnail(images, 1).image
-    assert shown.size == ((224, 168) if width > 224 else size)
-    Image.new("RGB", size, "red").save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no image")
-    names = np.array([b"a.png", b"b.png"])
+def test_mistakes_are_shown_with_their_images(tmp_path):
+    Image.new("RGB", (400, 300), "red").save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes(b"no image")
+    names = np.array([b"0.png", b"1.png"])
     files = ImageFiles(tmp_path, names, np.zeros(2, dtype=np.int64), CenterCrop(16, 16))
-    shown = read_thumbnail(files, 0).image
-    assert shown.size == (16, 16) and shown.getpixel((8, 8)) == (255, 0, 0)
-    assert read_thumbnail(files, 1) is None
+    shown = {row[1]: row[0] for row in make_tables(predictions([1, 0], files=True), files)["mistakes"].data}
+    assert shown["0.png"].image.size == (149, 112) and shown["1.png"] is None

@@ -19,7 +19,7 @@ from lit_models.nets.googlenet import GoogLeNet
 from reports import zoo, zoo_errors
 from reports.papers.architectures import ARCHITECTURES, Architecture, read_rows
 from reports.papers.published import PublishedRow
-from reports.run import Run, TestResult
+from reports.run import EvaluationResult, Run
 from tests.conftest import HOME
 
 # Fixed here, so that no change of code moves them unseen
@@ -176,7 +176,7 @@ def test_a_run_trains_the_network_of_its_config_on_its_data():
     assert zoo_errors.is_run_of(rows["cifar_resnet20"], run) and not zoo_errors.is_run_of(rows["cifar_resnet32"], run)
     found = {"best": 0.1, "last": 0.2, "other": float("nan")}
     run.results = [
-        TestResult("test", stem, "center", {"top1_error": error}, 10_000, None) for stem, error in found.items()
+        EvaluationResult("test", stem, "center", {"top1_error": error}, 10_000, None) for stem, error in found.items()
     ]
     assert zoo_errors.find_errors(rows["cifar_resnet20"], [run, run]) == [0.1, 0.1]
     run.results = [replace(run.results[1], partial=True), *run.results[1:]]

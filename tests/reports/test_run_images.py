@@ -15,7 +15,7 @@ from checkpointing.record import CheckpointRecord
 from datamodules.cifar10 import read_batch
 from reports import run_images
 from reports.run import Run
-from reports.run_images import choose_crop, load_thumbnails, thumbnails
+from reports.run_images import load_thumbnails, thumbnails
 from tests import hostile
 from tests.conftest import DIGITS
 from tests.handmade import checkpoint, predictions
@@ -42,11 +42,11 @@ def save_config(config):
     return path
 
 
-def predict(path, verb="test", flags=(), **changes):
+def predict(path, flags=(), **changes):
     """Predictions of a checkpoint for all of its images, and these images."""
     data = run_images.build_data(path, flags)
-    data.setup(verb)
-    images = data.evaluated_set(verb)
+    data.setup("test")
+    images = data.evaluated_set("test")
     labels = np.asarray(images.labels)
     content = {"data_hash": data.fingerprint(images), "files": np.array(images.file_names, dtype=str)} | changes
     return predictions(np.zeros((len(labels), data.num_classes)), labels, checkpoint=str(path), **content), images
@@ -72,11 +72,10 @@ def write_folder(root, count=4, size=(90, 120)):
 # The right images
 
 
-@pytest.mark.parametrize("verb", ["test", "validate"])
-def test_digits_are_shown_as_they_are(here, verb, capsys):
+def test_digits_are_shown_as_they_are(here, capsys):
     path = save_run("Digits")
-    found, images = predict(path, verb)
-    shown = load_thumbnails(path, found, [7, 0, 100], verb)
+    found, images = predict(path)
+    shown = load_thumbnails(path, found, [7, 0, 100])
     assert shown.note == ""
     for png, row in zip(shown.pngs, [7, 0, 100], strict=True):
         assert torch.equal(decode(png), images.images[row])
@@ -145,20 +144,13 @@ def test_of_a_large_folder_only_the_shown_files_are_opened(here, monkeypatch):
     monkeypatch.setattr(run_images, "FILES_READ", 3)
     opened = []
     monkeypatch.setattr(
-        run_images, "open_image", lambda name: opened.append(name) or datamodules.decode.open_image(name)
+        datamodules.thumbnails, "open_image", lambda name: opened.append(name) or datamodules.decode.open_image(name)
     )
     monkeypatch.setattr("datamodules.image_files.content_id", lambda name: pytest.fail("the content is not looked at"))
     assert all(load_thumbnails(path, found, [2, 6]).pngs)
     assert len(opened) == 2
     (root / "val/dog/val3.png").rename(root / "val/dog/other.png")
     assert "no longer those" in load_thumbnails(path, found, [2, 6]).note
-
-
-def test_what_is_shown_of_long_images():
-    assert choose_crop(32, 32) == ((0, 0, 32, 32), (32, 32))
-    assert choose_crop(128, 200) == ((0, 0, 128, 200), (64, 100))
-    assert choose_crop(1000, 10) == ((490, 0, 20, 10), (20, 10))
-    assert choose_crop(100, 1000) == ((0, 400, 100, 200), (64, 128))
 
 
 def test_a_run_lies_where_its_directory_is(here):
