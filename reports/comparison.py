@@ -108,8 +108,8 @@ class Entry:
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of the errors over the seeds; None of fewer than two."""
-        return float(np.std(self.errors, ddof=1)) if len(self.errors) > 1 else None
+        """Standard deviation of the errors over the seeds; None of fewer than two, and where a run has diverged."""
+        return float(np.std(self.errors, ddof=1)) if len(self.errors) > 1 and math.isfinite(self.mean) else None
 
     @property
     def selected_on_test(self) -> bool:

@@ -12,7 +12,7 @@ from reports.class_chart import class_difference_chart
 from reports.comparison import Entry, Findings, predictions_of
 from reports.comparison_tables import (
     best_validation,
-    environment_table,
+    environment_parts,
     images_per_second,
     main_table,
     multiply_adds,
@@ -30,16 +30,22 @@ from reports.pareto import Point, pareto_chart
 from reports.run import Run
 from reports.run_images import Thumbnails, thumbnails
 
+MAX_ROWS_FIRST = 12  # of a table that leaves room for the curves on the first screen
 MAX_PAIRS = 3  # of groups whose classes and images are shown: the best group, or the baseline, with the next ones
 
 
 def overview(findings: Findings) -> list[Section]:
     """What the terminal shows too: the table and the learning curves on the first screen, differences and settings."""
-    curves = Figure("Top-1 error against epochs", run_charts.error_chart(findings.groups))
+    errors: list[Part] = [
+        main_table(findings),
+        Figure("Top-1 error against epochs", run_charts.error_chart(findings.groups)),
+    ]
+    if len(findings.entries) > MAX_ROWS_FIRST:
+        errors.reverse()
     pairs: list[Part] = [pair_table(findings)] if findings.pairs else []
     settings = settings_table(findings)
     return [
-        Section("Errors", [main_table(findings), curves, *findings.notes]),
+        Section("Errors", [*errors, *findings.notes]),
         Section("Differences", pairs),
         Section("Settings", [settings] if settings else []),
     ]
@@ -48,7 +54,6 @@ def overview(findings: Findings) -> list[Section]:
 def details(findings: Findings, flags: Sequence[str]) -> list[Section]:
     """What the page folds; `flags` of main.py say where the images are."""
     groups = findings.groups
-    environment = environment_table(findings)
     curves: list[Part] = [
         Figure("Loss against epochs", run_charts.loss_chart(groups)),
         Figure("Learning rate", run_charts.learning_rate_chart(groups)),
@@ -61,16 +66,18 @@ def details(findings: Findings, flags: Sequence[str]) -> list[Section]:
     return [
         Section("Learning curves", curves, folded=True),
         Section("Error and cost", cost_figures(findings), folded=True),
-        *image_sections(findings, flags),
+        Section("Classes and images", image_parts(findings, flags), folded=True),
         Section("Gradients", norms, folded=True),
         Section("Runs", [run_table(findings)], folded=True),
-        Section("Environment", [environment] if environment else [], folded=True),
+        Section("Environment", environment_parts(findings), folded=True),
     ]
 
 
 def cost_figures(findings: Findings) -> list[Part]:
     """Error against parameters and against multiply-adds."""
     points = [point for entry in findings.entries if (point := make_point(entry))]
+    if len({(point.parameters, point.multiply_adds) for point in points}) < 2:
+        return []
     bars = f"; bars: {LEVEL:.0%} intervals over seeds" if any(point.interval for point in points) else ""
     text = f"{findings.basis.name.capitalize()} against {{}}; dashed: the Pareto front{bars}"
     return [
@@ -97,9 +104,9 @@ def mean_interval(errors: Sequence[float]) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def image_sections(findings: Findings, flags: Sequence[str]) -> list[Section]:
+def image_parts(findings: Findings, flags: Sequence[str]) -> list[Part]:
     """Per class and per image, how a run of the best group, or of the baseline, differs from those of others."""
-    return [section for center, other in leading_pairs(findings) for section in compare_images(center, other, flags)]
+    return [part for center, other in leading_pairs(findings) for part in compare_images(center, other, flags)]
 
 
 def leading_pairs(findings: Findings) -> list[tuple[Entry, Entry]]:
@@ -113,7 +120,7 @@ def leading_pairs(findings: Findings) -> list[tuple[Entry, Entry]]:
     return [(center, other) for other in others[:MAX_PAIRS]]
 
 
-def compare_images(a: Entry, b: Entry, flags: Sequence[str]) -> list[Section]:
+def compare_images(a: Entry, b: Entry, flags: Sequence[str]) -> list[Part]:
     """Where two runs of two groups differ: of one seed if there is one that both have."""
     chosen = choose_runs(a, b)
     if chosen is None:
@@ -131,8 +138,8 @@ def compare_images(a: Entry, b: Entry, flags: Sequence[str]) -> list[Section]:
     except UserError:  # not the same images after all: the pair says so
         return []
     title = f"Difference of the errors by class: {names[0]} minus {names[1]}"
-    parts: list[Part] = [Figure(title, class_difference_chart(classes, *names)), class_table(names, classes)]
-    return [Section(f"{a.label} against {b.label}", [*parts, *disagreement.parts], folded=True)]
+    chart = Figure(title, class_difference_chart(classes, *names))
+    return [chart, class_table(names, classes), *disagreement.parts]
 
 
 def choose_runs(a: Entry, b: Entry) -> tuple[tuple[Run, Predictions], tuple[Run, Predictions]] | None:

@@ -1,6 +1,7 @@
 """The tables of a comparison of runs."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -139,16 +140,21 @@ def test_cells(findings: Findings, run: Run) -> tuple[str, str]:
     return percent(result.metrics["top1_error"]), f"{result.checkpoint}.ckpt, {result.protocol}"
 
 
-def environment_table(findings: Findings) -> Table | None:
-    """Command, commit and machine of each run's last command; None where no run tells them."""
-    rows = []
-    for run in findings.runs:
-        for session in run.facts.sessions if run.facts else []:
-            machine = ", ".join(f"{name} {value}" for name, value in session.environment.items())
-            commit = session.code_version[:12]
-            rows.append([run.name, session.started, session.outcome, commit, session.command, machine])
-    columns = ["<run", "<started", "<outcome", "<commit", "<command", "<environment"]
-    return Table("Commands and environment", columns, rows) if rows else None
+def environment_parts(findings: Findings) -> list[str | Table]:
+    """Commit and machine, as far as they are the same for all commands on the runs, and a table of these commands."""
+    sessions = [(run.name, session) for run in findings.runs if run.facts for session in run.facts.sessions]
+    if not sessions:
+        return []
+    settings = [{"commit": session.code_version[:12]} | session.environment for _, session in sessions]
+    common = {name: value for name, value in settings[0].items() if all(each.get(name) == value for each in settings)}
+    names = [name for name in dict.fromkeys(chain.from_iterable(settings)) if name not in common]
+    rows = [
+        [run, session.started, session.outcome, *(each.get(name, EMPTY) for name in names), session.command]
+        for (run, session), each in zip(sessions, settings, strict=True)
+    ]
+    columns = ["<run", "<started", "<outcome", *(f"<{name}" for name in names), "<command"]
+    told = [f"All commands: {', '.join(f'{name} {value}' for name, value in common.items())}."] if common else []
+    return [*told, Table("Commands", columns, rows)]
 
 
 def mean_over(runs: Sequence[Run], value: Callable[[Run], float | None]) -> float | None:
