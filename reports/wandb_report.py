@@ -11,6 +11,8 @@ from errors import UserError
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
 
+METRICS = ("val/top1_error", "train/loss")  # drawn against the epochs, a figure for each
+
 
 def publish(
     project: str,
@@ -18,7 +20,6 @@ def publish(
     lead: str,
     markdown: str,
     groups: Mapping[str, Sequence[str]],
-    metrics: Sequence[str] = ("val/top1_error", "train/loss"),
 ) -> str:
     """Publish a report on W&B, and return its address.
 
@@ -28,13 +29,15 @@ def publish(
         lead: its first sentence.
         markdown: its tables and text.
         groups: IDs of the W&B runs of each group, by the group's name.
-        metrics: to draw against the epochs, a figure for each.
 
     Raises:
         UserError: if the package is absent, nobody is logged in, the server does not answer, or it refuses the report.
     """
     if importlib.util.find_spec("wandb_workspaces") is None:
-        raise UserError("A report on W&B needs the package wandb-workspaces: type `uv pip install wandb-workspaces`.")
+        raise UserError(
+            "A report on W&B needs the package wandb-workspaces, which is not installed: type `.venv/bin/python -m pip "
+            "install wandb-workspaces`, or leave --wandb-report out."
+        )
     import wandb
 
     refuse_workspace_settings()
@@ -43,7 +46,7 @@ def publish(
     entity, _, name = project.rpartition("/")
     try:
         entity = entity or str(wandb.Api().default_entity)
-        report = make_report(entity, name, title, lead, markdown, groups, metrics)
+        report = make_report(entity, name, title, lead, markdown, groups)
         report.save()
     except (wandb.Error, OSError, ValueError) as error:
         raise UserError(
@@ -59,7 +62,6 @@ def make_report(
     lead: str,
     markdown: str,
     groups: Mapping[str, Sequence[str]],
-    metrics: Sequence[str],
 ) -> "Report":
     """The report, not yet published: lead, curves of all groups, and what differs between the runs; then the text."""
     import wandb_workspaces.reports.v2 as reports
@@ -70,6 +72,6 @@ def make_report(
         for name, ids in groups.items()
     ]
     grid = reports.PanelGrid(runsets=runs, panels=[reports.RunComparer(diff_only="split")])
-    grid.panels[:0] = [reports.LinePlot(title=metric, x="epoch", y=[metric], title_x="epoch") for metric in metrics]
+    grid.panels[:0] = [reports.LinePlot(title=name, x="epoch", y=[name], title_x="epoch") for name in METRICS]
     blocks = (reports.P(lead), grid, reports.MarkdownBlock(markdown))
     return reports.Report(entity=entity, project=project, title=title, blocks=[*blocks])

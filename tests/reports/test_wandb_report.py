@@ -44,7 +44,7 @@ def server(logged_in, monkeypatch):
 
 
 def test_a_report_holds_verdict_curves_and_tables(server):
-    url = publish("me/lit-classics", *CONTENT, metrics=["val/top1_error", "train/loss"])
+    url = publish("me/lit-classics", *CONTENT)
     assert url.startswith("https://wandb.ai/me/lit-classics/reports/resnet20-against-plain20--")
     asked = server[-1]
     assert (asked["entityName"], asked["projectName"], asked["displayName"]) == ("me", "lit-classics", CONTENT[0])
@@ -66,7 +66,7 @@ def test_a_report_holds_verdict_curves_and_tables(server):
 
 def test_runs_are_found_by_their_id():
     pytest.importorskip("wandb_workspaces")
-    report = make_report("me", "p", *CONTENT, metrics=[])
+    report = make_report("me", "p", *CONTENT)
     assert [runset.filters for runset in report.blocks[1].runsets] == [
         "Metric(\"ID\") in ['abc1', 'abc2']",
         "Metric(\"ID\") in ['def1']",
