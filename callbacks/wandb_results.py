@@ -81,10 +81,10 @@ class WandbResults(pl.Callback):
 def finish(run: "Run", folder: Path) -> None:
     """Close the W&B run of a run directory, and say where to find what was logged."""
     run.finish()
-    place = str(run.url)
+    where = str(run.url)
     if run.offline:
-        place = f"offline. To upload it:\n  python -m reports.wandb_sync {shlex.quote(str(folder))}"
-    print(f"Logged to W&B run {run.id}, {place}", flush=True)
+        where = f"offline. To upload it:\n  python -m reports.wandb_sync {shlex.quote(str(folder))}"
+    print(f"Logged to W&B run {run.id}, {where}", flush=True)
 
 
 def result_name(checkpoint: Path, protocol: str, verb: str) -> str:

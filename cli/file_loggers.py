@@ -51,9 +51,9 @@ def place_file_loggers(loggers: list[Namespace], folder: Path, checkpoint: Check
         if name not in FILE_LOGGERS or logger.init_args.get("save_dir") not in (TO_FILL_IN, "./mlruns"):
             continue
         kind = name.removesuffix("Logger").lower()
-        place = next(each for each in (kind, *(f"{kind}_{index}" for index in range(2, 100))) if each not in taken)
-        taken.add(place)
-        logger.init_args.save_dir = str(folder / place)
+        subfolder = next(each for each in (kind, *(f"{kind}_{index}" for index in range(2, 100))) if each not in taken)
+        taken.add(subfolder)
+        logger.init_args.save_dir = str(folder / subfolder)
         if name == "MLFlowLogger":
             logger.init_args.run_name = f"{folder.parent.name}/{folder.name}"
             continue

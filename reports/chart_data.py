@@ -86,16 +86,16 @@ def encode_column(values: list[Any]) -> Any:
     if all(isinstance(value, str | None) for value in values):
         indices = {text: index for index, text in enumerate(dict.fromkeys(text for text in values if text is not None))}
         return {"texts": list(indices), "indices": [-1 if text is None else indices[text] for text in values]}
-    return [finite(value) for value in values]
+    return [replace_nonfinite(value) for value in values]
 
 
-def finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """A value of JSON, with null for each number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return {name: finite(item) for name, item in value.items()} if isinstance(value, dict) else value
+        return [replace_nonfinite(item) for item in value]
+    return {name: replace_nonfinite(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def script_json(value: Any) -> str:

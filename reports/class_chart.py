@@ -7,7 +7,7 @@ import numpy as np
 
 from errors import printable
 from reports.disagreement import ClassDifference
-from reports.line_charts import rounded
+from reports.line_charts import round_values
 from reports.palette import COLOURS
 from reports.plots import INK, fluid
 
@@ -33,7 +33,7 @@ def class_difference_chart(classes: Sequence[ClassDifference], first: str, secon
         }
         | {"evidence": each.is_evidence}
         for each in shown
-        for value, low, high in [rounded(np.array([each.difference, *each.interval]))]
+        for value, low, high in [round_values(np.array([each.difference, *each.interval]))]
     ]
     label = "datum.value == 0 ? '0' : format(datum.value, '+.3~p')"
     base = alt.Chart(alt.Data(values=rows), width="container", height=16 * len(rows) + 8).encode(

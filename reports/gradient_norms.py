@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 
 from errors import printable
-from reports.line_charts import rounded
+from reports.line_charts import choose_evenly, round_values
 from reports.plots import INK, fluid
 from reports.run import Run
 
@@ -35,10 +35,11 @@ def mean_norms(runs: Sequence[Run]) -> tuple[list[str], np.ndarray, np.ndarray] 
     if not runs:
         return None
     names = set.intersection(*({name for name in run.curves if name.startswith(PREFIX)} for run in runs))
-    layers = evenly(sorted((name.removeprefix(PREFIX) for name in names), key=depth_key), LAYERS)
+    layers = sorted((name.removeprefix(PREFIX) for name in names), key=depth_key)
+    layers = [layers[index] for index in choose_evenly(len(layers), LAYERS)]
     curves = [[run.curves[PREFIX + layer] for layer in layers] for run in runs]
     common = set.intersection(*(set(curve.epochs) for each in curves for curve in each)) if layers else set()
-    epochs = np.array(evenly(sorted(common), EPOCHS))
+    epochs = np.array(sorted(common))[choose_evenly(len(common), EPOCHS)]
     if not len(epochs):
         return None
     values = np.array([[curve.values[np.isin(curve.epochs, epochs)] for curve in each] for each in curves])
@@ -54,20 +55,12 @@ def depth_key(layer: str) -> list[tuple[int, int, str]]:
     return [(stage, 0, ""), *((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)]
 
 
-def evenly(items: Sequence, most: int) -> list:
-    """At most so many items, evenly chosen, the first and the last among them."""
-    chosen = (
-        np.unique(np.linspace(0, len(items) - 1, most).round().astype(int)) if len(items) > most else range(len(items))
-    )
-    return [items[index] for index in chosen]
-
-
 def _draw(layers: list[str], epochs: np.ndarray, norms: np.ndarray, limits: list[float]) -> alt.Chart:
     names = [printable(layer) for layer in layers]
     # A cell reaches from the epoch before to its own
     before = np.concatenate([[max(0.0, epochs[0] - 1)], epochs[:-1]])
     rows = [
-        {"layer": name, "epoch": rounded(epochs), "before": rounded(before), "norm": rounded(values)}
+        {"layer": name, "epoch": round_values(epochs), "before": round_values(before), "norm": round_values(values)}
         for name, values in zip(names, norms, strict=True)
     ]
     colour = alt.Scale(type="log", scheme="viridis", domain=limits)

@@ -38,7 +38,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How lines are drawn.
 
     Args:
@@ -60,7 +60,7 @@ class Look:
     aligns: bool = True
 
 
-def line_chart(lines: Sequence[Line], look: Look, groups: Sequence[str]) -> alt.LayerChart | None:
+def line_chart(lines: Sequence[Line], style: LineStyle, groups: Sequence[str]) -> alt.LayerChart | None:
     """A thin line for each run, and a bold one for the mean of each group where all its runs have a value.
 
     Args:
@@ -69,30 +69,35 @@ def line_chart(lines: Sequence[Line], look: Look, groups: Sequence[str]) -> alt.
     Returns:
         None if no line has a finite value.
     """
-    shown = [name for name in look.series if any(np.isfinite(line.series.get(name, [])).any() for line in lines)]
+    shown = [name for name in style.series if any(np.isfinite(line.series.get(name, [])).any() for line in lines)]
     if not shown:
         return None
     lines = [line for line in lines if any(np.isfinite(line.series.get(name, [])).any() for name in shown)]
-    base = _smoothed(max(len(line.x) for line in lines), shown, look).encode(
+    base = _smoothed(max(len(line.x) for line in lines), shown, style).encode(
         alt.X("x:Q")
-        .title(look.x)
-        .scale(nice=False, zero=not look.aligns, padding=6)
-        .axis(grid=False, tickCount={"expr": "ceil(width / 90)"}, tickMinStep=1 if look.aligns else 0),
-        _values(lines, shown, look),
+        .title(style.x)
+        .scale(nice=False, zero=not style.aligns, padding=6)
+        .axis(grid=False, tickCount={"expr": "ceil(width / 90)"}, tickMinStep=1 if style.aligns else 0),
+        _values(lines, shown, style),
         group_colour([printable(group) for group in groups], {printable(line.group) for line in lines}),
         alt.StrokeDash("series:N").scale(domain=shown, range=[[1, 0], [4, 3]][: len(shown)]).legend(None),
     )
-    chart = alt.layer(*_layers(base, shown, look), width="container", height=HEIGHT)
-    chart = fluid(chart.add_params(*_controls(lines, look)))
+    chart = alt.layer(*_layers(base, shown, style), width="container", height=HEIGHT)
+    chart = fluid(chart.add_params(*_controls(lines, style)))
     chart = chart.properties(title=_explanation(lines, shown))
     chart.data = alt.Data(values=_rows(lines, shown))  # last: each step before would copy it
     return chart
 
 
-def rounded(values: np.ndarray) -> list[float | int | None]:
+def round_values(values: np.ndarray) -> list[float | int | None]:
     """Numbers of four significant digits; None for those that are not finite."""
     shortened = [float(f"{value:.4g}") if math.isfinite(value) else None for value in map(float, values)]
     return [int(value) if value is not None and value.is_integer() else value for value in shortened]
+
+
+def choose_evenly(size: int, most: int) -> np.ndarray:
+    """Indices of at most so many of the items of a list of this size, evenly chosen, its first and last among them."""
+    return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
 
 
 def _rows(lines: Sequence[Line], series: Sequence[str]) -> list[dict[str, Any]]:
@@ -100,13 +105,13 @@ def _rows(lines: Sequence[Line], series: Sequence[str]) -> list[dict[str, Any]]:
     sizes = {name: sum(line.group == name for line in lines) for name in {line.group for line in lines}}
     return [
         {"group": printable(line.group), "run": printable(line.run), "id": index, "runs": sizes[line.group]}
-        | {"x": rounded(line.x)}
-        | {name: rounded(line.series.get(name, np.full(len(line.x), np.nan))) for name in series}
+        | {"x": round_values(line.x)}
+        | {name: round_values(line.series.get(name, np.full(len(line.x), np.nan))) for name in series}
         for index, line in enumerate(lines)
     ]
 
 
-def _smoothed(longest: int, series: list[str], look: Look) -> alt.Chart:
+def _smoothed(longest: int, series: list[str], style: LineStyle) -> alt.Chart:
     """A row for each value, with its exponential moving average.
 
     The weights of earlier values fall by e within the window that the slider sets. As a ratio of two cumulative sums,
@@ -124,7 +129,7 @@ def _smoothed(longest: int, series: list[str], look: Look) -> alt.Chart:
             weight=weight,
             weighted="isValid(datum.raw) ? datum.raw * datum.weight : 0",
             alone="isValid(datum.raw) && !isValid(datum.before) && !isValid(datum.after)",
-            key="datum.x" if look.aligns else "datum.index",
+            key="datum.x" if style.aligns else "datum.index",
         )
         .transform_window(sum_of_weights="sum(weight)", weighted_sum="sum(weighted)", frame=[None, 0], **by_run)
         .transform_calculate(
@@ -133,26 +138,26 @@ def _smoothed(longest: int, series: list[str], look: Look) -> alt.Chart:
     )
 
 
-def _values(lines: Sequence[Line], series: Sequence[str], look: Look) -> alt.Y:
+def _values(lines: Sequence[Line], series: Sequence[str], style: LineStyle) -> alt.Y:
     """The axis of values. Its scale is linear, and of logarithms where the axis is logarithmic."""
     ticks: Any = {
         "expr": f"!logarithmic || {SPAN} < 0.6 ? null : {SPAN} > 3 ? {_logarithms(1)} : {_logarithms(1, 2, 5)}"
     }
-    label = f"format(logarithmic ? pow(10, datum.value) : datum.value, '{look.format}')"
+    label = f"format(logarithmic ? pow(10, datum.value) : datum.value, '{style.format}')"
     scale = alt.Scale(zero=False, nice=False, padding=6)
     if (limits := _outlier_limits(lines, series)) is not None:
         end = alt.expr(f"logarithmic ? log({limits[1]}) / LN10 : {limits[0]}")
         scale = alt.Scale(zero=False, nice=False, domainMax=end)
     return (
         alt.Y("y:Q")
-        .title(look.y)
+        .title(style.y)
         .scale(scale)
         .axis(values=ticks, labelExpr=label, tickCount={"expr": "logarithmic ? 20 : 6"})
     )
 
 
 def _logarithms(*digits: int) -> list[float | int | None]:
-    return rounded(np.array([math.log10(digit * 10.0**power) for power in range(-9, 10) for digit in digits]))
+    return round_values(np.array([math.log10(digit * 10.0**power) for power in range(-9, 10) for digit in digits]))
 
 
 def _outlier_limits(lines: Sequence[Line], series: Sequence[str]) -> tuple[float, float] | None:
@@ -175,19 +180,19 @@ def _explanation(lines: Sequence[Line], series: Sequence[str]) -> alt.TitleParam
     return alt.Title("; ".join(texts), anchor="start", frame="group", fontSize=11, fontWeight="normal", color=INK)
 
 
-def _controls(lines: Sequence[Line], look: Look) -> list[alt.Parameter]:
+def _controls(lines: Sequence[Line], style: LineStyle) -> list[alt.Parameter]:
     """The slider of the moving average and the switch of the axis."""
     longest = max(len(line.x) for line in lines)
     slider = alt.binding_range(min=0, max=min(LONGEST_WINDOW, longest // 4), step=1, name="smoothing, epochs ")
     switch = alt.binding_checkbox(name="logarithmic axis ")
-    smoothing: dict[str, Any] = {"bind": slider} if look.smooths and longest >= 8 else {}
+    smoothing: dict[str, Any] = {"bind": slider} if style.smooths and longest >= 8 else {}
     return [
         alt.param(name="smoothing", value=0, **smoothing),
-        alt.param(name="logarithmic", value=look.logarithmic, bind=switch),
+        alt.param(name="logarithmic", value=style.logarithmic, bind=switch),
     ]
 
 
-def _layers(base: alt.Chart, series: Sequence[str], look: Look) -> list[alt.Chart]:
+def _layers(base: alt.Chart, series: Sequence[str], style: LineStyle) -> list[alt.Chart]:
     """From the bottom: positions that find the pointer, runs, means, lone values, values at the pointer."""
     chosen = alt.selection_point(name="chosen", fields=["group"], bind="legend")
     zoom = alt.selection_interval(name="zoom", bind="scales")
@@ -208,8 +213,8 @@ def _layers(base: alt.Chart, series: Sequence[str], look: Look) -> list[alt.Char
     tooltip = [
         alt.Tooltip("run:N", title="run"),
         alt.Tooltip("series:N", title="of"),
-        alt.Tooltip("x:Q", title=look.x, format=",.5~g"),
-        alt.Tooltip("value:Q", title=look.y, format=look.format),
+        alt.Tooltip("x:Q", title=style.x, format=",.5~g"),
+        alt.Tooltip("value:Q", title=style.y, format=style.format),
     ]
     dots: dict[str, Any] = {"filled": True, "clip": True, "opacity": 1}
     return [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError, expand_home, shorten
-from reports.chart_data import Spec, finite
+from reports.chart_data import Spec, replace_nonfinite
 from reports.command import write_file
 from reports.html_page import Figure, Section, html, markdown, shown_sections
 from reports.latex import latex
@@ -95,7 +95,7 @@ def write_outputs(
 
 def json_text(facts: Any) -> str:
     """JSON, with null for numbers that are not finite."""
-    return json.dumps(finite(facts), indent=2, allow_nan=False) + "\n"
+    return json.dumps(replace_nonfinite(facts), indent=2, allow_nan=False) + "\n"
 
 
 def write_figures(folder: Path, sections: Sequence[Section]) -> None:
@@ -110,13 +110,13 @@ def write_figures(folder: Path, sections: Sequence[Section]) -> None:
     names: list[str] = []
     for figure in parts:
         if isinstance(figure, Figure):
-            spec = standing_alone(figure.spec)
+            spec = make_standalone(figure.spec)
             names.append(file_name(figure.title, names))
             write_file(folder / f"{names[-1]}.svg", vegalite_to_svg(spec))
             write_file(folder / f"{names[-1]}.png", vegalite_to_png(spec, scale=2))
 
 
-def standing_alone(spec: Spec) -> Spec:
+def make_standalone(spec: Spec) -> Spec:
     """A chart outside of a page: its ink and its background are colours, and its width is a number."""
 
     def visit(node: Any) -> Any:
@@ -127,8 +127,8 @@ def standing_alone(spec: Spec) -> Spec:
         visited = {key: visit(value) for key, value in node.items()}
         return visited | ({"width": WIDTH} if node.get("width") == "container" else {})
 
-    visited = visit(finite({key: value for key, value in spec.items() if key != "datasets"}))
-    datasets = {"datasets": finite(spec["datasets"])} if "datasets" in spec else {}
+    visited = visit(replace_nonfinite({key: value for key, value in spec.items() if key != "datasets"}))
+    datasets = {"datasets": replace_nonfinite(spec["datasets"])} if "datasets" in spec else {}
     return visited | datasets | {"config": visited.get("config", {}) | {"background": PAPER}}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from errors import printable
 from reports.labels import place_labels
-from reports.line_charts import rounded
+from reports.line_charts import round_values
 from reports.palette import group_colour
 from reports.plots import INK, fluid
 
@@ -95,8 +95,8 @@ def _rows(points: Sequence[Point], costs: np.ndarray, errors: np.ndarray) -> lis
     )
     return [
         {"name": names[index], "group": printable(point.group), "front": bool(front[index])}
-        | dict(zip(("cost", "error"), rounded(np.array([costs[index], errors[index]])), strict=True))
-        | dict(zip(("low", "high"), rounded(intervals[index]), strict=True))
+        | dict(zip(("cost", "error"), round_values(np.array([costs[index], errors[index]])), strict=True))
+        | dict(zip(("low", "high"), round_values(intervals[index]), strict=True))
         | {"nudge": nudges[index], "wide": wide[index], "narrow": narrow[index]}
         for index, point in enumerate(points)
     ]

@@ -149,7 +149,7 @@ def read_run(source: "wandb.apis.public.Run") -> Run:
     problems: list[str] = []
     measured = make_curves(read_history(source, problems), expected_epoch_steps(config, facts, None))
     traces = Traces(config, facts, measured, None, source.state == "running", problems, EXITS.get(source.state))
-    state, reason = judge(source.state, traces)
+    state, reason = find_wandb_state(source.state, traces)
     summary = source.summary_metrics if isinstance(source.summary_metrics, Mapping) else {}
     return Run(
         location="/".join([source.entity, source.project, source.id]),
@@ -164,10 +164,10 @@ def read_run(source: "wandb.apis.public.Run") -> Run:
     )
 
 
-def judge(said: str, traces: Traces) -> tuple[State, str]:
-    """The state of a run, and why; `said` is what W&B takes it for."""
+def find_wandb_state(wandb_state: str, traces: Traces) -> tuple[State, str]:
+    """The state of a run, and why; `wandb_state` is that of W&B."""
     state, reason = find_state(traces)
-    if said == "crashed" and state == "killed":
+    if wandb_state == "crashed" and state == "killed":
         return state, f"{reason}: W&B has lost contact"
     return state, reason
 
