@@ -23,11 +23,12 @@ def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The columns of metrics.csv and its whole rows, without those that a killed process or a full disk has cut off.
 
-    Nor is a line whole that holds zero bytes, as a power failure leaves them.
+    Nor is a line whole that holds zero bytes, as a power failure leaves them. A row has no empty values.
     """
     text = path.read_bytes().decode(errors="replace")
     columns, *lines = map(split_line, text[: text.rfind("\n") + 1].split("\n"))
-    return columns, [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
+    whole = (line for line in lines if len(line) == len(columns))
+    return columns, [{name: value for name, value in zip(columns, line, strict=True) if value} for line in whole]
 
 
 def has_step(row: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from checkpointing.atomic import atomic_write, end_run_if_unwritable
-from checkpointing.content import find_mismatch
+from checkpointing.content import find_mismatch, is_like
 
 FILE = "run.json"
 Outcome = Literal["running", "finished", "stopped", "diverged", "failed"]
@@ -140,7 +140,7 @@ def has_valid_options(content: dict[str, Any]) -> bool:
     hashes = [data.get(name) for name in ("data_hash", "val_hash", "test_hash")]
     environments = [value for each in sessions for value in each["environment"].values()]
     return (
-        isinstance(content["model"]["multiply_adds"], int | None)
+        (content["model"]["multiply_adds"] is None or is_like(content["model"]["multiply_adds"], 0))
         and all(isinstance(value, str | None) for value in hashes)
         and all(isinstance(value, str) for value in environments)
         and all(each["outcome"] in get_args(Outcome) for each in sessions)

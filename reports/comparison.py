@@ -19,6 +19,7 @@ from reports.significance import Comparison, Sample, compare_pairs
 
 MOST_FOR_ALL_PAIRS = 5  # groups; of more, the pairs of the best one are shown
 UNFINISHED = ("running", "killed", "failed", "empty", "unreadable")
+SHORT = 6  # digits of a hash that a reader sees
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Basis:
 def last_validation(run: Run) -> EvaluationResult | None:
     """The validation error at the end of a training, as a result of its last checkpoint."""
     curve = run.curve(["val/top1_error"])
-    if curve is None or run.state in UNFINISHED:
+    if curve is None or run.state in UNFINISHED or not (0 <= curve.last <= 1 or math.isnan(curve.last)):
         return None
     data = run.facts.data if run.facts else None
     images, data_hash = (data.val_images, data.val_hash) if data else (0, None)
@@ -67,10 +68,11 @@ def choose_basis(runs: Sequence[Run], protocol: str | None = None, checkpoint: s
     Raises:
         UserError: if the user asks for tests that no run has.
     """
-    tests = [{each.protocol for each in run.results if each.verb == "test" and not each.partial} for run in runs]
-    counts = {name: sum(name in names for names in tests) for name in sorted({"center", *set().union(*tests)})}
-    basis = Basis("test", protocol or max(counts, key=lambda name: (counts[name], name == "center")), checkpoint)
-    if any(basis.find_result(run) for run in runs):
+    names = {"center", *(result.protocol for run in runs for result in run.results)} if protocol is None else {protocol}
+    choices = [Basis("test", name, checkpoint) for name in sorted(names)]
+    counts = {each: sum(each.find_result(run) is not None for run in runs) for each in choices}
+    basis = max(choices, key=lambda each: (counts[each], each.protocol == "center"))
+    if counts[basis]:
         return basis
     if protocol or checkpoint:
         flags = f"--data.protocol {basis.protocol}" if protocol else f"--ckpt_path .../checkpoints/{checkpoint}.ckpt"
@@ -107,6 +109,11 @@ class Entry:
         return float(np.mean(self.errors)) if self.errors else math.nan
 
     @property
+    def diverged(self) -> int:
+        """How many of the runs have diverged."""
+        return sum(not math.isfinite(error) for error in self.errors)
+
+    @property
     def deviation(self) -> float | None:
         """Standard deviation of the errors over the seeds; None of fewer than two, and where a run has diverged."""
         return float(np.std(self.errors, ddof=1)) if len(self.errors) > 1 and math.isfinite(self.mean) else None
@@ -126,14 +133,12 @@ class Findings:
         entries: the groups, the lowest mean error first, those without errors last.
         pairs: their differences.
         baseline: label of the group with which all others are compared; None for no one group.
-        notes: sentences on what a reader could overlook.
     """
 
     basis: Basis
     entries: list[Entry]
     pairs: list[Comparison]
     baseline: str | None = None
-    notes: list[str] = field(default_factory=list)
 
     @property
     def groups(self) -> dict[str, list[Run]]:
@@ -157,13 +162,25 @@ def compare(runs: Sequence[Run], basis: Basis, baseline: str | None = None) -> F
     Raises:
         UserError: if there is no such baseline.
     """
-    entries = [make_entry(group, basis) for group in group_runs(runs)]
+    groups = [part for group in group_runs(runs) for part in split_by_images(group, basis)]
+    entries = [make_entry(group, basis) for group in groups]
     entries.sort(key=lambda entry: (not entry.errors, not math.isfinite(entry.mean), entry.mean))
     entries = [entry for of_data in split_by_data(entries) for entry in of_data]
     chosen = find_baseline(entries, baseline) if baseline else None
     pairs, chosen_from = choose_pairs(entries, chosen)
     comparisons = compare_pairs([(a.sample, b.sample) for a, b in pairs], chosen_from=chosen_from)
-    return Findings(basis, entries, comparisons, chosen.label if chosen else None, notes(entries, basis))
+    return Findings(basis, entries, comparisons, chosen.label if chosen else None)
+
+
+def split_by_images(group: Group, basis: Basis) -> list[Group]:
+    """A group, or, where its runs were tested on different images, a group for each set of them."""
+    found = {id(run): (result.images, result.data_hash) for run in group.runs if (result := basis.find_result(run))}
+    sets = list(dict.fromkeys(found.values()))
+    if len(sets) < 2:
+        return [group]
+    runs = [[run for run in group.runs if found.get(id(run), sets[0]) == each] for each in sets]
+    labels = [f"{group.label} ({images:,} images {(data_hash or 'unknown')[:SHORT]})" for images, data_hash in sets]
+    return [Group(label, members, group.values) for label, members in zip(labels, runs, strict=True)]
 
 
 def make_entry(group: Group, basis: Basis) -> Entry:
@@ -174,8 +191,7 @@ def make_entry(group: Group, basis: Basis) -> Entry:
     diverged = [run for run in group.runs if run.state == "diverged" and not (is_single and found)]
     found = [(run, result) for run, result in found if run not in diverged]
     errors = [result.metrics["top1_error"] for _, result in found] + [math.nan] * len(diverged)
-    images = {(result.images, result.data_hash) for _, result in found}
-    count, data_hash = next(iter(images)) if len(images) == 1 else (0, None)
+    count, data_hash = (found[0][1].images, found[0][1].data_hash) if found else (0, None)
     seeds = [run.seed for run in [*(run for run, _ in found), *diverged]]
     entry = Entry(group, found, errors, Sample(group.label, errors, count, data_hash, seeds=seeds))
     if len(errors) == 1 and (predictions := predictions_of(entry, 0)):
@@ -242,34 +258,7 @@ def is_comparable(a: Entry, b: Entry) -> bool:
 def split_by_data(entries: Sequence[Entry]) -> list[list[Entry]]:
     """The groups by the images on which they were tested; those without a result in the first list."""
     found: dict[str | None, list[Entry]] = {}
-    known = [entry.sample.data_hash for entry in entries if entry.sample.data_hash]
+    first = next((entry.sample.data_hash for entry in entries if entry.results), None)
     for entry in entries:
-        found.setdefault(entry.sample.data_hash or next(iter(known), None), []).append(entry)
+        found.setdefault(entry.sample.data_hash if entry.results else first, []).append(entry)
     return list(found.values())
-
-
-def notes(entries: Sequence[Entry], basis: Basis) -> list[str]:
-    """What a reader of the table could overlook."""
-    found = []
-    hashes = {entry.sample.data_hash for entry in entries if entry.errors and entry.sample.data_hash}
-    if len(hashes) > 1:
-        found.append(
-            f"These runs have {len(hashes)} different sets of {basis.verb} images: errors are compared within a set "
-            "only, and the others stand side by side without a verdict."
-        )
-    if basis.verb == "validate":
-        found.append(
-            "No run was tested: these are validation errors at the end of the training. `python main.py test "
-            "--ckpt_path RUN` tests a run."
-        )
-    checkpoints = {result.checkpoint for entry in entries for _, result in entry.results}
-    if basis.verb == "test" and len(checkpoints) > 1:
-        found.append(f"Different checkpoints were tested ({', '.join(sorted(checkpoints))}): see the table of runs.")
-    for entry in entries:
-        unfinished = [run for run, _ in entry.results if run.state in UNFINISHED]
-        if unfinished and basis.verb == "test":
-            found.append(f"{entry.label}: {unfinished[0].name} was tested before its training had ended.")
-        if entry.group.repeated_seeds:
-            seeds = ", ".join(map(str, entry.group.repeated_seeds))
-            found.append(f"{entry.label}: several runs have the seed {seeds}; they are no independent ones.")
-    return found

@@ -9,7 +9,8 @@ from checkpointing.predictions import Predictions
 from errors import UserError
 from reports import run_charts
 from reports.class_chart import class_difference_chart
-from reports.comparison import Entry, Findings, predictions_of
+from reports.comparison import Entry, Findings, predictions_of, split_by_data
+from reports.comparison_notes import notes
 from reports.comparison_tables import (
     best_validation,
     environment_parts,
@@ -45,7 +46,7 @@ def overview(findings: Findings) -> list[Section]:
     pairs: list[Part] = [pair_table(findings)] if findings.pairs else []
     settings = settings_table(findings)
     return [
-        Section("Errors", [*errors, *findings.notes]),
+        Section("Errors", [*errors, *notes(findings)]),
         Section("Differences", pairs),
         Section("Settings", [settings] if settings else []),
     ]
@@ -74,16 +75,20 @@ def details(findings: Findings, flags: Sequence[str]) -> list[Section]:
 
 
 def cost_figures(findings: Findings) -> list[Part]:
-    """Error against parameters and against multiply-adds."""
-    points = [point for entry in findings.entries if (point := make_point(entry))]
-    if len({(point.parameters, point.multiply_adds) for point in points}) < 2:
-        return []
-    bars = f"; bars: {LEVEL:.0%} intervals over seeds" if any(point.interval for point in points) else ""
-    text = f"{findings.basis.name.capitalize()} against {{}}; dashed: the Pareto front{bars}"
-    return [
-        Figure(text.format("parameters"), pareto_chart(points, "parameters")),
-        Figure(text.format("multiply-adds"), pareto_chart(points, "multiply_adds")),
-    ]
+    """Error against parameters and against multiply-adds, for each set of images on which these differ."""
+    sets = split_by_data(findings.entries)
+    figures: list[Part] = []
+    for entries in sets:
+        points = [point for entry in entries if (point := make_point(entry))]
+        if len({(point.parameters, point.multiply_adds) for point in points}) < 2:
+            continue
+        names = ", ".join(dict.fromkeys(entry.group.experiment.partition("/")[0] for entry in entries))
+        where = f" on {names}" if len(sets) > 1 else ""
+        bars = f"; bars: {LEVEL:.0%} intervals over seeds" if any(point.interval for point in points) else ""
+        text = f"{findings.basis.name.capitalize()}{where} against {{}}; dashed: the Pareto front{bars}"
+        figures.append(Figure(text.format("parameters"), pareto_chart(points, "parameters")))
+        figures.append(Figure(text.format("multiply-adds"), pareto_chart(points, "multiply_adds")))
+    return figures
 
 
 def make_point(entry: Entry) -> Point | None:
@@ -172,7 +177,7 @@ def facts(findings: Findings) -> dict[str, Any]:
         ],
         "runs": [run_facts(run, entry) for entry in findings.entries for run in entry.group.runs],
         "tests": [pair.to_plain() for pair in findings.pairs],
-        "notes": findings.notes,
+        "notes": notes(findings),
     }
 
 

@@ -26,10 +26,10 @@ def main_table(findings: Findings) -> Table:
     columns: dict[str, Callable[[Entry], str]] = {
         "<runs": lambda entry: entry.label + selection_mark({"selected_on_test": entry.selected_on_test}),
         "n": lambda entry: str(len(entry.errors)),
-        f"{basis.name}, %": lambda entry: percent(entry.mean if entry.errors else None),
+        f"{basis.name}, %": error_cell,
         "s. d.": lambda entry: percent(entry.deviation),
         "best val., %": lambda entry: percent(mean_over(entry.group.runs, best_validation)),
-        "last val., %": lambda entry: percent(mean_over(entry.group.runs, final_validation)),
+        "last val., %": lambda entry: percent(mean_final_validation(entry.group.runs)),
         "parameters": lambda entry: count(mean_over(entry.group.runs, parameters)),
         "multiply-adds": lambda entry: count(mean_over(entry.group.runs, multiply_adds)),
         "images/s": lambda entry: rounded_count(mean_over(entry.group.runs, images_per_second)),
@@ -56,6 +56,13 @@ def first_is_best(findings: Findings) -> bool:
     first, *others = [entry.label for entry in findings.entries if np.isfinite(entry.mean)] or [""]
     beaten = {pair.b for pair in findings.pairs if pair.a == first and pair.verdict == "A is better"}
     return bool(others) and beaten >= set(others)
+
+
+def error_cell(entry: Entry) -> str:
+    """The mean error of a group; "1 of 5 diverged" where the mean of the others would flatter it."""
+    if 0 < entry.diverged < len(entry.errors):
+        return f"{entry.diverged} of {len(entry.errors)} diverged"
+    return percent(entry.mean if entry.errors else None)
 
 
 def pair_table(findings: Findings) -> Table:
@@ -174,6 +181,11 @@ def final_validation(run: Run) -> float | None:
     """The last validation error of a training; None without any."""
     curve = run.curve(["val/top1_error"])
     return None if curve is None else curve.last
+
+
+def mean_final_validation(runs: Sequence[Run]) -> float | None:
+    """The mean of the last validation errors; NaN where a run has diverged, since those of the others would flatter."""
+    return np.nan if any(run.state == "diverged" for run in runs) else mean_over(runs, final_validation)
 
 
 def parameters(run: Run) -> int | None:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from errors import printable
@@ -70,7 +71,7 @@ class Group:
     def repeated_seeds(self) -> list[int]:
         """Seeds of more than one run, which are copies of each other and no independent ones."""
         counts = Counter(run.seed for run in self.runs if run.seed is not None)
-        return sorted(seed for seed, count in counts.items() if count > 1)
+        return sorted(seed for seed, number in counts.items() if number > 1)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -249,11 +250,11 @@ def set_labels(groups: Sequence[Group]) -> None:
     for group in groups:
         if not group.runs[0].config:
             group.label = group.runs[0].name
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     for group in groups:
-        seen[group.label] += 1
-        if seen[group.label] > 1:
-            group.label += f" ({seen[group.label]})"
+        numbered = (f"{group.label} ({number})" for number in count(2))
+        group.label = next(each for each in chain([group.label], numbered) if each not in taken)
+        taken.add(group.label)
 
 
 def choose_words(differences: Mapping[str, Sequence[str]], groups: int) -> list[list[str]]:

@@ -93,7 +93,8 @@ class Run:
     def seed(self) -> int | None:
         """Of the run; None if unknown."""
         seed = self.config.get("seed_everything")
-        return seed if isinstance(seed, int) else None
+        is_number = isinstance(seed, int) and not isinstance(seed, bool)
+        return seed if is_number else self.facts.seed if self.facts else None
 
     def find_test(self, protocol: str = "center", checkpoint: str | None = None) -> EvaluationResult | None:
         """The result of a whole test; None without one.
@@ -137,9 +138,10 @@ def images_per_epoch(run: Run) -> float | None:
         return None
     images = run.facts.data.train_images
     limit, batch_size = find_setting(run, "trainer", "limit_train_batches"), find_setting(run, "data", "batch_size")
-    if isinstance(limit, float):
-        return images * min(limit, 1)
-    return min(images, limit * batch_size) if isinstance(limit, int) and isinstance(batch_size, int) else images
+    if isinstance(limit, float) and 0 <= limit <= 1:
+        return images * limit
+    is_limited = all(isinstance(each, int) and each > 0 for each in (limit, batch_size))
+    return min(images, limit * batch_size) if is_limited else images
 
 
 def find_setting(run: Run, section: str, name: str) -> Any:

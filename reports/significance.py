@@ -186,7 +186,7 @@ def refusal(a: Sample, b: Sample) -> str:
                 f"{pluralize(diverged, 'run')} of {each.name} of {each.n} diverged, and the others alone would flatter "
                 "it: leave the diverged runs out yourself, if you mean to compare the others."
             )
-        if each.data_hash is None:
+        if each.data_hash is None or not each.images:
             return f"It is not known on which images {each.name} was tested: rerun `main.py test` on it."
     if a.data_hash != b.data_hash or a.images != b.images:
         return f"{names} were tested on different images: test both on the same, with --data.root."
@@ -200,6 +200,8 @@ def refusal(a: Sample, b: Sample) -> str:
         known = [seed for seed in each.seeds if seed is not None]
         if len(set(known)) < len(known):
             return f"Runs of {each.name} have the same seed, and are not independent: leave out all but one of them."
+        if len(known) < len(each.seeds):
+            return f"The seeds of some runs of {each.name} are unknown, which may be copies of each other."
     return ""
 
 

@@ -32,15 +32,17 @@ def of_set(findings: Findings, entries: Sequence[Entry]) -> str:
 
 def describe(entry: Entry, findings: Findings) -> str:
     """A group and its error: "digits/resnet20 has 1.17 % test error (mean of 5 runs, standard deviation 0.62)"."""
-    if not math.isfinite(entry.mean):
+    if 0 < entry.diverged < len(entry.errors):
+        return f"{entry.diverged} of {len(entry.errors)} runs of {entry.label} diverged"
+    if entry.diverged:
         return f"{entry.label} has diverged"
     return f"{entry.label} has {100 * entry.mean:.2f} % {findings.basis.name}{spread(entry)}"
 
 
 def spread(entry: Entry) -> str:
-    """What a mean error is the mean of, in brackets; nothing for a single run."""
+    """What a mean error is the mean of, in brackets; of a single run what it did not survive, or nothing."""
     if entry.deviation is None:
-        return ""
+        return " (before it diverged)" if any(run.state == "diverged" for run, _ in entry.results) else ""
     return f" (mean of {len(entry.errors)} runs, standard deviation {100 * entry.deviation:.2f} points)"
 
 

@@ -13,13 +13,15 @@ from reports.run import Run
 from reports.run_sources.curves import Row, make_curves
 from reports.run_sources.offline import read_offline
 from reports.run_sources.results import read_results
-from reports.run_sources.run_files import find_file, is_locked, read_bytes, read_json
+from reports.run_sources.run_files import LARGEST, find_file, is_locked, read_bytes, read_json
 from reports.run_sources.saved import expected_epoch_steps, read_saved
 from reports.run_sources.search import CONFIG, METRICS, find_runs
 from reports.run_sources.states import Traces, find_state
 from reports.run_sources.wandb_rows import read_summary
 
 __all__ = ["find_runs", "read_run"]
+
+MOST_VALUES = 2**24  # of metrics.csv, empty ones too: a million rows of 16
 
 
 def read_run(path: Path) -> Run:
@@ -95,7 +97,9 @@ def read_rows(path: Path, problems: list[str]) -> list[dict[str, str]]:
         if not find_file(path, path / METRICS):
             problems.append(f"{METRICS} is missing")
             return []
-        content = read_bytes(path, path / METRICS) or b""
+        content = read_bytes(path, path / METRICS, LARGEST) or b""
+        if content.count(b",") > MOST_VALUES:
+            raise UserError(f"{METRICS} has more values than can be read")
         rows = read_metrics(path / METRICS)[1]
     except UserError as error:
         problems.append(str(error))

@@ -2,22 +2,24 @@
 
 import os
 import re
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from checkpointing.content import find_mismatch
-from checkpointing.predictions import Predictions, file_hash
+from checkpointing.predictions import Predictions, file_hash, read_arrays
 from checkpointing.run_facts import RunFacts
 from errors import UserError, shorten
+from reports import metrics
 from reports.run import EvaluationResult, Run
 from reports.run_sources.curves import to_number
 from reports.run_sources.run_files import find_file, list_files, read_json
 
 RESULT: dict[str, Any] = {"checkpoint": "", "protocol": "", "images": 0, "metrics": {}}
 NAME = re.compile(r"[^/\0]{1,200}")  # of a protocol or a checkpoint, which stand in names of files
+ROUNDING = 0.005  # between the error of a result and that of its predictions, which may differ where classes tie
 VALIDATION_FILE = re.compile(r"val_predictions-(?P<stem>.+)-(?P<protocol>\w+)\.npz", re.DOTALL)
 
 
@@ -57,12 +59,14 @@ def read_test(run_dir: Path, path: Path, facts: RunFacts | None) -> EvaluationRe
     predictions = find_predictions(run_dir, f"predictions-{checkpoint}-{protocol}.npz")
     if is_older_than_checkpoint(path, run_dir, checkpoint, predictions):
         return None
-    metrics = {str(name).removeprefix("test/"): value for name, value in content["metrics"].items()}
+    found = parse_metrics({str(name).removeprefix("test/"): value for name, value in content["metrics"].items()})
+    if found is None or not content["images"]:
+        raise UserError(f"{path.name} is no result of a test")
     return EvaluationResult(
         verb="test",
         checkpoint=checkpoint,
         protocol=protocol,
-        metrics={name: number for name, value in metrics.items() if (number := to_number(value)) is not None},
+        metrics=found,
         images=content["images"],
         data_hash=data_hash if isinstance(data_hash, str) else None,
         selected_on_test=content.get("selected_on_test") is True,
@@ -85,6 +89,13 @@ def read_validation(run_dir: Path, path: Path, facts: RunFacts | None) -> Evalua
         return None
     images = len(np.atleast_1d(fields["indices"]))
     return EvaluationResult("validate", checkpoint, match["protocol"], {}, images, data_hash, predictions=path)
+
+
+def parse_metrics(values: Mapping[str, Any]) -> dict[str, float] | None:
+    """The metrics of a result; None if an error among them is not in [0, 1]."""
+    found = {name: number for name, value in values.items() if (number := to_number(value)) is not None}
+    errors = [value for name, value in found.items() if name.endswith("_error")]
+    return found if all(0 <= error <= 1 for error in errors) else None
 
 
 def find_predictions(run_dir: Path, name: str) -> Path | None:
@@ -123,10 +134,12 @@ def read_fields(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         UserError: in a few words, if the file is truncated or of another kind.
     """
     try:
-        with np.load(path) as file:
-            return {name: file[name] for name in names if name in file or name != "selected_on_test"}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path.name} is truncated or corrupt") from error
+        fields = read_arrays(path, names)
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from error
+    if any(name not in fields for name in names if name != "selected_on_test"):
+        raise UserError(f"{path.name} is truncated or corrupt")
+    return fields
 
 
 def load_predictions(result: EvaluationResult, run: Run) -> Predictions:
@@ -149,6 +162,8 @@ def load_predictions(result: EvaluationResult, run: Run) -> Predictions:
     for name, value, words in expected:
         if value is not None and getattr(predictions, name) != value:
             raise UserError(f"{shorten(path)} has predictions for other {words} than the result beside it: {again}.")
+    if result.metrics and differs(predictions, result):
+        raise UserError(f"{shorten(path)} has other errors than the result beside it: {again}.")
     try:
         is_stale = find_file(Path(run.location), checkpoint) and file_hash(checkpoint) != predictions.checkpoint_hash
     except (UserError, OSError) as error:
@@ -159,3 +174,10 @@ def load_predictions(result: EvaluationResult, run: Run) -> Predictions:
             f"has written since: {again}."
         )
     return predictions
+
+
+def differs(predictions: Predictions, result: EvaluationResult) -> bool:
+    """Whether predictions have another error than a result, by more than equally probable classes make up."""
+    error = metrics.topk_errors(predictions.log_probabilities, predictions.labels).mean()
+    is_whole = len(predictions.labels) == result.images
+    return not is_whole or abs(error - result.metrics.get("top1_error", error)) > ROUNDING

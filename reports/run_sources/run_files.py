@@ -12,7 +12,8 @@ from checkpointing.confinement import lies_in
 from checkpointing.run_dir import LOCK, NO_LOCKS
 from errors import UserError
 
-LARGEST = 512 * 2**20  # bytes of a text file; metrics.csv of a million rows has a fifth of them
+LARGEST = 2**27  # bytes of metrics.csv, which has so many with a million rows, and of a file of W&B's
+LARGEST_TEXT = 2**20  # of any other file of text
 
 
 def find_file(run_dir: Path, path: Path) -> bool:
@@ -36,7 +37,7 @@ def find_file(run_dir: Path, path: Path) -> bool:
     return True
 
 
-def read_bytes(run_dir: Path, path: Path) -> bytes | None:
+def read_bytes(run_dir: Path, path: Path, largest: int = LARGEST_TEXT) -> bytes | None:
     """The content of a file of a run; None if it has no such file.
 
     Raises:
@@ -46,8 +47,8 @@ def read_bytes(run_dir: Path, path: Path) -> bytes | None:
         return None
     try:
         size = os.stat(path).st_size
-        if size > LARGEST:
-            raise UserError(f"{path.name} has {size / 2**20:,.0f} MiB, too many to be read")
+        if size > largest:
+            raise UserError(f"{path.name} has {size / 2**20:,.1f} MiB, too many to be read")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path.name} cannot be read ({error.strerror})") from error

@@ -76,13 +76,14 @@ def search_runs(path: Path) -> list[Path]:
     """The run directory that a path is or lies in, or else those below it."""
     absolute = Path(os.path.abspath(path))
     folders = [absolute, *absolute.parents][:6]
-    if holder := next((folder for folder in folders if is_run(folder)), None):
-        depth = folders.index(holder)
-        if depth == 0 or not os.path.isdir(path):
-            return [path if depth == 0 else holder]
-        if absolute.relative_to(holder).parts[0] in ("checkpoints", "wandb"):
-            return [holder]
-    return list(walk_runs(path, set())) if os.path.isdir(path) else []
+    holder = next((folder for folder in folders if is_run(folder)), None)
+    if holder == absolute:
+        return [path]
+    found = list(walk_runs(path, set())) if os.path.isdir(path) else []
+    if found or holder is None:
+        return found
+    is_part = not os.path.isdir(path) or absolute.relative_to(holder).parts[0] in ("checkpoints", "wandb")
+    return [holder] if is_part else []
 
 
 def walk_runs(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
@@ -112,8 +113,14 @@ def walk_runs(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run directory: by its name, or by what it holds."""
+    """Whether a folder is a run directory: by its name, or by what it holds, unless that is runs."""
     if not os.path.isdir(folder):
         return False
-    is_version = version_number(folder) >= 0 and not os.path.lexists(folder / ENSEMBLE)
-    return is_version or any(os.path.lexists(folder / name) for name in PARTS)
+    if version_number(folder) >= 0:
+        return not os.path.lexists(folder / ENSEMBLE) or has_parts(folder)
+    return has_parts(folder) and not any(version_number(each) >= 0 for each in folder.glob("version_*"))
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether a folder holds anything by which a run directory is known."""
+    return any(os.path.lexists(folder / name) for name in PARTS)

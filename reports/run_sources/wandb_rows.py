@@ -7,6 +7,7 @@ from typing import Any
 from checkpointing.run_facts import RunFacts, parse_run_facts
 from reports.run import EvaluationResult
 from reports.run_sources.curves import Row, to_number
+from reports.run_sources.results import parse_metrics
 
 STEP = "trainer/global_step"  # Lightning's name for the step; `_step` counts the rows
 FACTS = "facts"  # key of a run's config under which run.json stands
@@ -50,19 +51,22 @@ def read_summary(summary: Mapping[str, Any]) -> list[EvaluationResult]:
         if match := RESULT.fullmatch(str(name)):
             key = (match["prefix"], match["checkpoint"] or "best", match["protocol"])
             found.setdefault(key, {})[match["name"]] = value
-    return [make_result(*key, values) for key, values in sorted(found.items()) if "images" in values]
+    results = (make_result(*key, values) for key, values in sorted(found.items()))
+    return [result for result in results if result is not None]
 
 
-def make_result(prefix: str, checkpoint: str, protocol: str, values: Mapping[str, Any]) -> EvaluationResult:
-    """A result from its values in a summary."""
-    metrics = {name: number for name, value in values.items() if (number := to_number(value)) is not None}
+def make_result(prefix: str, checkpoint: str, protocol: str, values: Mapping[str, Any]) -> EvaluationResult | None:
+    """A result from its values in a summary; None where they are none."""
+    metrics = parse_metrics(values)
+    if metrics is None or not 1 <= metrics.get("images", 0) < 2**53:
+        return None
     data_hash = values.get("data_hash")
     return EvaluationResult(
         verb="test" if prefix == "test" else "validate",
         checkpoint=checkpoint,
         protocol=protocol,
         metrics={name: number for name, number in metrics.items() if name not in NO_METRICS},
-        images=int(metrics["images"]) if 0 <= metrics.get("images", -1) < 2**53 else 0,
+        images=int(metrics["images"]),
         data_hash=data_hash if isinstance(data_hash, str) else None,
         selected_on_test=values.get("selected_on_test") is True,
         partial=values.get("partial") is True,

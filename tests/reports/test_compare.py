@@ -11,6 +11,7 @@ from checkpointing.predictions import predictions_path, result_path
 from reports import compare
 from reports.comparison import choose_basis
 from reports.comparison import compare as compare_runs
+from reports.comparison_notes import notes_on_images
 from reports.run_sources.local import find_runs, read_run
 from reports.verdict import verdict
 from tests.handmade import predictions
@@ -130,7 +131,7 @@ def test_runs_of_different_data_are_never_compared(tmp_path, capsys):
     folder = write_run(tmp_path / "cifar10/b/version_0", config=make_config(run_name="cifar10/b"), outcome=None)
     write_test(folder, wrong(200), "9" * 64)
     found = findings(tmp_path)
-    assert not found.pairs and "2 different sets of test images" in found.notes[0]
+    assert not found.pairs and "2 different sets of test images" in next(notes_on_images(found))
     assert verdict(found) == "digits/a has 10.00 % test error. cifar10/b has 20.00 % test error."
 
 
@@ -168,7 +169,7 @@ def test_without_a_test_validation_at_the_end_counts(tmp_path, capsys):
     found = findings(tmp_path)
     assert found.basis.name == "validation error" and found.pairs[0].method == "Welch"
     assert found.entries[0].errors == pytest.approx([0.5 / 4, 0.5 / 5, 0.5 / 6])
-    assert "No run was tested" in found.notes[0]
+    assert "No run was tested" in next(notes_on_images(found))
     assert "None of these runs was tested with --data.protocol ten_crop" in sentence(
         capsys, tmp_path, "--protocol", "ten_crop"
     )
