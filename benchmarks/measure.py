@@ -1,6 +1,5 @@
 """Measures one case: our `fit` through its command line, and its competitors in its pauses."""
 
-import copy
 import statistics
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from benchmarks.timing import Competitor, TakeTurns
 from callbacks.run_facts import processor
 from cli.command_line import run_cli
 from cli.trainer import cpu_has_bf16
-from reports.zoo import CONFIGS, count_multiply_adds
+from lit_models.counts import count_used
+from reports.zoo import CONFIGS
 
 Result = dict[str, Any]
 # Floating-point operations of NVIDIA's tensor cores in bfloat16 per second, without sparsity. Cards for PCIe are slower
@@ -91,4 +91,4 @@ def utilization(net: nn.Module, images_per_s: float, size: int) -> float | None:
     peak = peak_multiply_adds(torch.cuda.get_device_name())
     if peak is None:
         return None
-    return 3 * count_multiply_adds(copy.deepcopy(net).to("meta").eval(), size) * images_per_s / peak
+    return 3 * count_used(net, size).multiply_adds * images_per_s / peak

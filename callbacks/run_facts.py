@@ -85,8 +85,8 @@ def has_reached_its_end(trainer: pl.Trainer) -> bool:
 def count_model(model: LitClassifier, data: ImageData) -> ModelFacts:
     """The numbers of a model, counted at the size of the data's evaluation crop."""
     size = data.preprocessing["crop"]
-    parameters, multiply_adds = count_used(model.net, size)
-    return ModelFacts(type(model).__name__, parameters, multiply_adds, size)
+    used = count_used(model.net, size)
+    return ModelFacts(type(model).__name__, used.parameters, used.multiply_adds, size)
 
 
 def count_data(data: ImageData, model: LitClassifier) -> DataFacts:

@@ -1,34 +1,53 @@
 """Parameters and multiply-adds of a net, counted without computing anything."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 
-def count_used(net: nn.Module, size: int) -> tuple[int, int]:
-    """Parameters, and multiply-adds of convolutions and linear layers in one forward pass of one image.
+@dataclass
+class Counts:
+    """What one forward pass in evaluation mode uses; auxiliary heads, which it leaves out, do not count.
 
-    The pass is one in evaluation mode, so auxiliary heads are left out; biases count as parameters alone.
+    Args:
+        parameters: weights and biases.
+        multiply_adds: of convolutions and linear layers for one image, without biases.
+    """
 
-    The net keeps its weights and its modes; the pass runs on tensors without content.
+    parameters: int = 0
+    multiply_adds: int = 0
+
+
+def count_used(net: nn.Module, size: int) -> Counts:
+    """Count what a net uses; it keeps its weights and its modes, and nothing is computed.
 
     Args:
         net: on any device.
         size: pixels per side of the image.
     """
-    weights = {name: torch.empty_like(each, device="meta") for name, each in net.state_dict().items()}
-    used = {name: weights[name].requires_grad_() for name, _ in net.named_parameters()}
+    counts = Counts()
+    used: set[Tensor] = set()
+
+    def count(module: nn.Module, _: Any, output: Any) -> None:
+        used.update(module.parameters(recurse=False))
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert isinstance(output, Tensor)
+            counts.multiply_adds += output.numel() * module.weight[0].numel()
+
     modes = {module: module.training for module in net.modules()}
-    image = torch.empty(1, 3, size, size, device="meta")
+    hooks = [module.register_forward_hook(count) for module in net.modules()]
+    state = {name: torch.empty_like(each, device="meta") for name, each in net.state_dict().items()}
     net.eval()
     try:
-        with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-            with FlopCounterMode(display=False) as counter:
-                logits = functional_call(net, weights, (image,))
-            gradients = torch.autograd.grad(logits.sum(), list(used.values()), allow_unused=True)
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            functional_call(net, state, (torch.empty(1, 3, size, size, device="meta"),))
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, mode in modes.items():
             module.training = mode
-    parameters = sum(gradient.numel() for gradient in gradients if gradient is not None)
-    return parameters, counter.get_total_flops() // 2
+    counts.parameters = sum(parameter.numel() for parameter in used)
+    return counts

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import lit_models
 from cli.yaml_files import read_yaml
 from errors import pluralize
+from lit_models.counts import count_used
 from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
 from reports.outputs import add_output_flags, check_outputs, write_outputs
@@ -80,18 +78,6 @@ def parse_count(text: str) -> int | None:
     return round(float(text[:-1]) * {"M": 1e6, "G": 1e9}[text[-1]]) if text else None
 
 
-def count_parameters(net: nn.Module) -> int:
-    """Numbers that a net learns: weights and biases of all its layers."""
-    return sum(parameter.numel() for parameter in net.parameters())
-
-
-def count_multiply_adds(net: nn.Module, size: int) -> int:
-    """Multiply-adds of convolutions and linear layers in one forward pass of one image, without biases."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        net(torch.empty(1, 3, size, size, device="meta"))
-    return counter.get_total_flops() // 2
-
-
 def measure(row: Architecture, experiments: dict[str, Architecture], runs: Sequence[Run]) -> dict[str, Any]:
     """Everything that the report says about one architecture.
 
@@ -100,15 +86,15 @@ def measure(row: Architecture, experiments: dict[str, Architecture], runs: Seque
         runs: with tests; see `zoo_errors.read_runs`.
     """
     net, errors = row.build(), find_errors(row, runs)
-    parameters, multiply_adds = count_parameters(net), count_multiply_adds(net, row.size)
+    used = count_used(net, row.size)
     return {
         "name": row.name,
         "family": row.family.rpartition(".")[2],
         "dataset": row.dataset,
         "input_size": row.size,
-        "parameters": parameters,
-        "aux_parameters": count_parameters(row.build(auxiliary=True)) - parameters if row.has_auxiliary else 0,
-        "multiply_adds": multiply_adds,
+        "parameters": used.parameters,
+        "aux_parameters": sum(each.numel() for each in net.parameters()) - used.parameters,
+        "multiply_adds": used.multiply_adds,
         "paper_parameters": parse_count(row.parameters),
         "paper_multiply_adds": parse_count(row.multiply_adds),
         "published_error": row.error,

@@ -18,10 +18,9 @@ from torch import nn
 from cli.yaml_files import read_yaml
 from errors import UserError
 
-AUXILIARY = "aux_weight"  # 0 builds a family's network without its auxiliary heads
 # Arguments that change how a network is trained and not what is counted
 TRAINING_ARGUMENTS = {
-    AUXILIARY,
+    "aux_weight",
     "bn_momentum",
     "drop_path",
     "dropout",
@@ -73,19 +72,11 @@ class Architecture:
     def num_classes(self) -> int:
         return 1000 if self.dataset == "imagenet" else 10
 
-    @property
-    def has_auxiliary(self) -> bool:
-        """Whether the family has auxiliary heads that can be left out."""
-        return AUXILIARY in inspect.signature(resolve_name(self.family)).parameters
-
-    def build(self, auxiliary: bool = False) -> nn.Module:
-        """The network on the meta device (counted, not computed), in evaluation mode."""
-        arguments = dict(self.arguments)
-        if self.has_auxiliary and not auxiliary:
-            arguments[AUXILIARY] = 0.0
+    def build(self) -> nn.Module:
+        """The network with its auxiliary heads, if it has any, on the meta device (counted, not computed)."""
+        family = resolve_name(self.family)
         with torch.device("meta"):
-            model = resolve_name(self.family)(self.num_classes, optimizer=partial(torch.optim.SGD, lr=0.1), **arguments)
-        return model.net.eval()
+            return family(self.num_classes, optimizer=partial(torch.optim.SGD, lr=0.1), **self.arguments).net
 
     def network_arguments(self, arguments: dict[str, Any], ignore_stem_arguments: bool = False) -> dict[str, Any]:
         """All arguments that define a network of this family, defaults filled in."""

@@ -201,13 +201,19 @@ from torch import nn
 from lit_models import LitClassifier
 
 
+class Net(nn.Module):
+    def __init__(self, width, num_classes):
+        super().__init__()
+        self.conv, self.fc, self.head = nn.Conv2d(3, width, 3), nn.Linear(width, num_classes), nn.Linear(num_classes, 7)
+
+    def forward(self, images):
+        logits = self.fc(self.conv(images).mean((2, 3)))
+        return (logits, self.head(logits)) if self.training else logits
+
+
 class LitOwn(LitClassifier):
     def __init__(self, num_classes: int, width: int, aux_weight: float = 0.3, **kwargs):
-        pool = nn.AdaptiveAvgPool2d(1)
-        net = nn.Sequential(nn.Conv2d(3, width, 3), pool, nn.Flatten(), nn.Linear(width, num_classes))
-        if aux_weight:
-            net.append(nn.Linear(num_classes, 7))
-        super().__init__(net, num_classes, **kwargs)
+        super().__init__(Net(width, num_classes), num_classes, **kwargs)
 """
 
 
