@@ -112,7 +112,7 @@ def report(given: argparse.Namespace) -> None:
     refuse_workspace_settings()
     for log in logs:
         if missing := prepare(log):
-            print(f"{log.parent}: {pluralize(missing, 'file')} of its artifacts are gone, which W&B will lack.")
+            print(f"{log.parent}: {pluralize(missing, 'file')} of its artifacts cannot be found: W&B will lack them.")
     if not has_login():
         raise UserError("Nobody is logged in to W&B on this machine: type `wandb login` once, then this command again.")
     sys.exit(sync([log.parent for log in logs]))

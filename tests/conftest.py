@@ -103,6 +103,31 @@ def tiny_run(run: Run) -> Path:
     return Path("runs/digits/resnet20/version_0")
 
 
+@pytest.fixture(scope="session")
+def logged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a tiny run that W&B has logged offline and that was tested; no test may change it.
+
+    It has averaged its last two checkpoints, logged gradient norms and made its checkpoints artifacts.
+    """
+    folder = tmp_path_factory.mktemp("some where")
+    overlays = [f"--config={HOME}/configs/overlays/{name}.yaml" for name in ("gradient_norms", "average_last")]
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        patch.setenv("WANDB__SERVICE_WAIT", "600")
+        patch.setenv("WANDB_INIT_TIMEOUT", "600")
+        flags = ["--trainer.callbacks.count", "2", "--trainer.logger.log_model", "true"]
+        run_cli(["fit", "--config", DIGITS, *overlays, *flags, *TINY])
+        run_cli(["test", "--ckpt_path", "runs/digits/resnet20"])
+    return folder / "runs/digits/resnet20/version_0"
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder the working directory of a user who has set nothing for W&B."""
+    patch.chdir(folder)
+    for name in ("WANDB_MODE", "WANDB_ENTITY", "WANDB_DATA_DIR"):
+        patch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def cifar(tmp_path: Path) -> Path:
     """A root with cifar-10-batches-py of 5 x 40 training and 20 test images."""

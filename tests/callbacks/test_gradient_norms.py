@@ -1,5 +1,4 @@
 from functools import partial
-from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -9,7 +8,6 @@ from callbacks import GradientNorms
 from checkpointing.metrics_file import read_metrics
 from datamodules import Synthetic
 from lit_models import LitResNet
-from tests.conftest import DIGITS, HOME, TINY
 
 
 class Norms(pl.Callback):
@@ -35,7 +33,6 @@ def test_the_value_of_an_epoch_is_the_mean_over_its_steps():
     assert len(logged) == 20 and min(logged.values()) > 0  # 19 convolutions and the classifier
 
 
-def test_the_overlay_writes_them_to_metrics_csv(run, here):
-    run("fit", "--config", DIGITS, "--config", HOME / "configs/overlays/gradient_norms.yaml", *TINY)
-    _, rows = read_metrics(Path("runs/digits/resnet20/version_0/metrics.csv"))
+def test_the_overlay_writes_them_to_metrics_csv(logged_run):
+    _, rows = read_metrics(logged_run / "metrics.csv")
     assert [bool(row["grad_norm/layer1.0.conv1"]) for row in rows].count(True) == 3

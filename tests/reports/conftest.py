@@ -1,26 +1,20 @@
 """A real run for the tests of what reads runs."""
 
-import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from cli.command_line import run_cli
-from tests.conftest import DIGITS, TINY
-
 
 @pytest.fixture(scope="session")
-def real_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_runs(logged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder runs/ with one tiny run that was tested: 3 epochs of 4 batches, logged by W&B offline.
 
     No test may change it.
     """
-    folder = tmp_path_factory.mktemp("real")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("WANDB_MODE", "offline")
-        patch.setenv("WANDB__SERVICE_WAIT", "600")
-        patch.setenv("WANDB_INIT_TIMEOUT", "600")
-        run_cli(["fit", "--config", DIGITS, *TINY])
-        run_cli(["test", "--ckpt_path", os.path.join("runs", "digits", "resnet20")])
-    return folder / "runs"
+    run = tmp_path_factory.mktemp("real") / "runs/digits/resnet20/version_0"
+    shutil.copytree(logged_run, run, symlinks=True)
+    for path in (run / "checkpoints").iterdir():
+        if path.stem not in ("best", "last"):
+            path.unlink()
+    return run.parents[2]

@@ -120,6 +120,7 @@ def test_runs_without_validation_show_their_training():
     assert run_charts.error_by_time_chart({"a": [run]}) is None
 
 
+@pytest.mark.slow
 def test_fifty_runs_are_small():
     groups = {
         f"cifar10/an experiment with a long name {index}": [

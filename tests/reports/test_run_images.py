@@ -163,6 +163,7 @@ def test_a_run_lies_where_its_directory_is(here):
     assert online.pngs == [None, None] and "There is no file me/project/abc" in online.note
 
 
+@pytest.mark.slow
 def test_images_that_a_real_run_held_back_are_found_again(run, here):
     """There is no val/ and no test/: `test` reads what the run held back, which its list of files tells."""
     root = write_folder(here / "photos", count=6)

@@ -121,7 +121,7 @@ def test_a_missing_file_is_said(moved, synced, capsys):
     path = Path(next(iter(local_paths(read_part(parts(moved)[0])).values())))
     (moved / "wandb/artifacts/staging" / path.name).unlink()
     assert run_report(moved) == 0
-    assert "1 file of its artifacts are gone" in capsys.readouterr().out
+    assert "1 file of its artifacts cannot be found" in capsys.readouterr().out
 
 
 def test_a_run_uploads_no_file_of_the_users(moved, synced):
