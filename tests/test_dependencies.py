@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from itertools import chain
 
 from tests.conftest import HOME
 
@@ -22,6 +23,7 @@ def declared_in(requirements: list[str]) -> set[str]:
 
 
 DEPENDENCIES = declared_in(PYPROJECT["project"]["dependencies"])
+EXTRAS = declared_in(list(chain(*PYPROJECT["project"]["optional-dependencies"].values())))
 DEV = declared_in(PYPROJECT["dependency-groups"]["dev"])
 
 
@@ -38,15 +40,17 @@ def imported_by(*patterns: str) -> dict[str, str]:
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module]
             for module in {name.split(".")[0] for name in names} - own:
-                distribution = distributions.get(module, [module])[0]
-                found[normalize(distribution)] = str(path.relative_to(HOME))
+                names_of_module = list(map(normalize, distributions.get(module, [module])))
+                declared = [name for name in names_of_module if name in DEPENDENCIES]  # several share google
+                found[(declared or names_of_module)[0]] = str(path.relative_to(HOME))
     return found
 
 
 def test_every_imported_package_is_declared():
     code, tests = imported_by("*.py", ":!tests"), imported_by("*.py")
     assert {"torch", "lightning", "scikit-learn", "pillow"} <= code.keys() and "pytest" in tests
-    assert {name: path for name, path in code.items() if name not in DEPENDENCIES} == {}
+    assert {name: path for name, path in code.items() if name not in DEPENDENCIES | EXTRAS} == {}
+    assert EXTRAS <= DEV  # so that tests run them
     assert {name: path for name, path in tests.items() if name not in DEPENDENCIES | DEV} == {}
 
 
