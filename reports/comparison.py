@@ -17,7 +17,7 @@ from reports.run import EvaluationResult, Run
 from reports.run_sources.results import load_predictions
 from reports.significance import Comparison, Sample, compare_pairs
 
-MOST_FOR_ALL_PAIRS = 5  # groups; of more, the pairs of the best one are shown
+MAX_FOR_ALL_PAIRS = 5  # groups; of more, the pairs of the best one are shown
 UNFINISHED = ("running", "killed", "failed", "empty", "unreadable")
 SHORT = 6  # digits of a hash that a reader sees
 
@@ -243,7 +243,7 @@ def choose_pairs(entries: Sequence[Entry], baseline: Entry | None) -> tuple[list
         pairs = [(entry, baseline) for entry in entries if entry is not baseline and is_comparable(entry, baseline)]
         return pairs, len(pairs)
     pairs = [pair for pair in combinations(entries, 2) if is_comparable(*pair)]
-    if len(entries) <= MOST_FOR_ALL_PAIRS:
+    if len(entries) <= MAX_FOR_ALL_PAIRS:
         return pairs, len(pairs)
     best = {id(of_data[0]) for of_data in split_by_data(entries)}
     return [pair for pair in pairs if id(pair[0]) in best], len(pairs)

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from reports.comparison import SHORT, UNFINISHED, Findings
 from reports.run import Run
+from reports.verdict import name_some
 
 CUT_SHORT = (*UNFINISHED, "stopped", "diverged")  # states of a training that did not come to its end
-FEW = 3  # names in a sentence
 
 
 def notes(findings: Findings) -> list[str]:
@@ -43,7 +43,7 @@ def notes_on_versions(findings: Findings) -> Iterator[str]:
     versions = list(dict.fromkeys(session.code_version for session in sessions))
     if len(versions) > 1:
         shown = name_some([version[:SHORT] + "-dirty" * version.endswith("-dirty") for version in versions])
-        yield f"{len(versions)} versions of the code trained these runs ({shown}): see Commands and environment."
+        yield f"{len(versions)} versions of the code trained these runs ({shown}): see Environment."
 
 
 def notes_on_groups(findings: Findings) -> Iterator[str]:
@@ -69,9 +69,3 @@ def describe(findings: Findings) -> str:
 def name_runs(runs: Sequence[Run]) -> str:
     """Some of the runs with their states."""
     return name_some([f"{run.version} ({run.state})" for run in runs])
-
-
-def name_some(names: Sequence[str]) -> str:
-    """The first of several names: "a, b, c and 7 more"."""
-    more = len(names) - FEW
-    return f"{', '.join(names[:FEW])} and {more} more" if more > 0 else ", ".join(names)

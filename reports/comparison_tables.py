@@ -16,7 +16,7 @@ from reports.run import Run, training_seconds
 from reports.significance import Comparison
 from reports.zoo_errors import is_run_of
 
-MOST_COLUMNS = 5  # groups or settings side by side
+MAX_COLUMNS = 5  # groups or settings side by side
 EMPTY = ""
 
 
@@ -75,7 +75,7 @@ def pair_table(findings: Findings) -> Table:
             EMPTY if pair.interval is None else "{:+.2f} to {:+.2f}".format(*(100 * end for end in pair.interval)),
             EMPTY if pair.p_holm is None else f"{pair.p_holm:.2g}",
             percent(pair.smallest_detectable),
-            say(pair),
+            describe_verdict(pair),
         ]
         for pair in findings.pairs
     ]
@@ -83,7 +83,7 @@ def pair_table(findings: Findings) -> Table:
     return Table("Differences between the groups", columns, rows, note=pair_note(findings.pairs))
 
 
-def say(pair: Comparison) -> str:
+def describe_verdict(pair: Comparison) -> str:
     """The verdict on a pair, with the test that decided it, or the reason why none did."""
     if pair.verdict == "not tested":
         return f"not tested: {pair.reason}"
@@ -112,7 +112,7 @@ def settings_table(findings: Findings) -> Table | None:
     if not differences:
         return None
     title, labels = "Settings that differ", [group.label for group in groups]
-    if len(groups) <= MOST_COLUMNS:
+    if len(groups) <= MAX_COLUMNS:
         rows = [[key, *values] for key, values in differences.items()]
         return Table(title, ["<setting", *(f"<{label}" for label in labels)], rows)
     rows = [[label, *(values[k] for values in differences.values())] for k, label in enumerate(labels)]
@@ -136,7 +136,7 @@ def run_table(findings: Findings) -> Table:
         for run in entry.group.runs
     ]
     columns = ["<group", "<run", "seed", "<state", "last val., %", f"{findings.basis.name}, %", "<tested"]
-    return Table("Runs", [*columns, "<remarks", "<place"], rows)
+    return Table("Runs", [*columns, "<remarks", "<location"], rows)
 
 
 def test_cells(findings: Findings, run: Run) -> tuple[str, str]:
@@ -160,8 +160,8 @@ def environment_parts(findings: Findings) -> list[str | Table]:
         for (run, session), each in zip(sessions, settings, strict=True)
     ]
     columns = ["<run", "<started", "<outcome", *(f"<{name}" for name in names), "<command"]
-    told = [f"All commands: {', '.join(f'{name} {value}' for name, value in common.items())}."] if common else []
-    return [*told, Table("Commands", columns, rows)]
+    shared = [f"All commands: {', '.join(f'{name} {value}' for name, value in common.items())}."] if common else []
+    return [*shared, Table("Commands", columns, rows)]
 
 
 def mean_over(runs: Sequence[Run], value: Callable[[Run], float | None]) -> float | None:

@@ -16,7 +16,7 @@ ABSENT = "\N{EN DASH}"
 LONGEST = 40  # characters of a value
 DEEPEST = 30  # dicts and lists in each other
 CLASS_PATH = re.compile(r"([A-Za-z_]\w*\.)+([A-Z]\w*)")
-ROOMS = ("model", "trainer", "data")  # of a config, the most telling first
+SECTIONS = ("model", "trainer", "data")  # of a config, the most telling first
 DATA = "data.images"  # stands for the hash of the images, which is not in a config
 
 # What a config says beside the recipe: where results go, what is logged and shown, and what only a test reads
@@ -204,18 +204,18 @@ def find_owner(key: str, differing: Collection[str], recipes: Sequence[Mapping[s
 
 def format_class(recipe: Mapping[str, Any], key: str, arguments: Sequence[str]) -> str:
     """A value as `format_value`, with arguments in brackets: OneCycleLR (max_lr=0.4), or decay=0.999 for a callback."""
-    told = ", ".join(
+    in_brackets = ", ".join(
         f"{name.removeprefix(f'{key}.')}={format_value(recipe[name])}" for name in arguments if name in recipe
     )
     value = format_value(recipe.get(key))
-    return shorten_text(value if not told else told if value == "yes" else f"{value} ({told})")
+    return shorten_text(value if not in_brackets else in_brackets if value == "yes" else f"{value} ({in_brackets})")
 
 
 def rank(key: str) -> tuple[int, int, str]:
     """For sorting: model, trainer, data, then the rest; a class before its arguments, callbacks after other keys."""
-    room = key.split(".")[0]
-    place = ROOMS.index(room) if room in ROOMS else len(ROOMS)
-    return place, key.startswith("trainer.callbacks."), key
+    section = key.split(".")[0]
+    position = SECTIONS.index(section) if section in SECTIONS else len(SECTIONS)
+    return position, key.startswith("trainer.callbacks."), key
 
 
 def format_value(value: Any) -> str:

@@ -210,8 +210,8 @@ def _refuse_predictions(a: Sample, b: Sample) -> str:
     missing = " and ".join(each.name for each in (a, b) if each.wrong is None)
     if missing:
         return f"The predictions of {missing} are missing: rerun `main.py test`, which leaves them beside the run."
-    places = [np.arange(each.images) if each.indices is None else each.indices for each in (a, b)]
-    if not np.array_equal(places[0], places[1]):
+    indices = [np.arange(each.images) if each.indices is None else each.indices for each in (a, b)]
+    if not np.array_equal(indices[0], indices[1]):
         return (
             f"{a.name} and {b.name} were tested on different images, since some could not be read: repair the files "
             "and test both again."

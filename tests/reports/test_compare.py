@@ -1,6 +1,7 @@
 """`python -m reports.compare`: which run is better, and is the difference real."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -142,13 +143,13 @@ def test_half_written_runs_are_rows_with_their_state(tmp_path, capsys):
     (tmp_path / "digits/nothing/version_0").mkdir(parents=True)
     (tmp_path / "digits/cut/version_0").mkdir(parents=True)
     (tmp_path / "digits/cut/version_0/metrics.csv").write_text("epoch,st")
-    type_it(tmp_path, "--json", tmp_path / "c.json", "--html", tmp_path / "c.html")
+    type_it(tmp_path, "--json", tmp_path / "c.json", "--markdown", tmp_path / "c.md")
     runs = {run["name"]: run for run in json.loads((tmp_path / "c.json").read_text())["runs"]}
     states = {name.split("/")[1]: run["state"] for name, run in runs.items()}
     assert states["killed"] == "killed" and states["nan"] == "diverged" and states["a"] == "finished"
     assert {states["nothing"], states["cut"]} <= {"empty", "unreadable"}
     assert runs["digits/nan/version_0"]["reason"].startswith("The training loss is nan at step 31")
-    page = (tmp_path / "c.html").read_text()
+    page = (tmp_path / "c.md").read_text()
     assert "killed" in page and "The training loss is nan at step 31" in page
 
 
@@ -226,5 +227,7 @@ def test_fifty_runs_of_two_hundred_epochs_fit_into_a_page_of_3_mb(tmp_path):
         config = make_config(run_name=f"digits/n{number}", trainer__max_epochs=200, model__init_args__depth=number)
         folder = write_run(tmp_path / f"digits/n{number}/version_0", 200, config)
         write_test(folder, wrong(100 + number, number))
+    start = time.process_time()
     type_it(tmp_path, "--html", tmp_path / "c.html")
+    assert time.process_time() - start < 20  # 10 s on two cores
     assert 1e6 < (tmp_path / "c.html").stat().st_size <= 3e6

@@ -161,7 +161,7 @@ def test_versions_of_the_code_are_told(tmp_path):
     write_group(tmp_path, "a", [100, 101])
     path = tmp_path / "digits/a/version_1/run.json"
     path.write_text(path.read_text().replace("0" * 40, "1" * 40 + "-dirty"))
-    assert "2 versions of the code trained these runs (000000, 111111-dirty)" in " ".join(notes(find(tmp_path)))
+    assert "2 versions of the code trained these runs (000000 and 111111-dirty)" in " ".join(notes(find(tmp_path)))
 
 
 def test_a_checkpoint_that_was_tested_with_another_protocol_is_found(tmp_path):
