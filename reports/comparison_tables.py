@@ -1,7 +1,7 @@
 """The tables of a comparison of runs."""
 
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from reports.significance import Comparison
 from reports.zoo_errors import is_run_of
 
 MAX_COLUMNS = 5  # groups or settings side by side
+MAX_SETTINGS = {"across": 8, "down": 100}  # that differ, as columns and as rows
+HUGE = 1e9  # no error, rate or number of hours is larger
 EMPTY = ""
 
 
@@ -112,11 +114,14 @@ def settings_table(findings: Findings) -> Table | None:
     if not differences:
         return None
     title, labels = "Settings that differ", [group.label for group in groups]
+    most = MAX_SETTINGS["down" if len(groups) <= MAX_COLUMNS else "across"]
+    shown = dict(islice(differences.items(), most))
+    note = f"{len(differences) - most:,} more settings differ: --json has them." if len(differences) > most else ""
     if len(groups) <= MAX_COLUMNS:
-        rows = [[key, *values] for key, values in differences.items()]
-        return Table(title, ["<setting", *(f"<{label}" for label in labels)], rows)
-    rows = [[label, *(values[k] for values in differences.values())] for k, label in enumerate(labels)]
-    return Table(title, ["<runs", *(f"<{key}" for key in differences)], rows)
+        rows = [[key, *values] for key, values in shown.items()]
+        return Table(title, ["<setting", *(f"<{label}" for label in labels)], rows, note=note)
+    rows = [[label, *(values[k] for values in shown.values())] for k, label in enumerate(labels)]
+    return Table(title, ["<runs", *(f"<{key}" for key in shown)], rows, note=note)
 
 
 def run_table(findings: Findings) -> Table:
@@ -206,7 +211,8 @@ def published_error(run: Run) -> str:
 def images_per_second(run: Run) -> float | None:
     """The median over the training."""
     curve = run.curve(["train/images_per_s"])
-    return None if curve is None else float(np.nanmedian(curve.values))
+    rates = curve.values[np.isfinite(curve.values)] if curve else np.array([])
+    return float(np.median(rates)) if len(rates) else None
 
 
 def seconds(run: Run) -> float | None:
@@ -219,7 +225,9 @@ def percent(value: float | None) -> str:
     """An error or a difference in percent or points; "diverged" for NaN, nothing for None."""
     if value is None:
         return EMPTY
-    return f"{100 * value:.2f}" if np.isfinite(value) else "diverged"
+    if not np.isfinite(value):
+        return "diverged"
+    return f"{100 * value:.2f}" if abs(value) < HUGE else f"{100 * value:.1e}"
 
 
 def count(value: float | None) -> str:
@@ -233,14 +241,18 @@ def count(value: float | None) -> str:
 
 def rounded_count(value: float | None) -> str:
     """A rate to three digits, such as 1,230."""
-    return EMPTY if value is None else f"{float(f'{value:.3g}'):,.0f}"
+    if value is None:
+        return EMPTY
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) < HUGE else f"{value:.1e}"
 
 
 def duration(value: float | None) -> str:
     """Seconds as 34 s, 12 min or 3.4 h."""
     if value is None:
         return EMPTY
-    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+    if value >= 7200:
+        return f"{value / 3600:.1f} h" if value < HUGE else f"{value / 3600:.1e} h"
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
 
 
 def describe_states(runs: Sequence[Run]) -> str:

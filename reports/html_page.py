@@ -205,10 +205,15 @@ def read_template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
+def escape_markdown(text: str) -> str:
+    """A text in one line of Markdown, without HTML and links: names of runs may be a stranger's."""
+    return printable(text).replace("<", "\\<").replace("](", "]\\(")
+
+
 def _render(template: str, **content: Any) -> str:
     escape = select_autoescape()  # escapes .html, not .md
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=escape, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["printable"] = printable
+    environment.filters |= {"printable": printable, "markdown": escape_markdown}
     return environment.get_template(template).render(zip=zip, **content) + "\n"

@@ -14,7 +14,8 @@ from checkpointing.run_facts import read_run_facts
 from reports.comparison import Findings, choose_basis, compare
 from reports.comparison_notes import notes
 from reports.comparison_page import cost_figures
-from reports.comparison_tables import main_table
+from reports.comparison_tables import main_table, settings_table
+from reports.html_page import Section, markdown
 from reports.run_sources.local import find_runs, read_run
 from reports.verdict import verdict
 from tests.reports.run_folders import FACTS, make_config, write_run
@@ -220,3 +221,22 @@ def test_a_page_of_five_equal_groups_names_no_winner():
         pairs = [(groups[i], groups[j]) for i in range(5) for j in range(i)]
         said += any("better" in pair.verdict for pair in compare_pairs(pairs))
     assert said <= 4
+
+
+def test_many_settings_and_huge_values_leave_a_table_legible(tmp_path):
+    for number in range(7):
+        changes = {f"model__init_args__key{key}": number for key in range(60)}
+        write_group(tmp_path, f"n{number}", [100], **changes)
+    path = tmp_path / "digits/n0/version_0/metrics.csv"
+    path.write_text(
+        "epoch,step,train/loss,val/top1_error,train/images_per_s\n0,9,0.1,1e300,nan\n1,19,0.1,1e300,1e-300\n"
+    )
+    found = find(tmp_path)
+    settings = settings_table(found)
+    assert len(settings.columns) == 9 and settings.note == "52 more settings differ: --json has them."
+    assert all(len(cell) < 20 for row in main_table(found).rows for cell in row)
+
+
+def test_markdown_holds_no_html_links_or_lines_of_a_strangers_name():
+    text = markdown("a", [Section("b", ["<img src=x>\n# c [d](javascript:e)\x1b[31m"])], "<script>")
+    assert r"\<img src=x>\n# c [d]\(javascript:e)\x1b[31m" in text and r"**\<script>**" in text

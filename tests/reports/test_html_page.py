@@ -119,7 +119,12 @@ def test_images_say_what_they_are():
 def test_markdown_has_the_same_tables(sections):
     lines = html_page.markdown("A report", sections, "A is better.").splitlines()
     start = lines.index("Errors & costs:")
-    assert lines[start + 2 : start + 6] == ["| net | error, % |", "| --- | --: |", "| a<b> | 1.0 |", "| c\\|d | 2.0 |"]
+    assert lines[start + 2 : start + 6] == [
+        "| net | error, % |",
+        "| --- | --: |",
+        r"| a\<b> | 1.0 |",
+        "| c\\|d | 2.0 |",
+    ]
     assert lines[:3] == ["# A report", "", "**A is better.**"] and "## Two" in lines and "Some text." in lines
     assert "A note." in lines
 
