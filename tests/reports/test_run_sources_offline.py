@@ -90,12 +90,14 @@ def test_a_summary_may_hold_anything():
         "test/center/classes": {"_type": "table"},
     }
     summary |= {"test/center/images": 360, "test/center/top1_error": 0.25, "test/center/data_hash": ["x"]}
-    summary |= {"val/last/ten_crop/top1_error": "NaN", "val/last/ten_crop/images": "many", "test/x/top1_error": 1}
+    summary |= {"val/last/ten_crop/top1_error": 0.5, "val/last/ten_crop/images": 3, "test/x/top1_error": 1}
+    summary |= {"val/x/center/top1_error": 0.5, "val/x/center/images": "many"}  # these are no results
+    summary |= {"val/y/center/top1_error": "NaN", "val/y/center/images": 3}
     center, crops = read_summary(summary)
     assert (center.verb, center.checkpoint, center.protocol, center.images) == ("test", "best", "center", 360)
     assert center.metrics == {"top1_error": 0.25} and center.data_hash is None
-    assert (crops.verb, crops.checkpoint, crops.protocol, crops.images) == ("validate", "last", "ten_crop", 0)
-    assert np.isnan(crops.metrics["top1_error"])
+    assert (crops.verb, crops.checkpoint, crops.protocol, crops.images) == ("validate", "last", "ten_crop", 3)
+    assert crops.metrics == {"top1_error": 0.5}
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"{", b'{"type": 1}', b"\xff", b"[" * 5000])
