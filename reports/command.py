@@ -4,6 +4,7 @@ import argparse
 import difflib
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,8 @@ from errors import UserError, printable, printable_lines, protect_output
 from reports.html_page import Section, Table
 
 SELECTION_NOTE = "* Selected on test: the checkpoint was chosen by its error on these images, so it is optimistic."
+SHORTEST_LINE = 12  # characters of a heading above numbers
+LONGEST_NAME = 44  # characters of a name in the first column that is not wrapped
 # Flags of main.py, for the tests that a report runs
 PASSED_ON = re.compile(r"--(allow|config|data|model|seed_everything|trainer)([.=].*)?")
 
@@ -89,10 +92,19 @@ def print_sections(sections: Sequence[Section], lead: str = "") -> None:
 
 
 def terminal_table(table: Table) -> rich.table.Table:
-    """A table for rich's console, without its title; cells that are aligned to the left may be wrapped."""
+    """A table for rich's console, without its title.
+
+    Numbers stay whole below the words of their heading, one above the other where that makes room, and so do short
+    names in the first column; other text wraps.
+    """
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    for name, alignment in zip(table.names, table.alignments, strict=True):
-        shown.add_column(printable(name), justify=alignment, no_wrap=alignment == "right")
+    for index, (name, alignment) in enumerate(zip(table.names, table.alignments, strict=True)):
+        longest = max((len(row[index]) for row in table.rows), default=0)
+        heading, is_number = printable(name), alignment == "right"
+        if is_number:
+            heading = textwrap.fill(heading, max(longest, SHORTEST_LINE), break_long_words=False)
+        is_whole = is_number or (index == 0 and longest <= LONGEST_NAME)
+        shown.add_column(heading, justify=alignment, no_wrap=is_whole, overflow="fold", vertical="top")
     for row in table.rows:
         shown.add_row(*map(printable, row), style="bold" if len(shown.rows) == table.best else None)
     return shown
