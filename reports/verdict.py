@@ -66,8 +66,10 @@ def against_all(findings: Findings, entries: Sequence[Entry], pairs: Sequence[Co
             equal.append(other)
         else:
             (better if (pair.verdict == "A is better") == center_is_a else worse).append(other)
-    least = max((pair.p_holm for pair in mine if pair.p_holm is not None and "better" in pair.verdict), default=None)
-    evidence = f" ({format_p(least)}{' or less' if len(better) + len(worse) > 1 else ''})" if least is not None else ""
+    largest = max((pair.p_holm for pair in mine if pair.p_holm is not None and "better" in pair.verdict), default=None)
+    evidence = "" if largest is None else f" ({format_p(largest)})"
+    if len(better) + len(worse) > 1:
+        evidence = evidence.replace("=", "\N{LESS-THAN OR EQUAL TO}")
     subject = "It" if center == best.label else center
     parts = [
         f"{subject} is better than {name_some(better)}{evidence}." if better else "",
