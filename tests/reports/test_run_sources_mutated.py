@@ -5,7 +5,6 @@ import os
 import random
 import re
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -147,15 +146,13 @@ def test_forty_mutated_runs_are_read(real_runs, tmp_path):
 
 
 @pytest.mark.slow
-def test_fifty_long_runs_are_read_soon(tmp_path):
-    """About 4,000 rows of 9 columns each: 25 s would be ten times what it takes on an idle core."""
+def test_fifty_long_runs_are_read(tmp_path):
+    """About 4,000 rows of 9 columns each."""
     source = write_run(tmp_path / "runs" / "digits" / "resnet20" / "version_0", 1, make_config(trainer__max_epochs=200))
     write_long(source / "metrics.csv")
     for number in range(1, 50):
         shutil.copytree(source, source.with_name(f"version_{number}"))
-    start = time.process_time()
     runs = [read_run(path) for path in find_runs([str(tmp_path)])]
-    assert time.process_time() - start < 25
     assert len(runs) == 50 and {len(run.curves["val/loss"].values) for run in runs} == {200}
 
 
