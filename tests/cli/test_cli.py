@@ -39,7 +39,8 @@ def read(path: Path) -> dict:
 
 
 def test_a_run_directory_holds_what_the_contract_says(tiny_run):
-    assert {path.name for path in tiny_run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", ".lock"}
+    files = {"config.yaml", "metrics.csv", "run.json", "checkpoints", ".lock"}
+    assert {path.name for path in tiny_run.iterdir()} == files
     assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     rows = list(csv.DictReader((tiny_run / "metrics.csv").open()))
     for name in ("train/loss", "train/top1_error", "val/loss", "val/top1_error", "val/top5_error"):
