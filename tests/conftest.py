@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,10 +97,21 @@ def fails(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return type_it
 
 
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder runs/ of one finished tiny run without W&B; no test may change it."""
+    folder = tmp_path_factory.mktemp("some where")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("WANDB_MODE", "disabled")
+        run_cli(["fit", "--config", DIGITS, *TINY])
+    return folder / "runs"
+
+
 @pytest.fixture
-def tiny_run(run: Run) -> Path:
-    """A finished tiny run."""
-    run("fit", "--config", DIGITS, *TINY)
+def tiny_run(here: Path, tiny_runs: Path) -> Path:
+    """A finished tiny run, in the working directory."""
+    shutil.copytree(tiny_runs, here / "runs")
     return Path("runs/digits/resnet20/version_0")
 
 
