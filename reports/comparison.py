@@ -76,7 +76,12 @@ def choose_basis(runs: Sequence[Run], protocol: str | None = None, checkpoint: s
         return basis
     if protocol or checkpoint:
         flags = f"--data.protocol {basis.protocol}" if protocol else f"--ckpt_path .../checkpoints/{checkpoint}.ckpt"
-        raise UserError(f"None of these runs was tested with {flags}: test them so first, with `python main.py test`.")
+        tests = {(each.protocol, each.checkpoint) for run in runs for each in run.results if each.verb == "test"}
+        found = ", ".join(f"{name} of {stem}.ckpt" for name, stem in sorted(tests)) or "none at all"
+        raise UserError(
+            f"None of these runs was tested with {flags} (there are tests with {found}): choose one of these, or test "
+            "them so first, with `python main.py test`."
+        )
     return Basis("validate")
 
 

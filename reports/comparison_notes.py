@@ -26,7 +26,9 @@ def notes_on_images(findings: Findings) -> Iterator[str]:
     unknown = [entry.label for entry in entries if entry.sample.data_hash is None]
     if unknown and len(entries) > 1:
         yield f"The images of these errors are unknown: {name_some(unknown)}. They are compared with no others."
-    if basis.verb == "validate":
+    if basis.verb == "validate" and not entries:
+        yield "No run has an error to compare: none was tested, and none has ended with a validation."
+    elif basis.verb == "validate":
         yield (
             "No run was tested: these are validation errors at the end of the training. `python main.py test "
             "--ckpt_path RUN` tests a run."

@@ -8,7 +8,7 @@ import numpy as np
 from errors import pluralize
 from reports.command import SELECTION_NOTE, selection_mark
 from reports.comparison import UNFINISHED, Entry, Findings
-from reports.groups import config_differences
+from reports.groups import ABSENT, config_differences
 from reports.html_page import Table
 from reports.hypothesis_tests import ALPHA, LEVEL
 from reports.papers.architectures import ARCHITECTURES
@@ -45,7 +45,8 @@ def main_table(findings: Findings) -> Table:
     note = " ".join(
         [
             "n: runs that differ in their seed alone, whose mean is shown; s. d.: their standard deviation, in points.",
-            "Best and last: validation error, lowest and at the end. Time: of the training, without validation.",
+            "Best and last: validation error, lowest and at the end. Images/s and time: of the training, "
+            "on its machine and with what else that did.",
             *([SELECTION_NOTE] if any(entry.selected_on_test for entry in entries) else []),
         ]
     )
@@ -102,8 +103,9 @@ def pair_note(pairs: Sequence[Comparison]) -> str:
     tests = {"McNemar": "McNemar's exact test on the images", "Welch": "Welch's t-test over the seeds"}
     covers = "; ".join(f"{tests[name]}: the interval covers {covered}" for name, covered in methods.items() if name)
     return (
-        f"One test decides each pair. {covers}. Better: p < {ALPHA} after Holm's correction for all pairs. Least: the "
-        "smallest difference, in points, that would have been evidence with as many images and seeds."
+        f"One test decides each pair. {covers}. Better: p < {ALPHA} after Holm's correction for all pairs; "
+        "an interval is that of its pair alone. Least: the smallest difference, in points, that would be evidence "
+        "with as many images and seeds."
     )
 
 
@@ -116,7 +118,9 @@ def settings_table(findings: Findings) -> Table | None:
     title, labels = "Settings that differ", [group.label for group in groups]
     most = MAX_SETTINGS["down" if len(groups) <= MAX_COLUMNS else "across"]
     shown = dict(islice(differences.items(), most))
-    note = f"{len(differences) - most:,} more settings differ: --json has them." if len(differences) > most else ""
+    more = f" {len(differences) - most:,} more settings differ: --json has them." if len(differences) > most else ""
+    has_absent = any(ABSENT in values for values in shown.values())
+    note = f"{ABSENT}: not given, or null: as the code has it by default.{more}" if has_absent else more.strip()
     if len(groups) <= MAX_COLUMNS:
         rows = [[key, *values] for key, values in shown.items()]
         return Table(title, ["<setting", *(f"<{label}" for label in labels)], rows, note=note)

@@ -188,7 +188,17 @@ def html(title: str, sections: Sequence[Section], lead: str = "") -> str:
 
 def markdown(title: str, sections: Sequence[Section], lead: str = "") -> str:
     """Markdown, without the figures; arguments as of `html`."""
-    return _render("page.md", title=title, lead=lead, sections=shown_sections(sections))
+    return _render("page.md", title=title, lead=lead, sections=text_sections(sections))
+
+
+def text_sections(sections: Sequence[Section]) -> list[Section]:
+    """The sections with their paragraphs and tables alone."""
+    return shown_sections(
+        [
+            replace(section, parts=[part for part in section.parts if isinstance(part, str | Table)])
+            for section in sections
+        ]
+    )
 
 
 @cache

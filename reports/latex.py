@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from errors import printable
-from reports.html_page import Part, Section, Table, shown_sections
+from reports.html_page import Part, Section, Table, text_sections
 
 HEADER = """\
 % {title}
@@ -51,7 +51,7 @@ def latex(title: str, sections: Sequence[Section], lead: str = "") -> str:
         lead: what the report found.
     """
     blocks = [escape(lead)] if lead else []
-    for section in shown_sections(sections):
+    for section in text_sections(sections):
         parts = [text for part in section.parts if (text := block(part))]
         blocks += [f"\\subsection*{{{escape(section.heading)}}}", *parts] if parts else []
     return HEADER.format(title=printable(title)) + "\n" + "\n\n".join(blocks) + "\n"

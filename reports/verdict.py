@@ -70,11 +70,12 @@ def against_all(findings: Findings, entries: Sequence[Entry], pairs: Sequence[Co
     evidence = "" if largest is None else f" ({format_p(largest)})"
     if len(better) + len(worse) > 1:
         evidence = evidence.replace("=", "\N{LESS-THAN OR EQUAL TO}")
-    subject = "It" if center == best.label else center
+    subject = "It" if center == best.label else f"The baseline {center}" if findings.baseline else center
+    difference = "a difference to" if center == best.label else f"a difference between {center} and"
     parts = [
         f"{subject} is better than {name_some(better)}{evidence}." if better else "",
         f"{name_some(worse)} {'is' if len(worse) == 1 else 'are'} better{evidence}." if worse else "",
-        f"There is no evidence of a difference to {name_some(equal)}." if equal else "",
+        f"There is no evidence of {difference} {name_some(equal)}." if equal else "",
         f"Not tested: {name_some(untested)}." if untested else "",
     ]
     return " ".join(filter(None, [first, *parts]))

@@ -108,11 +108,12 @@ def choose_state(traces: Traces) -> tuple[State, str]:
     if traces.exit_code is not None:
         how: State = "stopped" if traces.exit_code in (0, *STOPPED_BY_SIGNAL) else "failed"
         return how, f"{how} {place}".strip()
-    if not epochs and traces.measured.epochs is None and not steps:
-        return "empty", "no epoch has ended"
-    if not epochs:
-        return "empty", f"no epoch has ended: killed {place}"
-    return "killed", f"killed {place}".strip()
+    if not epochs and session is None:
+        return (
+            "empty",
+            f"no epoch has ended{f': killed {place}' if traces.measured.epochs is not None or steps else ''}",
+        )
+    return "killed", f"killed {place or 'before an epoch had ended'}"
 
 
 def count_done(traces: Traces) -> tuple[int, int]:

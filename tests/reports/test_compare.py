@@ -122,7 +122,7 @@ def test_a_baseline_is_compared_with_all_others(tmp_path, capsys):
         assert {pair.b for pair in found.pairs} == {"digits/n1"} and len(found.pairs) == 3
     text = verdict(found)
     assert "digits/n1 is better than digits/n2 and digits/n3" in text
-    assert text.endswith("There is no evidence of a difference to digits/n0.")
+    assert text.endswith("There is no evidence of a difference between digits/n1 and digits/n0.")
     assert "is none of the groups: give one of digits/n0, " in sentence(capsys, tmp_path, "--baseline", "digits/x")
 
 

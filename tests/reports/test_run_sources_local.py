@@ -232,7 +232,7 @@ def state(folder: Path) -> tuple[str, str]:
             ("diverged", "The loss is nan at step 15"),
         ),
         ("running", 6.5, "", ("killed", "Killed in epoch 7 of 20")),
-        ("running", 0.5, "", ("empty", "No epoch has ended: killed in epoch 1 of 20")),
+        ("running", 0.5, "", ("killed", "Killed in epoch 1 of 20")),
         ("running", 20, "", ("finished", "")),
         (None, 20, "", ("finished", "")),
         (None, 6.5, "", ("killed", "Killed in epoch 7 of 20")),
