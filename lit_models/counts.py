@@ -40,10 +40,11 @@ def count_used(net: nn.Module, size: int) -> Counts:
     modes = {module: module.training for module in net.modules()}
     hooks = [module.register_forward_hook(count) for module in net.modules()]
     state = {name: torch.empty_like(each, device="meta") for name, each in net.state_dict().items()}
+    dtype = next((each.dtype for each in net.parameters()), None)  # such as float64 with `precision: 64-true`
     net.eval()
     try:
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
-            functional_call(net, state, (torch.empty(1, 3, size, size, device="meta"),))
+            functional_call(net, state, (torch.empty(1, 3, size, size, device="meta", dtype=dtype),))
     finally:
         for hook in hooks:
             hook.remove()

@@ -32,6 +32,11 @@ class WithHead(nn.Module):
         return (pooled, self.head(pooled)) if self.training else pooled
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_may_be_of_any_precision(dtype):
+    assert count_used(WithHead().to(dtype), 6) == count_used(WithHead(), 6)
+
+
 def test_heads_that_only_training_uses_do_not_count_and_the_net_stays_as_it_is():
     net = WithHead()
     net.dropout.eval()
