@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.finite_loss import Diverged
 from callbacks.run_logger import run_dir
-from checkpointing.record import code_version
 from checkpointing.run_facts import DataFacts, ModelFacts, Outcome, RunFacts, Session, read_run_facts
 from datamodules.base import ImageData, image_data
 from errors import UserError, printable
@@ -35,10 +34,11 @@ class WriteRunFacts(pl.Callback):
         if folder is None or data is None or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LitClassifier) and pl_module.record is not None
-        before = read_run_facts(folder)
-        session = Session(printable(shlex.join(["python", *sys.argv])), code_version(), now(), environment(trainer))
+        before, record = read_run_facts(folder), pl_module.record
+        command = printable(shlex.join(["python", *sys.argv]))
+        session = Session(command, record.code_version, now(), environment(trainer))
         self.facts = RunFacts(
-            seed=int(pl_module.record.config["seed_everything"]),
+            seed=int(record.config["seed_everything"]),
             model=count_model(pl_module, data),
             data=count_data(data, pl_module),
             sessions=[*(before.sessions if before else []), session],

@@ -8,7 +8,7 @@ import numpy as np
 from errors import pluralize
 from reports.command import SELECTION_NOTE, selection_mark
 from reports.comparison import UNFINISHED, Entry, Findings
-from reports.groups import ABSENT, config_differences
+from reports.groups import ABSENT
 from reports.html_page import Table
 from reports.hypothesis_tests import ALPHA, LEVEL
 from reports.papers.architectures import ARCHITECTURES
@@ -112,7 +112,7 @@ def pair_note(pairs: Sequence[Comparison]) -> str:
 def settings_table(findings: Findings) -> Table | None:
     """What differs between the configs of the groups; None if nothing does."""
     groups = [entry.group for entry in findings.entries]
-    differences = config_differences(groups)
+    differences = {key: [group.values[key] for group in groups] for key in groups[0].values}
     if not differences:
         return None
     title, labels = "Settings that differ", [group.label for group in groups]
