@@ -100,11 +100,16 @@ def fails(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder runs/ of one finished tiny run without W&B; no test may change it."""
+    return train_once(tmp_path_factory)
+
+
+def train_once(tmp_path_factory: pytest.TempPathFactory, *flags: object) -> Path:
+    """Train a tiny run of digits' experiment, without W&B, in a folder of its own, and return its folder runs/."""
     folder = tmp_path_factory.mktemp("some where")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("WANDB_MODE", "disabled")
-        run_cli(["fit", "--config", DIGITS, *TINY])
+        run_cli(["fit", "--config", DIGITS, *TINY, *map(str, flags)])
     return folder / "runs"
 
 

@@ -18,9 +18,8 @@ from PIL import Image
 from batch import Batch
 from callbacks.checkpoint_averaging import distinct_checkpoints, mean_state_dict, save_averaged_checkpoint
 from checkpointing.run_dir import find_checkpoint
-from cli.command_line import run_cli
 from lit_models import LitClassifier
-from tests.conftest import DIGITS, HOME, TINY
+from tests.conftest import DIGITS, HOME, TINY, train_once
 from tests.test_ddp import TWO, type_it
 
 LAST, BEST = (HOME / f"configs/overlays/average_{which}.yaml" for which in ("last", "best"))
@@ -35,13 +34,7 @@ def read(path: Path) -> dict:
 @pytest.fixture(scope="module")
 def averaged_runs(tmp_path_factory) -> Path:
     """The folder runs/ of a tiny run of four epochs whose last three are averaged; no test may change it."""
-    folder = tmp_path_factory.mktemp("some where")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("WANDB_MODE", "disabled")
-        words = ["fit", "--config", DIGITS, "--config", LAST, *FEW, *TINY, "--trainer.max_epochs", 4]
-        run_cli([str(word) for word in words])
-    return folder / "runs"
+    return train_once(tmp_path_factory, "--config", LAST, *FEW, "--trainer.max_epochs", 4)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from cli.command_line import run_cli
 from errors import UserError
 from lit_models import LitClassifier, LitResNet
 from reports import ensemble, protocols
-from tests.conftest import DIGITS, TINY
+from tests.conftest import DIGITS, TINY, train_once
 from tests.hostile import (
     LOADER_WAYS,
     PICKLES,
@@ -61,12 +61,7 @@ def sample_combinations(count: int) -> list:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A finished tiny run, made once."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("WANDB_MODE", "disabled")
-        run_cli(["fit", "--config", DIGITS, *map(str, TINY), "--trainer.max_epochs", "1"])
-    return folder / "runs"
+    return train_once(tmp_path_factory, "--trainer.max_epochs", 1)
 
 
 @pytest.fixture
