@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from batch import Batch
 from datamodules.augment import normalise
 from datamodules.image_files import ImageFiles
-from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, ignore_signals, keep_batch
+from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, keep_batch, make_worker_init
 from datamodules.run_data import RunData, match_classes, number_classes
 from datamodules.samplers import ExactSampler, mix_seed, run_seed
 from datamodules.skipped_files import SkippedFiles
@@ -278,7 +278,7 @@ class ImageData(pl.LightningDataModule):
             drop_last=shuffle and self.drop_last,
             pin_memory=on_cuda,
             persistent_workers=workers > 0,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=make_worker_init(trainer),
         )
 
     def _receive(self, raw: RawBatch, training: bool) -> Batch:

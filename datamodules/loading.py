@@ -4,8 +4,9 @@ import copy
 import os
 import signal
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +18,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from batch import Images
 from checkpointing.resume import refuse_other_batches
 from datamodules.samplers import ExactSampler
+
+# Of loader processes beside a net on the same cores. Its threads wait for each other, so that a loader which takes half
+# of one core would cost half of all; with a low priority it takes what they leave: the serial parts of a step.
+NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -138,12 +143,23 @@ def choose_num_workers(trainer: pl.Trainer | None) -> int:
     """Loader processes per device: all cores where they feed GPUs, one in eight where they train themselves."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     devices = trainer.num_devices if trainer else 1
-    on_cpu = trainer is None or trainer.strategy.root_device.type == "cpu"
-    return max(1, min(16, cores // devices // (8 if on_cpu else 1)))
+    return max(1, min(16, cores // devices // (8 if computes_on_cpu(trainer) else 1)))
 
 
-def ignore_signals(worker: int) -> None:
-    """The worker_init_fn of loaders: Ctrl-C and a scheduler's SIGTERM reach all processes; the main one decides."""
+def computes_on_cpu(trainer: pl.Trainer | None) -> bool:
+    """Whether the net runs on the cores that load."""
+    return trainer is None or trainer.strategy.root_device.type == "cpu"
+
+
+def make_worker_init(trainer: pl.Trainer | None) -> Callable[[int], None]:
+    """The worker_init_fn of a trainer's loaders; a partial function, which spawned workers can import."""
+    return partial(start_worker, niceness=NICENESS if computes_on_cpu(trainer) else 0)
+
+
+def start_worker(worker: int, niceness: int) -> None:
+    """Ignore Ctrl-C and a scheduler's SIGTERM, which reach all processes: the main one decides. Lower the priority."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if niceness and hasattr(os, "nice"):
+        os.nice(niceness)
