@@ -46,6 +46,7 @@ from checkpointing.resume import (
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.config_files import Flag, Layer, insert_files, read_config, read_flags
+from cli.devices import refuse_missing_devices
 from cli.failures import explain_failure
 from cli.layer_notes import describe_changed_run, describe_losses, describe_unused, print_notes
 from cli.layers import (
@@ -197,6 +198,7 @@ class CommandLine(LightningCLI):
         config = self.config[self.subcommand]
         self._complete(config, str(self.subcommand))
         refuse_nulls(config)
+        refuse_missing_devices(config.trainer)
         if (by_hand := config.model.init_args.get("num_classes")) is not None:
             raise UserError(
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."

@@ -141,9 +141,13 @@ def keep_batch(batch: Any) -> Any:
 
 def choose_num_workers(trainer: pl.Trainer | None) -> int:
     """Loader processes per device: all cores where they feed GPUs, one in eight where they train themselves."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     devices = trainer.num_devices if trainer else 1
-    return max(1, min(16, cores // devices // (8 if computes_on_cpu(trainer) else 1)))
+    return max(1, min(16, usable_cores() // devices // (8 if computes_on_cpu(trainer) else 1)))
+
+
+def usable_cores() -> int:
+    """Cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def computes_on_cpu(trainer: pl.Trainer | None) -> bool:

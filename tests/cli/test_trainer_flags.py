@@ -59,9 +59,10 @@ REFUSED = [
     (trainer(val_check_interval=9), "val_check_interval is 9, more than the batches of an epoch (4)"),
     (trainer(accumulate_grad_batches=0), "accumulate_grad_batches is 0: it must be at least 1"),
     (trainer(gradient_clip_val=-1), "gradient_clip_val is -1: it must be at least 0"),
-    (trainer(accelerator="gpu"), "No supported gpu backend found"),
+    (trainer(accelerator="gpu"), "accelerator is gpu, and PyTorch finds no GPU on this machine"),
     (trainer(accelerator="tpu"), "torch_xla"),
     (trainer(accelerator="cpu", devices=3), "cannot be divided among 3"),
+    (trainer(devices=8), "so give --trainer.devices 1 to 4"),
     (trainer(profiler="x"), "profiler"),
     (
         [*cycle(total_steps="null"), *trainer(max_epochs=-1)],
@@ -88,6 +89,7 @@ REFUSED = [
 @pytest.mark.parametrize(("flags", "said"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
 def test_what_cannot_work_is_one_sentence_and_leaves_nothing(fails, here, monkeypatch, flags, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("cli.devices.usable_cores", lambda: 4)
     assert said in fails(*FIT, *flags)
     assert not list(here.rglob("version_*"))
 
