@@ -15,6 +15,7 @@ from batch import Images
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
 from lit_models.nets.layers import BatchNorm, find_batch_norms
+from lit_models.nets.sync_batch_norm import is_synchronised
 from trainer_settings import settings
 
 
@@ -97,7 +98,7 @@ def update_bn_stats(module: nn.Module, forward: Callable[[Any], Any], batches: I
 
     def add_batch(norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         count = inputs[0].numel() // norm.num_features
-        of_all = count * (torch.distributed.get_world_size() if isinstance(norm, nn.SyncBatchNorm) else 1)
+        of_all = count_values(norm, count)
         # With momentum 1 these are the batch's own; BatchNorm stores the unbiased variance
         mean, variance = norm.running_mean.double(), norm.running_var.double() * (of_all - 1) / of_all
         sums[norm] += count * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
@@ -110,6 +111,15 @@ def update_bn_stats(module: nn.Module, forward: Callable[[Any], Any], batches: I
             forward(images)
     for norm in norms:
         set_statistics(norm, sums[norm])
+
+
+def count_values(norm: BatchNorm, mine: int) -> int:
+    """Over how many values of a channel a norm has taken its statistics, given how many are this process's."""
+    if not is_synchronised(norm) or not torch.distributed.is_initialized():
+        return mine
+    count = torch.tensor(mine, device=norm.weight.device)
+    torch.distributed.all_reduce(count)
+    return int(count)
 
 
 @contextmanager

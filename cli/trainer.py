@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 
 from callbacks.finite_loss import FiniteLoss
 from callbacks.resume_run import ResumeRun
+from callbacks.sync_batch_norm import SyncBatchNorm
 from checkpointing.checkpoint_io import AtomicCheckpointIO
 from cli.processes import alone_in_allocation
 from datamodules.base import ImageData, image_data
@@ -44,6 +45,9 @@ class Trainer(pl.Trainer):
                 raise UserError(
                     f"min_{unit} is {least}, but max_{unit} {most} ends the run before: raise it to {least}."
                 )
+        if kwargs.pop("sync_batchnorm", False):  # Lightning's is CUDA's alone
+            callbacks = kwargs.get("callbacks") or []
+            kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), SyncBatchNorm()]
         plugins = kwargs.pop("plugins", None) or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), *alone_in_allocation()]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one

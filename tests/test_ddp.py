@@ -87,17 +87,24 @@ def test_two_processes_go_on_between_two_steps_to_the_same_bits(here):
 
 
 @pytest.mark.slow
-def test_two_processes_and_one_train_alike(run, here):
-    """Twenty steps without a norm, in float64; in float32 rounding alone makes a difference of 3e-4."""
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_two_processes_and_one_train_alike(run, here, norm):
+    """Twenty steps in float64; in float32 rounding alone makes a difference of 3e-4."""
     record = "--trainer.callbacks+=tests.dying_process.RecordLosses"
     fit = ["fit", "--config", DIGITS, *TINY, "--trainer.precision", "64-true", "--trainer.max_epochs", 5]
-    fit += ["--model.norm", "none", "--model.optimizer.lr", 0.01, record]
-    done = type_it(*fit, "--trainer.callbacks.path=two.json", *TWO)
+    fit += ["--model.norm", norm, "--model.optimizer.lr", 0.01, record]
+    sync = ["--trainer.sync_batchnorm", "true"] if norm == "batch" else []
+    done = type_it(*fit, "--trainer.callbacks.path=two.json", *TWO, *sync)
     assert done.returncode == 0, done.stderr
+    assert ("SyncBatchNorm: 19 layers over 2 processes." in done.stdout) == bool(sync)
+    two = torch.load("runs/digits/resnet20/version_0/checkpoints/last.ckpt")["state_dict"]
     run(*fit, "--trainer.callbacks.path=one.json")
     losses = [json.loads((here / f"{name}.json").read_text()) for name in ("one", "two")]
     assert len(losses[0]) == 20
     assert max(abs(one - two) for one, two in zip(*losses, strict=True)) < 1e-10
+    one = torch.load("runs/digits/resnet20/version_1/checkpoints/last.ckpt")["state_dict"]
+    assert max((one[name] - two[name]).abs().max() for name in one) < 1e-9
+    run("test", "--ckpt_path", "runs/digits/resnet20/version_0")
 
 
 @pytest.mark.slow
