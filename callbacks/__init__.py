@@ -1,6 +1,7 @@
 """Callbacks: one duty each. Those that a YAML file or a user of Lightning's Trainer names are exported."""
 
 from callbacks.checkpoint_averaging import CheckpointAveraging
+from callbacks.global_draws import EqualToOneProcess
 from callbacks.gradient_norms import GradientNorms
 from callbacks.input_checks import InputChecks
 from callbacks.lr_decay import StepLRDecay
@@ -12,6 +13,7 @@ from callbacks.wandb_logger import WandbLogger
 
 __all__ = [
     "CheckpointAveraging",
+    "EqualToOneProcess",
     "GradientNorms",
     "InputChecks",
     "PreciseBN",

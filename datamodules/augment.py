@@ -1,6 +1,7 @@
 """Augmentation settings, and the augmentations that run on batches on the device, with a draw for each image.
 
-Each function draws from torch's global generator, which the data module seeds for every training batch.
+Each function draws from torch's global generator, which the data module seeds for every training batch, and through
+`random_draws`, which can make the draws of several processes those of one.
 """
 
 import math
@@ -15,6 +16,7 @@ from torchvision.transforms import v2
 
 from batch import Batch
 from errors import UserError
+from random_draws import draw_per_batch, draw_per_image
 
 GROWING_STEP = 32  # pixels
 LUMINANCE = (0.2989, 0.587, 0.114)  # weights of red, green and blue in grey, as torchvision's
@@ -170,13 +172,14 @@ def random_crop(images: Tensor, padding: int) -> Tensor:
     b, _, height, width = images.shape
     # [B, C, 2 * padding + 1, 2 * padding + 1, H, W], a view: only the chosen windows are copied
     windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    top, left = torch.randint(2 * padding + 1, (2, b), device=images.device)
-    return windows[torch.arange(b, device=images.device), :, top, left]
+    places, device = 2 * padding + 1, images.device
+    top, left = draw_per_image(lambda count: torch.randint(places, (2, count), device=device), b, dim=1)
+    return windows[torch.arange(b, device=device), :, top, left]
 
 
 def random_flip(images: Tensor) -> Tensor:
     """Flip each image of uint8 [B, C, H, W] horizontally with probability 1/2."""
-    flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    flipped = draw_per_image(lambda count: torch.rand(count, 1, 1, 1, device=images.device), len(images)) < 0.5
     # Exact, because uint8 wraps around; on a CPU four times as fast as `torch.where` with a mask that is broadcast
     return images + flipped.to(images.dtype) * (images.flip(-1) - images)
 
@@ -192,8 +195,9 @@ def random_colour_jitter(images: Tensor, strength: float) -> Tensor:
         float32, clamped to 0..255.
     """
     images = images.float()
-    factors = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, device=images.device) - 1)
-    for kind in torch.randperm(3).tolist():
+    drawn = draw_per_image(lambda count: torch.rand(3, count, 1, 1, 1, device=images.device), len(images), dim=1)
+    factors = 1 + strength * (2 * drawn - 1)
+    for kind in draw_per_batch(lambda: torch.randperm(3)).tolist():
         if kind == 0:
             anchor: Tensor | float = 0.0
         else:
@@ -213,7 +217,7 @@ def random_lighting(images: Tensor, std: float) -> Tensor:
     Returns:
         float32, not clamped.
     """
-    factors = torch.randn(len(images), 3, device=images.device) * std
+    factors = draw_per_image(lambda count: torch.randn(count, 3, device=images.device), len(images)) * std
     shifts = factors * constant(EIGENVALUES, images.device)
     shifts = 255 * shifts @ constant(EIGENVECTORS, images.device).T  # columns are components
     # On a CPU, adding float32 to uint8 takes four times as long as converting first
@@ -229,8 +233,9 @@ def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) ->
         fill: colour of the rectangle, in 0..255.
     """
     b, _, height, width = images.shape
+    device = images.device
     # The first of ten rectangles that fits, as in torchvision's RandomErasing
-    draws = torch.rand(4, b, 10, device=images.device)
+    draws = draw_per_image(lambda count: torch.rand(4, count, 10, device=device), b, dim=1)
     areas = height * width * (0.02 + draws[0] * (0.33 - 0.02))
     ratios = torch.exp(math.log(0.3) + draws[1] * 2 * math.log(1 / 0.3))
     tall, wide = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
@@ -239,10 +244,11 @@ def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) ->
     tall, wide, down, right = (x.gather(1, first) for x in (tall, wide, draws[2], draws[3]))
     top = (down * (height - tall + 1)).floor()
     left = (right * (width - wide + 1)).floor()
-    chosen = fits.any(1, keepdim=True) & (torch.rand(b, 1, device=images.device) < probability)
-    y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    drawn = draw_per_image(lambda count: torch.rand(count, 1, device=device), b)
+    chosen = fits.any(1, keepdim=True) & (drawn < probability)
+    y, x = torch.arange(height, device=device), torch.arange(width, device=device)
     rows, columns = (y >= top) & (y < top + tall) & chosen, (x >= left) & (x < left + wide)
-    colour = constant(tuple(fill), images.device)[:, None, None].to(images.dtype)
+    colour = constant(tuple(fill), device)[:, None, None].to(images.dtype)
     return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], colour, images)
 
 

@@ -17,11 +17,12 @@ from datamodules.augment import normalise
 from datamodules.image_files import ImageFiles
 from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, keep_batch, make_worker_init
 from datamodules.run_data import RunData, match_classes, number_classes
-from datamodules.samplers import ExactSampler, mix_seed, run_seed
+from datamodules.samplers import ExactSampler, mix_seed, run_seed, seed_generators
 from datamodules.skipped_files import SkippedFiles
 from datamodules.tensor_images import TensorImages
 from datamodules.views import Views
 from errors import UserError, check_at_least
+from random_draws import LOCAL_DRAWS
 from trainer_settings import settings
 
 Verb = Literal["test", "validate"]
@@ -86,6 +87,7 @@ class ImageData(pl.LightningDataModule):
         self.protocol = protocol
         self.skipped = SkippedFiles()
         self.renamed: dict[str, str] = {}
+        self.draws = LOCAL_DRAWS  # a context of the augmentation
         self._loaded: set[str] = set()
         self._label_map: np.ndarray | None = None  # from the data's own numbers of the classes to those of the run
 
@@ -217,18 +219,16 @@ class ImageData(pl.LightningDataModule):
         """Seed torch for a training batch, for crops, dropout and every other draw: a resumed run repeats them."""
         trainer = self.trainer
         assert trainer is not None
-        seed = mix_seed(run_seed(), epoch, number, trainer.global_rank)
-        # torch.manual_seed would also seed devices that are not there, and takes a third of a millisecond
-        torch.default_generator.manual_seed(seed)
-        if trainer.strategy.root_device.type in ("cuda", "mps"):
-            getattr(torch, trainer.strategy.root_device.type).manual_seed(seed)
+        rank = trainer.global_rank if self.draws is LOCAL_DRAWS else 0
+        seed_generators(mix_seed(run_seed(), epoch, number, rank), trainer.strategy.root_device)
 
     def to_inputs(self, batch: Batch, training: bool) -> Batch:
         """Turn uint8 images on the device into inputs: augmented in training, the protocol's views in evaluation."""
         images, labels = batch.images, batch.labels
         if training:
             assert isinstance(images, Tensor)
-            images = self.augment(images)
+            with self.draws:
+                images = self.augment(images)
         elif isinstance(images, Tensor) and self.uses_tta:
             images = self.views.cut_batch(images)
         mean, std = self.preprocessing["mean"], self.preprocessing["std"]

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import Metric, SumMetric
 
 from batch import Batch, Images
 from checkpointing.record import RECORD_KEY, CheckpointRecord
@@ -18,17 +17,19 @@ from errors import check_at_least, check_probability
 from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
 from lit_models.losses import LossName, check_logits, classification_loss, main_logits
-from lit_models.metrics import ImageMean, MeanLoss, make_metrics
+from lit_models.logged_metrics import LoggedMetrics
+from lit_models.metrics import MeanLoss
 from lit_models.nets.dense import make_dense
 from lit_models.nets.layers import find_batch_norms, freeze_batch_norms
 from lit_models.nets.surgery import Activation, Norm, apply_surgery
 from lit_models.optimization import check_schedules, make_optimizer, make_schedule, match_memory_layout
 from lit_models.view_average import ViewAverage
 from lit_models.weights import NORMALISATION, load_weights
+from random_draws import LOCAL_DRAWS
 from trainer_settings import settings
 
 
-class LitClassifier(pl.LightningModule):
+class LitClassifier(LoggedMetrics):
     """A network for `num_classes` classes, trained on cross-entropy.
 
     A family derives from it, builds its net and says what is its own: the weights of its auxiliary heads, the mode it
@@ -89,7 +90,7 @@ class LitClassifier(pl.LightningModule):
         freeze_batch_norm: bool = False,
         images_per_forward: int = 256,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         check_probability(label_smoothing=label_smoothing)
         check_at_least(1, images_per_forward=images_per_forward)
         self.save_hyperparameters(logger=False, ignore=["net", "weights"])  # a checkpoint brings its own weights
@@ -104,6 +105,7 @@ class LitClassifier(pl.LightningModule):
         self.expected_normalisation = loaded and (NORMALISATION if getattr(net, "transform_input", False) else loaded)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)
+        self.draws = LOCAL_DRAWS  # a context of the forward and the backward pass
         self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
@@ -111,23 +113,10 @@ class LitClassifier(pl.LightningModule):
         self.view_average = ViewAverage(images_per_forward, keep_batch_size=compile)
         self.limit_sizes(smallest=1)
         self.aux_weights: dict[str, float] = {}
-        self.head_losses = nn.ModuleDict()
-        self.train_metrics = make_metrics(num_classes)
-        self.val_metrics = make_metrics(num_classes)
-        self.test_metrics = make_metrics(num_classes)
-        self.test_images = SumMetric(nan_strategy="disable")
-        self.logged: set[str] = set()  # names of the metrics that Lightning knows of in this epoch
         self.record: CheckpointRecord | None = None  # of the run, for its checkpoints; a callback fills it in
         if freeze_batch_norm:
             freeze_batch_norms(self.net)
             self.train()
-
-    @property
-    def train_means(self) -> dict[str, ImageMean]:
-        """The means over the training images of an epoch so far, by the names under which they are logged."""
-        heads = {f"train/{name}_loss": loss for name, loss in self.head_losses.items()}
-        means = {f"train/{name}": metric for name, metric in self.train_metrics.items()} | heads
-        return {name: mean for name, mean in means.items() if isinstance(mean, ImageMean)}
 
     def weigh_heads(self, **weights: float) -> None:
         """Set the weight of each auxiliary head's loss, by the names of the net's outputs; 0 where it has no heads.
@@ -148,7 +137,8 @@ class LitClassifier(pl.LightningModule):
         """[B, 3, H, W] to logits [B, K]; in training mode whatever the net returns."""
         for side in set(images.shape[-2:]):
             self.input_size.check(side, self.training)
-        output = self.net(images.to(self.dtype, memory_format=self.memory_format))
+        with self.draws:
+            output = self.net(images.to(self.dtype, memory_format=self.memory_format))
         check_logits(main_logits(output), len(images), self.num_classes, type(self.net).__name__)
         return output
 
@@ -180,11 +170,11 @@ class LitClassifier(pl.LightningModule):
         for name, head_loss in self.head_losses.items():
             assert isinstance(head_loss, MeanLoss)
             head_loss.update(losses[name].detach(), len(labels))
-            self._log_once(f"train/{name}_loss", head_loss)
+            self.log_once(f"train/{name}_loss", head_loss)
         logits = main_logits(output)
         # Of mixed images the class with the larger share counts
         classes = labels if labels.ndim == 1 else labels.argmax(1)
-        self._update("train", loss.detach(), logits.detach(), classes)
+        self.update_metrics("train", loss.detach(), logits.detach(), classes)
         step = self.trainer.global_step + 1
         every = settings(self.trainer).log_every_n_steps
         if step % 10 == 1 or (every and step % every == 0):
@@ -198,7 +188,7 @@ class LitClassifier(pl.LightningModule):
     def test_step(self, batch: tuple[Any, ...], batch_idx: int) -> dict[str, Tensor]:
         """Log-probabilities [B, K] and labels [B], for callbacks that keep them."""
         self.test_images.update(float(len(batch[1])))
-        self._log_once("test/images", self.test_images)
+        self.log_once("test/images", self.test_images)
         return self._evaluate("test", Batch(*batch))
 
     def predict_step(self, batch: tuple[Any, ...], batch_idx: int) -> dict[str, Tensor]:
@@ -206,6 +196,10 @@ class LitClassifier(pl.LightningModule):
         images, indices, view_weights, _ = Batch(*batch)
         log_probs = self.log_probabilities(images, view_weights) if len(indices) else torch.empty(0, self.num_classes)
         return {"indices": indices, "probabilities": log_probs.exp()}
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        with self.draws:  # a layer that is recomputed draws again
+            super().backward(loss, *args, **kwargs)
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self, self.decay_norm_and_bias)
@@ -265,26 +259,6 @@ class LitClassifier(pl.LightningModule):
         assert isinstance(model, cls)
         return model.to(map_location or "cpu")
 
-    def _forget_logged(self) -> None:
-        self.logged.clear()
-
-    on_train_epoch_start = on_validation_epoch_start = on_test_epoch_start = _forget_logged
-
-    def _update(self, stage: str, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        metrics = getattr(self, f"{stage}_metrics")
-        metrics.update(loss=loss, images=len(labels), scores=scores, target=labels)
-        for name, metric in metrics.items():
-            self._log_once(f"{stage}/{name}", metric)
-
-    def _log_once(self, name: str, metric: Metric) -> None:
-        """Tell Lightning, with the first batch of an epoch, of a metric to log at its end.
-
-        Once is enough, and with each batch it would cost as much as a step of a small net.
-        """
-        if name not in self.logged:
-            self.logged.add(name)
-            self.log(name, metric, on_step=False, on_epoch=True, prog_bar=name.endswith("top1_error"))
-
     def _weigh_losses(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((losses[name] * weight for name, weight in self.aux_weights.items()), losses["main"])
 
@@ -295,5 +269,5 @@ class LitClassifier(pl.LightningModule):
         if dense_size is not None:
             make_dense(self.net, dense_size)
         scores = self.log_probabilities(images, view_weights)
-        self._update(stage, F.nll_loss(scores, labels), scores, labels)
+        self.update_metrics(stage, F.nll_loss(scores, labels), scores, labels)
         return {"log_probabilities": scores, "labels": labels}

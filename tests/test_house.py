@@ -16,7 +16,7 @@ FLOORS = {
     for floor, names in enumerate(
         [
             ["errors", "batch", "trainer_settings"],
-            ["checkpointing"],
+            ["checkpointing", "random_draws"],
             ["lit_models", "datamodules"],
             ["callbacks"],
             ["cli"],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from errors import UserError
 from lit_models.nets.layers import named_sequential
 from lit_models.nets.nasnet_tables import CellTable, Row
+from random_draws import draw_per_image
 
 
 class CellShape(NamedTuple):
@@ -96,7 +97,7 @@ def drop_path(x: Tensor, keep: Tensor) -> Tensor:
 
     timm's `drop_path` draws other random numbers, and needs a new compilation for each `keep`.
     """
-    kept = torch.rand(len(x), 1, 1, 1, device=x.device) < keep
+    kept = draw_per_image(lambda images: torch.rand(images, 1, 1, 1, device=x.device), len(x)) < keep
     return x * (kept / keep).to(x.dtype)
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_models.nets.layers import check_choice, init_convolutions
+from random_draws import draw_per_batch, draw_per_image
 
 Forward = Literal["shake", "even"]
 Backward = Literal["shake", "keep", "even"]
@@ -141,11 +142,15 @@ class Shake(nn.Module):
 
     def _draw_weight(self, mode: str, x: Tensor) -> Tensor:
         """Weight of the first branch: [B, 1, 1, 1] for level "image", else [1, 1, 1, 1]."""
-        images = len(x) if self.level == "image" else 1
         if mode == "even":
             return x.new_full((1, 1, 1, 1), 0.5)
+
+        def draw(images: int = 1) -> Tensor:
+            return torch.rand(images, 1, 1, 1, device=x.device)
+
         # Drawn in float32, so that a seed means the same at any precision
-        return torch.rand(images, 1, 1, 1, device=x.device).to(x.dtype)
+        drawn = draw_per_image(draw, len(x)) if self.level == "image" else draw_per_batch(draw)
+        return drawn.to(x.dtype)
 
 
 class Mix(torch.autograd.Function):
