@@ -1,4 +1,4 @@
-"""Random draws of training: for the images of this process, or for those of all processes, of which it takes its own."""
+"""Random draws of training: each process draws for its own images, or all for the whole batch and take their own."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -39,7 +39,7 @@ def draw_per_image(draw: Callable[[int], Tensor], images: int, dim: int = 0) -> 
 
 
 def draw_per_batch(draw: Callable[[], Tensor]) -> Tensor:
-    """Draw random numbers that all images of a batch share: `draw()`, the same in all processes within `GlobalDraws`."""
+    """Draw random numbers that all images of a batch share; within `GlobalDraws` all processes share them too."""
     active = GlobalDraws.active
     return draw() if active is None else active.draw_freely(draw)
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -16,8 +15,8 @@ from checkpointing.record import RECORD_KEY, CheckpointRecord
 from errors import check_at_least, check_probability
 from lit_models.from_checkpoint import load_model
 from lit_models.input_size import InputSize
-from lit_models.losses import LossName, check_logits, classification_loss, main_logits
 from lit_models.logged_metrics import LoggedMetrics
+from lit_models.losses import LossName, check_logits, classification_loss, main_logits
 from lit_models.metrics import MeanLoss
 from lit_models.nets.dense import make_dense
 from lit_models.nets.layers import find_batch_norms, freeze_batch_norms
@@ -178,7 +177,7 @@ class LitClassifier(LoggedMetrics):
         step = self.trainer.global_step + 1
         every = settings(self.trainer).log_every_n_steps
         if step % 10 == 1 or (every and step % every == 0):
-            self.log("train/batch_loss", loss)
+            self.log("train/batch_loss", loss, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from datamodules import Synthetic
-from datamodules.augment import random_crop, random_flip
+from datamodules.augment import Augmentation, random_crop, random_flip
 from lit_models import LitClassifier
 
 
@@ -24,3 +24,10 @@ class JitteredNoise(Synthetic):
 
     def augment(self, images: Tensor) -> Tensor:
         return random_flip(random_crop(images, 2))
+
+
+class AugmentedNoise(Synthetic):
+    """Noise with all augmentations that draw for the batch of a device."""
+
+    def augment(self, images: Tensor) -> Tensor:
+        return Augmentation(colour=0.3, lighting=0.1, erasing=0.5).apply(random_crop(images, 2), fill=[127.0] * 3)

@@ -1,0 +1,72 @@
+"""Two processes train as one: losses, weights, statistics, metrics, errors and predictions."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import DIGITS
+from tests.test_ddp import TWO, type_it
+
+NOISE = ["--data", "tests.dropout_net.AugmentedNoise", "--data.classes", 6, "--data.size", 16, "--data.val_size", 9]
+NOISE += ["--data.train_size", 28, "--data.test_size", 11, "--data.batch_size", 8]
+FIT = ["fit", "--config", DIGITS, *NOISE, "--trainer.precision", "64-true", "--trainer.max_epochs", 2]
+FIT += ["--trainer.log_every_n_steps", 1, "--model.optimizer.lr", 0.01]
+DENSE = ["--model.depth", 22, "--model.dropout", 0.2, "--model.memory_efficient", "true"]  # recomputes dropouts
+NETS = {
+    "resnet": ["--model.norm", "none"],
+    "dropout": ["--model.norm", "none", "--model.dropout", 0.5],
+    "googlenet": ["--model", "lit_models.LitGoogLeNet", "--model.stem", "cifar"],
+    "vgg": ["--model", "lit_models.LitVGG", "--model.variant", "A", "--model.head", "cifar", "--data.size", 32],
+    "densenet": ["--model", "lit_models.LitDenseNet", *DENSE],
+    "shake_shake": ["--model", "lit_models.LitShakeShake", "--model.width", 32],
+}
+
+
+def fit_twice(run: Any, *flags: object) -> tuple[Path, Path]:
+    """Train in two processes and in one; the run directories."""
+    for name, more in (("two", TWO), ("one", ["--trainer.devices", 1])):
+        record = ["--trainer.callbacks+=tests.dying_process.RecordLosses", f"--trainer.callbacks.path={name}.json"]
+        command = [*FIT, *flags, "--trainer.callbacks+=callbacks.EqualToOneProcess", *record, *more]
+        if name == "two":
+            done = type_it(*command, "--run_name", name)
+            assert done.returncode == 0, done.stderr
+        else:
+            run(*command, "--run_name", name)
+    return Path("runs/two/version_0"), Path("runs/one/version_0")
+
+
+def weights_difference(a: Path, b: Path) -> float:
+    """The largest difference between the weights and buffers of two checkpoints."""
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (a, b)]
+    assert states[0].keys() == states[1].keys()
+    return max(float((x.double() - y.double()).abs().max()) for x, y in zip(*(s.values() for s in states), strict=True))
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    with open(run / "metrics.csv") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return [{name: value for name, value in row.items() if "images_per_s" not in name} for row in rows]
+
+
+def assert_equal_runs(two: Path, one: Path) -> None:
+    losses = [json.loads(Path(f"{name}.json").read_text()) for name in ("two", "one")]
+    np.testing.assert_allclose(*losses, rtol=0, atol=1e-9)
+    for name in ("last", "best"):
+        assert weights_difference(two / f"checkpoints/{name}.ckpt", one / f"checkpoints/{name}.ckpt") < 1e-9
+    for of_two, of_one in zip(read_metrics(two), read_metrics(one), strict=True):
+        assert of_two.keys() == of_one.keys()
+        for name, value in of_one.items():
+            # Evaluation computes log-probabilities in float32
+            assert of_two[name] == pytest.approx(value, abs=2e-6 if name == "val/loss" else 1e-9), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", NETS)
+def test_two_processes_train_as_one(run, here, net):
+    two, one = fit_twice(run, *NETS[net])
+    assert_equal_runs(two, one)
