@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import center_crop
 
 from datamodules.augment import Augmentation
-from datamodules.decode import Box, EncodedImage, Interpolation
+from datamodules.decode import AnyImage, Box, Interpolation
 
 MAX_ASPECT_RATIO = 64  # of what is resized as a whole
 
@@ -30,7 +30,7 @@ class TrainCrop:
         if augmentation.rand:
             self.operation = v2.RandAugment(magnitude=augmentation.rand, interpolation=v2.InterpolationMode.BILINEAR)
 
-    def __call__(self, image: EncodedImage, size: int) -> Tensor:
+    def __call__(self, image: AnyImage, size: int) -> Tensor:
         """A crop of `size` pixels, uint8 [3, size, size]."""
         crop = image.crop(self._draw_box(image.height, image.width, size), (size, size), self.interpolation)
         return crop if self.operation is None else self.operation(crop)
@@ -57,7 +57,7 @@ class CenterCrop:
     def __init__(self, resize: int, crop: int, interpolation: Interpolation = "bilinear") -> None:
         self.resize, self.crop, self.interpolation = resize, crop, interpolation
 
-    def __call__(self, image: EncodedImage) -> Tensor:
+    def __call__(self, image: AnyImage) -> Tensor:
         """The square, uint8 [3, crop, crop]."""
         _, _, height, width = box = center_stretch(image.height, image.width)
         short = min(height, width)

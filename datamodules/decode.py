@@ -121,6 +121,31 @@ class EncodedImage:
             raise UserError(f"it cannot be read as an image: {describe_error(error, self.data)}") from error
 
 
+class RawImage:
+    """The pixels of an upright image in memory, with the methods of an `EncodedImage`.
+
+    Args:
+        pixels: [H, W, 3] uint8.
+    """
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+        self.height, self.width = pixels.shape[:2]
+
+    def resize(self, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
+        """See `EncodedImage`."""
+        return self.crop((0, 0, self.height, self.width), size, interpolation)
+
+    def crop(self, box: Box, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
+        """See `EncodedImage`."""
+        top, left, height, width = box
+        region = torch.from_numpy(self.pixels[top : top + height, left : left + width])
+        return resize(region.permute(2, 0, 1), size, interpolation)
+
+
+AnyImage = EncodedImage | RawImage
+
+
 def check_size(height: int, width: int) -> None:
     """Raise UserError for an image without pixels, or with more than memory should be risked for."""
     if not 0 < height * width <= MAX_PIXELS:

@@ -1,5 +1,6 @@
 """The data set that reads image files."""
 
+import copy
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.decode import open_image
+from datamodules.decode import AnyImage, open_image
 from datamodules.loading import ImageSet, RawBatch, UnreadableFile
 from datamodules.samplers import SampleSpec
 from errors import UserError, printable
@@ -31,8 +32,8 @@ class ImageFiles(ImageSet):
         folder: to which the names are relative.
         names: [N] file names as bytes.
         labels: [N] int64.
-        transform: from an `EncodedImage` to uint8 [3, H, W], in training with the size of the crop as second argument;
-            or to the views of the image, see `datamodules.views`.
+        transform: from an `EncodedImage` or a `RawImage` to uint8 [3, H, W], in training with the size of the crop as
+            second argument; or to the views of the image, see `datamodules.views`.
         contents: of the files that have been read for it; unset, of none.
     """
 
@@ -53,7 +54,7 @@ class ImageFiles(ImageSet):
         for item in items:
             index = item.index if isinstance(item, SampleSpec) else item
             try:
-                image = open_image(self.path(index))
+                image = self.open(index)
                 if isinstance(item, SampleSpec):
                     torch.default_generator.manual_seed(item.seed)
                     images.append(self.transform(image, item.size))
@@ -73,9 +74,17 @@ class ImageFiles(ImageSet):
         """Path of the file of an image."""
         return os.path.join(self.folder, self.names[index])
 
+    def open(self, index: int) -> AnyImage:
+        """Read the file of an image.
+
+        Raises:
+            UserError: with the reason alone, if that fails.
+        """
+        return open_image(self.path(index))
+
     def check_file(self, index: int) -> UnreadableFile | None:
         try:
-            image = open_image(self.path(index))
+            image = self.open(index)
             image.crop((0, 0, image.height, image.width), (1, 1))  # decodes all of it
         except UserError as error:
             return self._describe(index, error)
@@ -107,17 +116,25 @@ class ImageFiles(ImageSet):
         """[N] names as every system writes them: see `portable_path`."""
         return [portable_path(name) for name in self.file_names]
 
+    def size(self, index: int) -> int:
+        """Size of the file of an image in bytes; -1 if it is gone."""
+        return file_size(self.path(index))
+
     def sizes(self) -> list[int]:
         """[N] sizes of the files in bytes."""
-        return [file_size(self.path(index)) for index in range(len(self))]
+        return [self.size(index) for index in range(len(self))]
 
     def subset(self, indices: np.ndarray) -> Self:
         """The images with these indices, in this order."""
-        return type(self)(self.folder, self.names[indices], self.labels[indices], self.transform, self.contents)
+        images = copy.copy(self)
+        images.names, images.labels = self.names[indices], self.labels[indices]
+        return images
 
     def with_transform(self, transform: Transform) -> Self:
         """The same images with another transform."""
-        return type(self)(self.folder, self.names, self.labels, transform, self.contents)
+        images = copy.copy(self)
+        images.transform = transform
+        return images
 
     def _describe(self, index: int, error: UserError) -> UnreadableFile:
         return UnreadableFile(index, printable(os.fsdecode(self.path(index))), str(error))
@@ -151,12 +168,21 @@ def content_id(path: bytes) -> str:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            content = hashlib.sha256(str(size).encode() + file.read(CONTENT_ENDS))
+            start = file.read(CONTENT_ENDS)
             file.seek(max(CONTENT_ENDS, size - CONTENT_ENDS))
-            content.update(file.read(CONTENT_ENDS))
+            return describe_content(size, start, file.read(CONTENT_ENDS))
     except OSError:
         return ""
-    return f"{size}-{content.hexdigest()}"
+
+
+def content_id_of(data: bytes) -> str:
+    """The `content_id` of a file with this content."""
+    return describe_content(len(data), data[:CONTENT_ENDS], data[max(CONTENT_ENDS, len(data) - CONTENT_ENDS) :])
+
+
+def describe_content(size: int, start: bytes, end: bytes) -> str:
+    """The `content_id` of a file of `size` bytes."""
+    return f"{size}-{hashlib.sha256(str(size).encode() + start + end).hexdigest()}"
 
 
 class ContentIds:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import simplejpeg
+from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.decode import EncodedImage, open_image
@@ -41,15 +42,7 @@ def resize_tree(
         UserError: if there is no source, the target lies inside it, a number is out of range, or images could not be
             read, after the copy of all others; or if the copy cannot be written.
     """
-    for folder in (source, target):
-        check_reachable(folder)
-    if not os.path.isdir(source):
-        raise UserError(f"There is no folder {source} to copy from.")
-    if target.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{target} lies in {source}: choose a folder outside it for the copy.")
-    check_at_least(1, shorter_side=shorter_side, workers=workers)
-    if not 1 <= quality <= 100:
-        raise UserError(f"quality is {quality}: it must be between 1 and 100.")
+    check_copy(source, target, shorter_side, quality, workers)
     make_folder(target)
     walk = FolderWalk()
     copies = plan_copies([Path(file) for file in walk.list_files(str(source))], source, target)
@@ -62,6 +55,19 @@ def resize_tree(
         count = pluralize(len(failed), "image")
         raise UserError("\n".join([f"{count} could not be read and are not in the copy:", *failed[:10]]))
     print(f"{target} is complete. Train on it with --data.root {shlex.quote(str(target))}.")
+
+
+def check_copy(source: Path, target: Path, shorter_side: int, quality: int, workers: int) -> None:
+    """Refuse a copy without a source, or inside of it, or with a number out of range."""
+    for folder in (source, target):
+        check_reachable(folder)
+    if not os.path.isdir(source):
+        raise UserError(f"There is no folder {source} to copy from.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{target} lies in {source}: choose a folder outside it for the copy.")
+    check_at_least(1, shorter_side=shorter_side, workers=workers)
+    if not 1 <= quality <= 100:
+        raise UserError(f"quality is {quality}: it must be between 1 and 100.")
 
 
 class Copy(NamedTuple):
@@ -133,9 +139,8 @@ def shrink_file(copy: Copy, shorter_side: int, quality: int) -> str | None:
 
 def shrink_image(image: EncodedImage, shorter_side: int, quality: int) -> bytes:
     """The JPEG of an image with a shorter side of at most `shorter_side` pixels; unchanged if it is one already."""
-    ratio = min(1.0, shorter_side / min(image.height, image.width))
-    size = (max(1, round(image.height * ratio)), max(1, round(image.width * ratio)))
-    pixels = image.resize(size)  # decoded even if the file is copied unchanged: it may be broken
+    pixels = shrink_pixels(image, shorter_side)  # decoded even if the file is copied unchanged: it may be broken
+    size = tuple(pixels.shape[1:])
     if size == (image.height, image.width) and image.is_jpeg:
         return image.data
     if max(size) > MAX_JPEG_SIDE:
@@ -143,6 +148,12 @@ def shrink_image(image: EncodedImage, shorter_side: int, quality: int) -> bytes:
             f"its copy would have {size[0]:,} x {size[1]:,} pixels, and a JPEG at most {MAX_JPEG_SIDE:,} a side"
         )
     return simplejpeg.encode_jpeg(pixels.permute(1, 2, 0).contiguous().numpy(), quality, colorsubsampling="420")
+
+
+def shrink_pixels(image: EncodedImage, shorter_side: int) -> Tensor:
+    """The pixels of an image, uint8 [3, H, W], with a shorter side of at most `shorter_side`."""
+    ratio = min(1.0, shorter_side / min(image.height, image.width))
+    return image.resize((max(1, round(image.height * ratio)), max(1, round(image.width * ratio))))
 
 
 def make_folder(folder: Path) -> None:

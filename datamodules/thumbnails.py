@@ -3,7 +3,7 @@
 from PIL import Image
 from torch import Tensor
 
-from datamodules.decode import Box, open_image, resize
+from datamodules.decode import Box, resize
 from datamodules.image_files import ImageFiles
 from datamodules.loading import ImageSet
 from errors import UserError
@@ -38,7 +38,7 @@ def read_pixels(images: ImageSet, index: int, size: int) -> Tensor:
         UserError: if it cannot be read.
     """
     if isinstance(images, ImageFiles):
-        image = open_image(images.path(index))
+        image = images.open(index)
         return image.crop(*choose_crop(image.height, image.width, size))
     pixels = images.__getitems__([index]).images[0].cpu()
     (top, left, height, width), shape = choose_crop(pixels.shape[1], pixels.shape[2], size)

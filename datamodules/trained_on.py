@@ -8,7 +8,7 @@ import numpy as np
 
 from checkpointing.split import Split
 from datamodules.folder_walk import announce
-from datamodules.image_files import ImageFiles, file_size, portable_path
+from datamodules.image_files import ImageFiles, portable_path
 from errors import UserError, pluralize, printable
 
 
@@ -44,7 +44,7 @@ def find_sample(images: ImageFiles, split: Split) -> np.ndarray:
 def of_same_size(images: ImageFiles, candidates: Iterable[int], contents: Iterable[str]) -> Iterator[int]:
     """The images that have the size of a file with one of some contents: the others need not be read."""
     sizes = {content.partition("-")[0] for content in contents}
-    return (index for index in candidates if str(file_size(images.path(index))) in sizes)
+    return (index for index in candidates if str(images.size(index)) in sizes)
 
 
 def describe_sample(found: np.ndarray, images: ImageFiles, split: Split) -> str:

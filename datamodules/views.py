@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from datamodules.crops import MAX_ASPECT_RATIO
-from datamodules.decode import Box, EncodedImage, Interpolation, resize
+from datamodules.decode import AnyImage, Box, Interpolation, resize
 from errors import UserError
 
 PAPER_CROP = 224  # pixels per side of the crops in the papers; for other inputs all lengths are scaled
@@ -202,7 +202,7 @@ class Views:
             groups += by_scale if rule.dense else [[view for views in by_scale for view in views]]
         return groups
 
-    def __call__(self, image: EncodedImage) -> list[Tensor]:
+    def __call__(self, image: AnyImage) -> list[Tensor]:
         """Cut the views out of an image file: uint8 [V, 3, H, W], a tensor for each group.
 
         Raises:

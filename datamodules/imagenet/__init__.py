@@ -1,6 +1,7 @@
 """ImageNet, and any images in class folders.
 
 python -m datamodules.imagenet resize SRC DST        # a copy with smaller images: see __main__.py
+python -m datamodules.imagenet pack SRC DST          # a copy with many images in each file
 """
 
 from functools import partial
@@ -21,6 +22,7 @@ from datamodules.identity import matches
 from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
+from datamodules.packed.images import open_packed
 from datamodules.run_data import compare_arguments
 from datamodules.run_files import divide_as_run, holds_sample, is_run_folder
 from datamodules.samplers import ExactSampler
@@ -38,7 +40,8 @@ class ImageNet(ImageData):
 
     `root` holds train/<class>/ and val/<class>/, or the official flat val/ beside LOC_val_solution.csv or the devkit,
     and perhaps test/<class>/; class folders right in `root` will do too. JPEG, PNG, WebP and other formats that Pillow
-    reads, grey, CMYK, transparent or turned by EXIF, become upright RGB.
+    reads, grey, CMYK, transparent or turned by EXIF, become upright RGB. `root` may also be a packed copy of such a
+    folder, which `python -m datamodules.imagenet pack` writes.
 
     Validation images are those of val/ or, with `val_size`, a stratified part of the training images. A test reads
     test/, else val/, else the images held back. The log says which.
@@ -92,9 +95,10 @@ class ImageNet(ImageData):
         check_at_least(eval_size, resize=resize)
         augmentation.check(size)
         self.root = expand_home(root)
-        self.splits = find_splits(self.root)
+        self.packed = open_packed(self.root)
+        self.splits = self.packed.splits if self.packed else find_splits(self.root)
         self.train_folder = self.splits.train
-        self.classes = find_classes(self.train_folder)
+        self.classes = self.packed.index.classes if self.packed else find_classes(self.train_folder)
         self.num_classes, self.class_names = len(self.classes), describe_classes(self.classes)
         self.preprocessing = {
             "resize": resize,
@@ -142,7 +146,7 @@ class ImageNet(ImageData):
         if not self.tests_validation_images:
             assert self.test_folder is not None
             try:
-                images = self._list_images(self.test_folder)
+                images = self.list_images(self.test_folder)
             except UserError:  # a training does not need the folder
                 return None
         return None if images is None else self.fingerprint(images)
@@ -168,13 +172,15 @@ class ImageNet(ImageData):
     def _find_test_folder(self) -> Path | None:
         """The folder that `test` reads: test/, if it holds class folders (ImageNet's has no labels), or else val/."""
         test = self.splits.test
-        if test and not list_folder(test)[0]:
+        if test and not self.packed and not list_folder(test)[0]:
             announce(f"{test} is not read: it holds no class folders")
             test = None
         return test or self.splits.val
 
-    def _list_images(self, folder: Path) -> ImageFiles:
-        """The images of a folder and their labels, to be evaluated."""
+    def list_images(self, folder: Path) -> ImageFiles:
+        """The images of a split's folder and their labels, to be evaluated."""
+        if self.packed:
+            return self.packed.list_images(folder, self.center_crop)
         folders, files = list_folder(folder)
         class_to_idx = {name: index for index, name in enumerate(self.classes)}
         if folders:
@@ -185,7 +191,7 @@ class ImageNet(ImageData):
 
     def _list_evaluated(self, folder: Path) -> ImageFiles:
         """The images of val/ or test/; where they are not the run's own, without those that it has trained on."""
-        images, run = self._list_images(folder), self.run
+        images, run = self.list_images(folder), self.run
         if run is None or (split := run.split) is None:
             return images
         validated = split.held_back if split.own_folder and folder == self.splits.val else ()
@@ -197,7 +203,7 @@ class ImageNet(ImageData):
                 announce(f"{describe_sample(known, images, split)}: the error on {folder} is optimistic")
             return images
         # Otherwise another data set's, whose files have the same names
-        if moved.any() and (holds_sample(images, split) or is_run_folder(self._list_images(self.train_folder), split)):
+        if moved.any() and (holds_sample(images, split) or is_run_folder(self.list_images(self.train_folder), split)):
             images = leave_out_moved(images, moved, folder, self.train_folder)
         return leave_out_sample(images, split)
 
@@ -217,7 +223,7 @@ class ImageNet(ImageData):
         return (val, 0) if split.own_folder else (None, len(split.held_back))
 
     def _split_training_images(self, stage: str, val: Path | None, val_size: float) -> None:
-        images, run = self._list_images(self.train_folder), self.run
+        images, run = self.list_images(self.train_folder), self.run
         if run and run.split:
             division = divide_as_run(images, run.split, val, stage)
             images, held_back = division.train, division.held_back

@@ -144,7 +144,7 @@ def test_of_a_large_folder_only_the_shown_files_are_opened(here, monkeypatch):
     monkeypatch.setattr(run_images, "FILES_READ", 3)
     opened = []
     monkeypatch.setattr(
-        datamodules.thumbnails, "open_image", lambda name: opened.append(name) or datamodules.decode.open_image(name)
+        datamodules.image_files, "open_image", lambda name: opened.append(name) or datamodules.decode.open_image(name)
     )
     monkeypatch.setattr("datamodules.image_files.content_id", lambda name: pytest.fail("the content is not looked at"))
     assert all(load_thumbnails(path, found, [2, 6]).pngs)

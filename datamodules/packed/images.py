@@ -1,0 +1,122 @@
+"""Packed data sets as `ImageNet` reads them: the folder, and its images as an `ImageFiles`."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from datamodules.class_folders import SplitFolders
+from datamodules.decode import AnyImage
+from datamodules.image_files import ImageFiles, Transform
+from datamodules.packed.chunks import ChunkReader, Format, decode_image
+from datamodules.packed.index import (
+    IMAGES,
+    INDEX,
+    PLAN,
+    SplitIndex,
+    encode_names,
+    locate_images,
+    parse_index,
+    parse_split,
+)
+from errors import UserError
+
+
+class PackedImages(ImageFiles):
+    """Images in chunks. Their names, labels and order are those of the folder that they were packed from.
+
+    Args:
+        folder: of the split.
+        index: of the split.
+        image_format: of the images.
+        reader: of the chunks.
+        transform: see `ImageFiles`.
+    """
+
+    def __init__(
+        self, folder: Path, index: SplitIndex, image_format: Format, reader: ChunkReader, transform: Transform
+    ) -> None:
+        super().__init__(folder, encode_names(index.names), np.array(index.labels, np.int64), transform)
+        self.image_format, self.reader = image_format, reader
+        self.content_ids = np.array([content.encode() for content in index.contents])
+        self.chunk_of, self.item_of = locate_images(index.chunks, len(index.names))
+
+    def open(self, index: int) -> AnyImage:
+        data = self.reader.read(int(self.chunk_of[index]), int(self.item_of[index]))
+        return decode_image(data, self.image_format)
+
+    def content(self, index: int) -> str:
+        return self.content_ids[index].decode()
+
+    def size(self, index: int) -> int:
+        size = self.content(index).partition("-")[0]
+        return int(size) if size.isdecimal() else -1
+
+    def subset(self, indices: np.ndarray) -> Self:
+        images = super().subset(indices)
+        for name in ("content_ids", "chunk_of", "item_of"):
+            setattr(images, name, getattr(self, name)[indices])
+        return images
+
+
+class PackedFolder:
+    """A folder that `python -m datamodules.imagenet pack` has written.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        UserError: if its packing was never completed, or its index is not as packing writes it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.index = parse_index(self._read(INDEX), root / INDEX)
+
+    @cached_property
+    def splits(self) -> SplitFolders:
+        """The folders of the splits."""
+        folders = {name: self.root / name for name in self.index.splits}
+        return SplitFolders(folders["train"], folders.get("val"), folders.get("test"))
+
+    def list_images(self, folder: Path, transform: Transform) -> PackedImages:
+        """The images of a split, given by its folder.
+
+        Raises:
+            UserError: if its list is not as packing writes it, or a chunk is missing or of another size.
+        """
+        name = folder.name
+        path = Path(name, IMAGES)
+        digest, classes = self.index.splits[name], len(self.index.classes)
+        index = parse_split(self._read(path), self.root / path, digest, classes)
+        reader = ChunkReader(folder, [chunk.name for chunk in index.chunks], [chunk.bytes for chunk in index.chunks])
+        reader.check()
+        return PackedImages(folder, index, self.index.format, reader, transform)
+
+    def _read(self, name: str | Path) -> bytes:
+        path = self.root / name
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{path} of a packed data set cannot be read ({error.strerror}): copy the folder again, or pack it "
+                "anew."
+            ) from error
+
+
+def open_packed(root: Path) -> PackedFolder | None:
+    """The packed data set in a folder; None if the folder holds none.
+
+    Raises:
+        UserError: if its packing was not completed, and as of `PackedFolder`.
+    """
+    if os.path.lexists(root / INDEX):
+        return PackedFolder(root)
+    if os.path.lexists(root / PLAN):
+        raise UserError(
+            f"{root} holds half a packed data set: type `python -m datamodules.imagenet pack SRC {root}` again, and it "
+            "goes on where it stopped."
+        )
+    return None
