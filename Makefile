@@ -13,8 +13,10 @@ setup: $(VENV)/installed ## make the virtual environment from requirements.lock
 # The stamp is newer than the lock once everything in it is installed: a second call does nothing
 $(VENV)/installed: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@echo "Making $(VENV) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv
+	@echo "Installing the packages of requirements.lock (5.5 GB on the disk, half a minute or more) ..."
 	$(RUN) -m uv pip install --quiet --compile-bytecode --python $(RUN) --require-hashes -r requirements.lock
 	@touch $@
 
@@ -26,6 +28,7 @@ test: setup ## run the tests (the long ones too: make test ARGS='-m "slow or not
 	$(RUN) -m pytest $(ARGS)
 
 test-lowest: setup ## run the tests with the lowest versions that pyproject.toml allows
+	@echo "Making $(LOWEST) and installing the lowest versions (half a minute or more) ..."
 	$(RUN) -m uv venv --quiet --clear --python $(RUN) $(LOWEST)
 	$(RUN) -m uv pip install --quiet --compile-bytecode --python $(LOWEST)/bin/python --resolution lowest-direct --group dev --requirements pyproject.toml
 	$(LOWEST)/bin/python -m pytest $(ARGS)

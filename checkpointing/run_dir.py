@@ -1,4 +1,7 @@
-"""Where a run lives: runs/<dataset>/<experiment>/version_N/ with checkpoints/{best,last}.ckpt inside."""
+"""Where a run lives: runs/<dataset>/<experiment>/version_N/ with checkpoints/{best,last}.ckpt inside.
+
+Torch and Lightning are imported where they are used: `cli.early_checks` looks for a checkpoint before they are.
+"""
 
 import errno
 import os
@@ -7,10 +10,7 @@ import shutil
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from checkpointing.integrity import find_damage
-from checkpointing.record import resumable_step
 from errors import UserError, check_reachable
 
 CLAIMED = "LIT_CLASSICS_RUN"  # names the claimed folder to the processes that Lightning launches, until training begins
@@ -81,6 +81,8 @@ def lock_run(folder: Path) -> FileLock:
                 f"{folder / LOCK} cannot be opened ({error.strerror}): it keeps two processes out of one run. "
                 "Remove it if no process of another user trains there, or copy the run to a folder of your own."
             ) from error
+        from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
         rank_zero_warn(
             f"{folder} cannot be locked, because its file system has no locks ({error.strerror}): let no other process "
             "train there meanwhile."
@@ -114,6 +116,16 @@ def results_folder(checkpoint: Path) -> Path:
     return version_folder(checkpoint) or checkpoint.parent
 
 
+def refuse_missing_checkpoint(path: Path) -> None:
+    """Refuse a --ckpt_path where there is neither a file nor a folder."""
+    check_reachable(path)
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        raise UserError(
+            f"There is no checkpoint {path} (in {Path.cwd()}): --ckpt_path takes a .ckpt file, a version folder, such "
+            "as runs/digits/resnet20/version_0, or an experiment folder."
+        )
+
+
 def find_checkpoint(path: Path, verb: str) -> Path:
     """The checkpoint file that a user means by a file, a version folder or an experiment folder.
 
@@ -127,14 +139,13 @@ def find_checkpoint(path: Path, verb: str) -> Path:
     Raises:
         UserError: if there is no such path, or no checkpoint in it.
     """
-    check_reachable(path)
+    refuse_missing_checkpoint(path)
     if os.path.isfile(path):
         return path
-    if not os.path.isdir(path):
-        raise UserError(
-            f"There is no checkpoint {path} (in {Path.cwd()}): --ckpt_path takes a .ckpt file, a version folder, such "
-            "as runs/digits/resnet20/version_0, or an experiment folder."
-        )
+    from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+    from checkpointing.integrity import find_damage
+
     versions = [path, *sorted(path.glob("version_*"), key=version_number, reverse=True)]
     damaged: dict[Path, str] = {}
     for candidate in (file for folder in versions for file in rank_checkpoints(folder / "checkpoints", verb)):
@@ -165,6 +176,8 @@ def rank_checkpoints(folder: Path, verb: str) -> list[Path]:
     Of the same step last.ckpt comes before others, and best.ckpt after them: a run that was killed between the two is
     resumed before both.
     """
+    from checkpointing.record import resumable_step
+
     rank = {path: (resumable_step(path), path.stem == "last", path.stem != "best") for path in folder.glob("*.ckpt")}
     return sorted(sorted(rank), key=lambda path: (verb != "fit" and path.stem == "best", rank[path]), reverse=True)
 

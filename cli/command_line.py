@@ -47,11 +47,11 @@ from checkpointing.resume import (
 from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.config_files import Flag, Layer, insert_files, read_config, read_flags
 from cli.devices import refuse_missing_devices
+from cli.early_checks import VERBS, asks_for_help, needs_checkpoint, take_flag
 from cli.failures import explain_failure
 from cli.layer_notes import describe_changed_run, describe_losses, describe_unused, print_notes
 from cli.layers import (
     add_up_paths,
-    asks_for_help,
     check_run_name,
     check_seed,
     complete_trainer,
@@ -60,14 +60,14 @@ from cli.layers import (
     order_layers,
     put_classes_first,
     read_layers,
-    take_flag,
 )
 from cli.literal_values import read_names_literally
 from cli.loggers import close_run, open_run
 from cli.messages import find_user_error
 from cli.nulls import refuse_nulls
-from cli.parser import BASE, VERBS, Parser, parser_settings
-from cli.processes import is_first_process, refuse_ranks_of_another_job
+from cli.parser import BASE, Parser, parser_settings
+from cli.processes import refuse_ranks_of_another_job
+from cli.rank_variables import is_first_process
 from cli.resumed_run import (
     follow_run,
     keep_place,
@@ -168,9 +168,7 @@ class CommandLine(LightningCLI):
                 self.checkpoint = read_checkpoint(find_checkpoint(expand_home(paths[-1]), verb))
                 refuse_links(results_folder(self.checkpoint.path))
             elif verb != "fit":
-                raise UserError(
-                    f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file."
-                )
+                raise UserError(needs_checkpoint(verb))
             configs, flags = take_flag(argv, "--config", "-c")
             flags.remove(verb)
             flags = put_classes_first([*add_up_paths(flags)])

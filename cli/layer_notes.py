@@ -15,7 +15,7 @@ from jsonargparse import Namespace
 
 from cli.config_files import Flag, Layer
 from cli.config_parts import SECTIONS, flag_name, flatten
-from cli.processes import is_first_process
+from cli.rank_variables import is_first_process
 from errors import printable_lines
 
 # Settings of the trainer that only `fit` reads

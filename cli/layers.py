@@ -10,10 +10,8 @@ writes it in the order above. Once merged, the config is completed: lists, absol
 another.
 """
 
-import argparse
 import copy
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,22 +34,6 @@ from errors import UserError, expand_home, printable
 
 MAX_SEED = 2**32 - 1  # of numpy
 NO_OPTIMIZER = "lit_models.optimization.refuse_to_train"
-
-
-def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:
-    """The values of a flag, once for each time that it is given, and the command line without it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(*names, dest="values", action="append", default=[])
-    try:
-        found, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise UserError(f"{names[0]} needs a value behind it.") from error
-    return found.values, rest
-
-
-def asks_for_help(argv: list[str]) -> bool:
-    """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
-    return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
 
 
 def read_layers(verb: str, checkpoint: Checkpoint | None, configs: list[str], trusted: Sequence[str]) -> list[Layer]:

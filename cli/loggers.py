@@ -19,7 +19,7 @@ from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_vers
 from cli.failures import first_line
 from cli.file_loggers import place_file_loggers, refuse_missing_packages
 from cli.messages import HOME
-from cli.processes import is_first_process
+from cli.rank_variables import is_first_process
 from cli.wandb_arguments import choose_id, fill_in, leave_out_nulls
 from errors import UserError
 

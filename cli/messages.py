@@ -9,18 +9,17 @@ it marks its sentence (START, END) and the beginning of each flag (FLAG), and ea
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from errors import UserError
 
 HOME = Path(__file__).resolve().parent.parent
 FLAG = "\1"  # stands for "--" and all that belongs between it and a name
 START, END = "\2", "\3"  # around the sentence of a class's parser
+NO_VERB = "Give a command: fit, validate, test or predict. See --help."
 UNION = "Does not validate against any of the Union subtypes"
 TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 SEE_HELP = " See --help, and --model.help CLASS or --data.help CLASS for those of a class."
@@ -50,6 +49,9 @@ def find_user_error(error: BaseException | None) -> BaseException | None:
 
     jsonargparse wraps the errors that it meets while it links arguments.
     """
+    # Here, for the sentences alone need no Lightning: see `cli.early_checks`
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     while error is not None and not isinstance(error, UserError | MisconfigurationException):
         error = error.__cause__
     return error
@@ -147,7 +149,11 @@ def missing_config(typed: str) -> str:
 
 def unknown_verb(problem: Problem, typed: str, choices: str) -> str:
     """A verb that does not exist, and those that do."""
-    verbs = re.findall(r"\w+", choices)
+    return describe_unknown_verb(typed, re.findall(r"\w+", choices))
+
+
+def describe_unknown_verb(typed: str, verbs: Sequence[str]) -> str:
+    """The sentence for a verb that does not exist."""
     return f"There is no command {typed}: choose from {', '.join(verbs)}.{guess(typed, verbs)}"
 
 
@@ -188,7 +194,7 @@ SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
     (r"Group '([^']+)' does not accept option '([^']+)'", unknown_key),
     (r"not accept option '([^']+)'", unknown_flag),
     (r"Problem with given class_path '([^']+)':\s+(?:module|No module|unexpected|Class|Expected)", unknown_class),
-    (r'expected "subcommand"', "Give a command: fit, validate, test or predict. See --help."),
+    (r'expected "subcommand"', NO_VERB),
     (r"(?=.*Expected a dot import path string).*<class 'float'>", "{flag} is {value}: it must be a number."),
     (
         r"(?:Expected a dot import path string|has no attribute '\w+'. Got value): (?:Namespace.*?')?([^\s']+)",
@@ -204,7 +210,7 @@ SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
 ]
 
 
-def guess(name: str, names: list[str], before: str = "") -> str:
+def guess(name: str, names: Sequence[str], before: str = "") -> str:
     """ " Did you mean ...?" with the nearest of `names`, and `before` in front of it; empty if none is near."""
     known = {n.lower(): n for n in names} | {n.lower().rpartition(".")[2]: n for n in names}
     typed = name.lower()

@@ -21,11 +21,11 @@ import datamodules
 import lit_models
 from checkpointing.confinement import TO_FILL_IN
 from cli.config_files import Layer
+from cli.early_checks import VERBS
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
 from errors import expand_home, printable_lines
 
 BASE = HOME / "configs" / "base.yaml"  # which every fit starts from
-VERBS = ("fit", "validate", "test", "predict")
 
 
 def make_device(name: object) -> torch.device:

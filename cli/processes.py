@@ -10,11 +10,6 @@ from cli.rank_variables import RANKS
 from errors import UserError
 
 
-def is_first_process() -> bool:
-    """Whether this process is the one that makes run directories, before Lightning has said so."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
-
-
 def alone_in_allocation() -> list[ClusterEnvironment]:
     """The plugin for a process that is alone in a SLURM allocation of several tasks, as in an interactive shell.
 

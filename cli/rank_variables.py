@@ -19,6 +19,11 @@ VARIABLES = (
 )
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that makes run directories, before Lightning has said so."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
+
+
 def refuse_odd_ranks() -> None:
     """Raise UserError for a rank or a number of processes that is none."""
     for name in VARIABLES:

@@ -12,7 +12,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from checkpointing.record import CheckpointRecord
-from cli.processes import is_first_process
+from cli.rank_variables import is_first_process
 from errors import UserError
 
 VARIABLES = {

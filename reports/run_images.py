@@ -21,7 +21,7 @@ from checkpointing.import_policy import names_given, restored_import_policy, res
 from checkpointing.predictions import Predictions
 from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import results_folder
-from cli.layers import take_flag
+from cli.early_checks import take_flag
 from cli.literal_values import read_names_literally
 from cli.messages import find_user_error
 from cli.resumed_run import follow_run

@@ -11,7 +11,7 @@ import yaml
 
 from checkpointing.metrics_file import read_metrics, write_metrics
 from checkpointing.record import RECORD_KEY
-from cli.parser import VERBS
+from cli.early_checks import VERBS
 from tests.conftest import DIGITS, STEP_CHECKPOINTS, TINY, Run
 
 EXPERIMENT = """

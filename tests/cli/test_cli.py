@@ -22,9 +22,8 @@ import callbacks
 import datamodules
 import lit_models
 from batch import Batch
-from cli.command_line import asks_for_help
+from cli.early_checks import VERBS, asks_for_help
 from cli.loggers import choose_wandb_mode
-from cli.parser import VERBS
 from cli.trainer import resolve_precision
 from errors import UserError
 from lit_models import LitClassifier, LitResNet

@@ -11,7 +11,8 @@ import yaml
 from PIL import Image
 
 from cli.config_files import Layer
-from cli.layers import check_run_name, check_seed, name_run, put_classes_first, reuse_callbacks, take_flag
+from cli.early_checks import take_flag
+from cli.layers import check_run_name, check_seed, name_run, put_classes_first, reuse_callbacks
 from datamodules.splits import stratified_split
 from errors import UserError
 from tests.conftest import DIGITS, HOME, Run

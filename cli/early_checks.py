@@ -1,0 +1,89 @@
+"""The mistakes that are refused before torch and Lightning are imported, which takes seconds.
+
+Nothing that this module imports may import either of them: a test keeps it so. The command line makes the same checks
+again, at their place among all others.
+"""
+
+import argparse
+import os
+import re
+import sys
+
+from checkpointing.run_dir import refuse_missing_checkpoint
+from cli.config_files import read_config
+from cli.messages import NO_VERB, describe_unknown_verb
+from cli.rank_variables import is_first_process
+from cli.yaml_files import parse_yaml, read_text
+from errors import UserError, expand_home, printable_lines
+
+VERBS = ("fit", "validate", "test", "predict")
+
+
+def check_early(argv: list[str]) -> None:
+    """Refuse a command line without a verb (exit status 2), and a missing checkpoint or a config that cannot be read.
+
+    Args:
+        argv: the command line, without the program.
+
+    Raises:
+        UserError: see `find_checkpoint` and `read_config`.
+    """
+    if asks_for_help(argv):
+        return
+    if not (verbs := [word for word in argv if word in VERBS]):
+        refuse_verb(argv)
+        return
+    paths, argv = take_flag(argv, "--ckpt_path")
+    if paths and paths[-1]:
+        refuse_missing_checkpoint(expand_home(paths[-1]))
+    elif verbs[0] != "fit":
+        raise UserError(needs_checkpoint(verbs[0]))
+    for config in take_flag(argv, "--config", "-c")[0]:
+        check_config(config)
+
+
+def refuse_verb(argv: list[str]) -> None:
+    """Exit with status 2 if the first word is no verb, or if there is none; flags without a verb are left alone."""
+    if not argv or not argv[0].startswith("-"):
+        sentence = describe_unknown_verb(argv[0], VERBS) if argv else NO_VERB
+        sys.stderr.write(f"error: {printable_lines(sentence)}\n")
+        sys.exit(2)
+
+
+def needs_checkpoint(verb: str) -> str:
+    """The sentence for a verb that was given no --ckpt_path."""
+    return f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file."
+
+
+def check_config(given: str) -> None:
+    """Refuse a --config that is not there, and a file that is no YAML.
+
+    Pipes, YAML in the command line and files that a config names are left to the command line, which reads each once.
+    """
+    path = expand_home(given)
+    if os.path.isfile(path):
+        parse_yaml(read_text(path), given)
+    elif not os.path.exists(path) and not given.startswith("{"):
+        read_config(given)
+
+
+def announce_start() -> None:
+    """Say at once, in a terminal, that the command has begun; a file or a pipe gets no line more."""
+    if is_first_process() and all(stream and stream.isatty() for stream in (sys.stdout, sys.stderr)):
+        print("Starting: loading PyTorch and Lightning takes a few seconds.", file=sys.stderr, flush=True)
+
+
+def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:
+    """The values of a flag, once for each time that it is given, and the command line without it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(*names, dest="values", action="append", default=[])
+    try:
+        found, rest = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{names[0]} needs a value behind it.") from error
+    return found.values, rest
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Whether a command line asks for help: with -h, --help, or that of a class, such as --data.help."""
+    return any(re.fullmatch(r"-h|--([\w.]+\.)?help(=.*)?", arg) for arg in argv)
