@@ -66,8 +66,8 @@ from cli.loggers import close_run, open_run
 from cli.messages import find_user_error
 from cli.nulls import refuse_nulls
 from cli.parser import BASE, Parser, parser_settings
-from cli.processes import refuse_ranks_of_another_job
 from cli.rank_variables import is_first_process
+from cli.rendezvous import prepare_processes, says_why
 from cli.resumed_run import (
     follow_run,
     keep_place,
@@ -126,7 +126,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     except Exception as error:
         if (mistake := find_user_error(error) or explain_failure(error)) is None:
             raise
-        sys.exit(f"error: {printable_lines(mistake)}")
+        sys.exit(f"error: {printable_lines(mistake)}" if says_why() else 1)
     finally:
         close_run(failed=sys.exc_info()[0] is not None)
 
@@ -249,7 +249,7 @@ class CommandLine(LightningCLI):
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
         trainer = super().instantiate_trainer(callbacks=[*first, *(config.callbacks or []), *added], **kwargs)
-        refuse_ranks_of_another_job(trainer)
+        prepare_processes(trainer, self.config[self.subcommand], self.checkpoint)
         return trainer
 
     def after_instantiate_classes(self) -> None:
