@@ -67,8 +67,8 @@ from cli.messages import find_user_error
 from cli.nulls import refuse_nulls
 from cli.parser import BASE, Parser, parser_settings
 from cli.rank_variables import is_first_process
-from cli.rendezvous import prepare_processes, says_why
 from cli.reference_batch import fill_reference_batch_size
+from cli.rendezvous import prepare_processes, says_why
 from cli.resumed_run import (
     follow_run,
     keep_place,
