@@ -19,9 +19,9 @@ def measure_scaling_efficiency(trainer: pl.Trainer, module: LitClassifier, data:
     """Rate of forward and backward passes with the exchange of gradients over the rate of the same without (`no_sync`).
 
     All devices work in both cases, so that what they take from each other otherwise (cores, memory, files) is not in
-    it; nor are loading, the optimizer's step and the exchange of SyncBatchNorm, which both have. It is measured on a copy of the net and on noise of the batch's size,
-    in turns, medians of three: weights, statistics, gradients and random state of the training stay untouched. Every
-    process must call this.
+    it; nor are loading, the optimizer's step, and the exchange of SyncBatchNorm, which both have. It is measured on a
+    copy of the net and on noise of the batch's size, in turns, medians of three: weights, statistics, gradients and
+    random state of the training stay untouched. Every process must call this.
 
     Returns:
         The mean over the processes, 1 where the exchange costs nothing; None for a net that is compiled, whose copy
