@@ -63,7 +63,7 @@ class Store:
             get_downloader(self.address, str(target.parent), []).download_file(remote, str(target))
         except Exception as error:  # each kind of store has errors of its own
             raise UserError(printable(f"{remote} cannot be fetched ({error or type(error).__name__})")) from error
-        if not target.is_file():
+        if not os.path.isfile(target):
             raise UserError(f"{remote} cannot be fetched (nothing came)")
 
     def read(self, name: str | Path) -> bytes:
@@ -122,7 +122,7 @@ class StoredChunks(ChunkReader):
         with name_cache(path):
             path.parent.mkdir(exist_ok=True)
             with FileLock(f"{path}.lock"):
-                if path.exists():
+                if os.path.exists(path):
                     return
                 with tempfile.TemporaryDirectory(dir=self.store.cache) as folder:
                     part = Path(folder, path.name)
