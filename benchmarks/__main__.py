@@ -1,18 +1,20 @@
 """Training speed in images per second, side by side: a plain PyTorch loop, our `fit`, and the bare training step.
 
-python -m benchmarks                                  # all cases, on noise: a quarter of an hour on two cores
+python -m benchmarks                                  # all cases, on noise: half an hour on two cores
 python -m benchmarks cifar_resnet20 --cifar DIR --json benchmark.json
 python -m benchmarks imagenet_resnet18 --images DIR   # a folder with train/<class>/ in it
+python -m benchmarks timm --timm DIR --images DIR     # beside the train.py in a checkout of timm's sources
+python -m benchmarks --tables README.md docs/benchmarks.md   # measures nothing: makes their tables from the JSON files
 
-The three take turns every few steps, so that the noise of a shared machine meets them all; a ratio is the median of the
-ratios of all turns.
+All that are compared take turns every few steps, so that the noise of a shared machine meets them all; a ratio is the
+median of the ratios of all turns.
 """
 
 import argparse
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,23 +22,11 @@ import torch
 from benchmarks.cases import CASES, find_or_make_images
 from benchmarks.measure import Result, measure_case
 from benchmarks.process import run_in_new_process
+from benchmarks.tables import speed_tables, update_documents
+from benchmarks.timm_script import SCRIPT, TimmScript
+from errors import UserError
 from reports.command import print_sections
-from reports.html_page import Section, Table
-
-IMAGES_PER_S = "{:,.0f}".format
-# Column: key of a result, and how its value is shown
-COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "plain loop": ("plain_images_per_s", IMAGES_PER_S),
-    "our fit": ("fit_images_per_s", IMAGES_PER_S),
-    "bare step": ("limit_images_per_s", IMAGES_PER_S),
-    "fit / plain": ("fit_over_plain", "{:.2f}".format),
-    "fit / bare": ("fit_over_limit", "{:.2f}".format),
-    "loader per core": ("loader_images_per_s_per_core", IMAGES_PER_S),
-    "plain loader": ("plain_loader_images_per_s_per_core", IMAGES_PER_S),
-    "memory, GiB": ("peak_memory_bytes", lambda number: f"{number / 2**30:.1f}"),
-    "first step, s": ("first_step_s", "{:.1f}".format),
-    "of the GPU's peak": ("utilisation", "{:.1%}".format),
-}
+from reports.html_page import Section
 
 
 def existing_folder(text: str) -> Path:
@@ -61,6 +51,8 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     add("--cifar", type=existing_folder, metavar="DIR", help="folder of CIFAR-10; unset, noise in its layout")
     add("--images", type=existing_folder, metavar="DIR", help="folder with train/<class>/; unset, synthetic JPEGs")
     add("--turns", type=int, default=9, metavar="N", help="how often each is timed (default: 9)")
+    add("--timm", type=existing_folder, metavar="DIR", help="checkout of timm's sources, for the cases timm*")
+    add("--tables", type=Path, nargs="+", metavar="FILE", help="make the tables of these documents, and end")
     add("--json", type=new_file, metavar="FILE", help="write all measurements to FILE")
     given = parser.parse_args(args)
     if unknown := set(given.cases) - {*CASES}:
@@ -69,6 +61,12 @@ def parse(args: list[str] | None) -> argparse.Namespace:
         parser.error(f"--turns is {given.turns}: it must be at least 1")
     if given.images and not os.path.isdir(given.images / "train"):
         parser.error(f"{given.images} has no folder train: --images needs a folder with train/<class>/")
+    if given.timm and not os.path.isfile(given.timm / SCRIPT):
+        parser.error(
+            f"{given.timm} has no {SCRIPT}: --timm needs a checkout of timm's sources; its wheels lack the script"
+        )
+    if not given.timm and (beside := [name for name in given.cases if CASES[name].kind == "timm"]):
+        parser.error(f"the case {beside[0]} needs --timm DIR, a checkout of timm's sources")
     return given
 
 
@@ -79,12 +77,18 @@ def measure_all(given: argparse.Namespace, folder: Path) -> list[Result]:
         given: the arguments of the command.
         folder: for runs and synthetic images.
     """
-    runnable = [name for name, case in CASES.items() if torch.cuda.is_available() or not case.cuda]
+    runnable = [
+        name
+        for name, case in CASES.items()
+        if (torch.cuda.is_available() or not case.cuda) and (given.timm or case.kind != "timm")
+    ]
     results = []
     for name in given.cases or runnable:
         print(f"{name} ...", flush=True)
-        root = find_or_make_images(CASES[name], given.cifar, given.images, folder)
-        results.append(run_in_new_process(measure_case, name, root, folder / "runs", given.turns))
+        root = find_or_make_images(CASES[name].data, given.cifar, given.images, folder)
+        timm = find_timm(given, folder) if CASES[name].kind == "timm" else None
+        result = run_in_new_process(measure_case, name, root, folder / "runs", given.turns, timm)
+        results.append(result | {"command": describe_command(name, given)})
         if given.json:
             try:
                 given.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -93,23 +97,35 @@ def measure_all(given: argparse.Namespace, folder: Path) -> list[Result]:
     return results
 
 
-def speed_table(results: list[Result]) -> Table:
-    """A row for each case, without columns that are empty in all of them."""
-    columns = {name: column for name, column in COLUMNS.items() if any(result.get(column[0]) for result in results)}
-    rows = [
-        [result["case"], *(show(result[key]) if result.get(key) else "" for key, show in columns.values())]
-        for result in results
-    ]
-    title = f"Images per second in training on {results[0]['device']}: medians of {len(results[0]['turns'])} turns"
-    return Table(title, ["<case", *columns], rows)
+def find_timm(given: argparse.Namespace, folder: Path) -> TimmScript:
+    """timm's script and the images that it reads: files, also where ours reads a packed copy of them."""
+    images = find_or_make_images("images", None, given.images, folder)
+    assert images is not None
+    return TimmScript(given.timm, images)
+
+
+def describe_command(name: str, given: argparse.Namespace) -> str:
+    """The command that measures a case as this one does, with DIR for the folders."""
+    data, needs_timm = CASES[name].data, CASES[name].kind == "timm"
+    flags = [("--cifar DIR", given.cifar and data == "cifar")]
+    flags += [("--images DIR", given.images and data in ("images", "packed")), ("--timm DIR", needs_timm)]
+    return " ".join(
+        ["python -m benchmarks", name, *(flag for flag, is_given in flags if is_given), f"--turns {given.turns}"]
+    )
 
 
 def main(args: list[str] | None = None) -> None:
     """Measure the cases of a command line, by default that of the process, and print the table."""
     given = parse(args)
+    if given.tables:
+        try:
+            update_documents(given.tables)
+        except (OSError, UserError) as error:
+            sys.exit(f"error: {error}")
+        return
     with tempfile.TemporaryDirectory() as folder:  # runs and synthetic images vanish with it
         results = measure_all(given, Path(folder))
-    print_sections([Section("Speed", [speed_table(results)])])
+    print_sections([Section("Speed", speed_tables(results))])
     if given.json:
         print(f"Wrote {given.json}")
 

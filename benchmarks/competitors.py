@@ -116,25 +116,37 @@ def bare_step(model: LitClassifier, data: ImageData) -> Generator[int]:
         yield len(labels)
 
 
-def measure_loaders(data: ImageData) -> dict[str, float]:
+def measure_loaders(data: ImageData, with_plain: bool) -> dict[str, float]:
     """Images per second of one core that does nothing but load: medians of ours and of the plain loop's, by turns.
 
     Args:
         data: CIFAR10 or ImageNet, set up for `fit`.
+        with_plain: whether the plain loop's is measured too.
     """
-    plain = plain_images(data, as_bytes=not isinstance(data.train_set, TensorImages))
-    indices = torch.arange(LOADER_BATCHES * LOADER_BATCH) % len(plain)
+    indices = torch.arange(LOADER_BATCHES * LOADER_BATCH) % len(data.train_set)
     batches = [batch.tolist() for batch in indices.split(LOADER_BATCH)]
-    loaders: dict[str, Callable[[list[int]], Any]] = {
-        "loader": lambda batch: load_batch(data, batch),
-        "plain_loader": lambda batch: default_collate([plain[index] for index in batch]),
-    }
+    loaders: dict[str, Callable[[list[int]], Any]] = {"loader": lambda batch: load_batch(data, batch)}
+    if with_plain:
+        plain = plain_images(data, as_bytes=not isinstance(data.train_set, TensorImages))
+        loaders["plain_loader"] = lambda batch: default_collate([plain[index] for index in batch])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     turns = [{name: cpu_seconds(load, batches) for name, load in loaders.items()} for _ in range(LOADER_TURNS)]
     torch.set_num_threads(threads)
     medians = {name: statistics.median(turn[name] for turn in turns) for name in loaders}
     return {f"{name}_images_per_s_per_core": len(indices) / seconds for name, seconds in medians.items()}
+
+
+def loading_bound(step: float, loader: float, cores: int, shared: bool) -> float:
+    """Images per second that a training cannot exceed because its images have to be loaded.
+
+    Args:
+        step: images per second of the bare step.
+        loader: images per second that one core loads.
+        cores: that load.
+        shared: whether the step runs on the same cores; else loading and training overlap.
+    """
+    return 1 / (1 / step + 1 / (cores * loader)) if shared else min(step, cores * loader)
 
 
 def cpu_seconds(load: Callable[[list[int]], Any], batches: list[list[int]]) -> float:

@@ -7,12 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.cases import CASES
-from benchmarks.competitors import bare_step, measure_loaders, plain_loop
+from benchmarks.callbacks_cost import AlternateCallbacks
+from benchmarks.cases import CASES, Case
+from benchmarks.competitors import bare_step, loading_bound, measure_loaders, plain_loop
+from benchmarks.evaluation import time_test
 from benchmarks.timing import Competitor, TakeTurns
+from benchmarks.timm_script import TimmScript
 from callbacks.run_facts import processor
 from cli.command_line import run_cli
 from cli.trainer import cpu_has_bf16
+from datamodules.loading import choose_num_workers
 from lit_models.counts import count_used
 from reports.zoo import CONFIGS
 
@@ -23,14 +27,14 @@ PEAK_FLOPS = {
     "H200 NVL": 835e12, "H200": 989e12, "H100 NVL": 835e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12,
     "L40S": 362e12, "RTX 4090": 165e12,
 }  # fmt: skip
-FLAGS = [
-    "--trainer.enable_checkpointing=false", "--trainer.precision=auto", "--trainer.max_epochs=1000",
-    "--trainer.max_steps=-1", "--trainer.limit_val_batches=0", "--trainer.devices=1",
+COMMON_FLAGS = [
+    "--trainer.precision=auto", "--trainer.max_epochs=1000", "--trainer.max_steps=-1", "--trainer.devices=1",
     "--model.lr_scheduler=null",  # some schedules want a validation
 ]  # fmt: skip
+TRAINING_FLAGS = ["--trainer.enable_checkpointing=false", "--trainer.limit_val_batches=0"]
 
 
-def measure_case(name: str, root: Path | None, runs: Path, turns: int) -> Result:
+def measure_case(name: str, root: Path | None, runs: Path, turns: int, timm: TimmScript | None = None) -> Result:
     """The results of a case, for JSON.
 
     Args:
@@ -38,32 +42,57 @@ def measure_case(name: str, root: Path | None, runs: Path, turns: int) -> Result
         root: folder of the images; None for data without files.
         runs: where the run directory is made.
         turns: of the fit and of each competitor.
+        timm: timm's train script, for the cases that are measured beside it.
     """
     case = CASES[name]
-    competitors: dict[str, Competitor] = {"plain": plain_loop, "limit": bare_step}
-    flags = [f"--data.root={root}", "--data.val_size=0"]
-    if root is None:
-        competitors, flags = {"limit": bare_step}, []
+    config, run_name = CONFIGS / f"{case.experiment}.yaml", f"benchmark/{name}"
+    fit = ["fit", f"--config={config}", f"--runs={runs}", f"--run_name={run_name}", *case.flags, *COMMON_FLAGS]
+    fit += [f"--data.root={root}"] if root else []
+    result: Result = {"case": name, "device": device_name()}
+    if case.kind == "callbacks":
+        alternate = AlternateCallbacks(turns)
+        run_cli(fit, [alternate])
+        return result | summarize(alternate.results, "fit") | {"turns": alternate.results}
+    if case.kind == "evaluation":
+        timing = time_test(fit, runs / run_name, case.steps, turns)
+        return result | summarize(timing.results, "test") | {"turns": timing.results}
+    competitors = choose_competitors(case, timm)
     timing = TakeTurns(competitors, case.steps, turns)
-    config = CONFIGS / f"{case.experiment}.yaml"
-    names = [f"--config={config}", f"--runs={runs}", f"--run_name=benchmark/{name}"]
-    run_cli(["fit", *names, *FLAGS, *case.flags, *flags], [timing])
-    result: Result = {"case": name, "device": device_name(), **summarize(timing.results), "turns": timing.results}
+    run_cli([*fit, *TRAINING_FLAGS, *(["--data.val_size=0"] if root else [])], [timing])
+    result |= summarize(timing.results, "fit") | {"turns": timing.results}
     result |= {"peak_memory_bytes": timing.peak_memory_bytes, "first_step_s": timing.first_step_s}
     if root is not None:
-        result |= measure_loaders(timing.data)
+        result |= measure_loaders(timing.data, with_plain="plain" in competitors)
+        result["bound_over_limit"] = bound_over_limit(timing, result)
     if torch.cuda.is_available():
         result["utilisation"] = utilization(timing.model.net, result["fit_images_per_s"], timing.data.train_size)
     return result
 
 
-def summarize(turns: list[dict[str, float]]) -> dict[str, float]:
-    """Medians over the turns of a case; a ratio is the median of the ratios of all turns."""
+def choose_competitors(case: Case, timm: TimmScript | None) -> dict[str, Competitor]:
+    """What takes turns with the fit of a case, by name."""
+    if case.kind == "timm":
+        assert timm is not None
+        return {"timm": timm, "limit": bare_step}
+    # A packed copy has no files that a plain loop could read
+    return {"plain": plain_loop, "limit": bare_step} if case.data in ("cifar", "images") else {"limit": bare_step}
+
+
+def bound_over_limit(timing: TakeTurns, result: Result) -> float:
+    """The rate that loading allows, as a share of the bare step's."""
+    step, loader = result["limit_images_per_s"], result["loader_images_per_s_per_core"]
+    shared = timing.model.device.type == "cpu"
+    cores = torch.get_num_threads() if shared else choose_num_workers(timing.model.trainer)
+    return loading_bound(step, loader, cores, shared) / step
+
+
+def summarize(turns: list[dict[str, float]], ours: str) -> dict[str, float]:
+    """Medians over the turns of a case; a ratio of ours to another is the median of the ratios of all turns."""
     summary = {}
     for name in turns[0]:
         summary[f"{name}_images_per_s"] = statistics.median(turn[name] for turn in turns)
-        if name != "fit":
-            summary[f"fit_over_{name}"] = statistics.median(turn["fit"] / turn[name] for turn in turns)
+        if name != ours:
+            summary[f"{ours}_over_{name}"] = statistics.median(turn[ours] / turn[name] for turn in turns)
     return summary
 
 

@@ -1,4 +1,4 @@
-"""Interleaved timing: a real `fit` that pauses every few steps, so that its competitors take as many."""
+"""Interleaved timing: a real `fit` or `test` that pauses every few steps, so that its competitors take as many."""
 
 import sys
 import time
@@ -13,24 +13,24 @@ from datamodules.base import ImageData, image_data
 from lit_models import LitClassifier
 
 WARM_UP_STEPS = 3  # of each turn, not timed: they use up what was loaded while the others ran
-# Trains a copy of the fit's network on its data; yields the number of images after each step
+# Uses a copy of the run's network on its data; yields the number of images after each step
 Competitor = Callable[[LitClassifier, ImageData], Generator[int]]
 
 
 class TakeTurns(pl.Callback):
-    """Pauses a `fit` every few steps to time its competitors, so that the noise of the machine meets all alike.
+    """Pauses a `fit` or `test` every few steps to time its competitors: the noise of the machine meets all alike.
 
     Args:
-        competitors: by their names; they start once the fit has had its first turn.
+        competitors: by their names; they start once the run has had its first turn.
         steps: timed steps of each turn.
         turns: how many there are; then training stops.
 
     Attributes:
-        results: images per second of each turn, by name; the fit itself is "fit".
+        results: images per second of each turn, by name; the run itself is "fit" or "test".
         first_step_s: seconds from the command to the end of the first step.
         peak_memory_bytes: until the competitors joined in.
-        model: what the fit trains.
-        data: what it trains on.
+        model: what is trained or tested.
+        data: what it reads.
     """
 
     model: LitClassifier
@@ -51,27 +51,36 @@ class TakeTurns(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.count_step(len(batch[1]))
+        trainer.should_stop = len(self.results) == self.turns
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: int
+    ) -> None:
+        self.count_step(len(batch[1]))
+
+    def count_step(self, images: int) -> None:
+        """Note a step of so many images; it may be the last one of a turn."""
         self.steps_taken += 1
-        self.images += len(batch[1])
+        self.images += images
         if not self.first_step_s:
             self.first_step_s = read_clock(self.model.device) - self.started
         if self.steps_taken == WARM_UP_STEPS:
             self.images, self.turn_started = 0, read_clock(self.model.device)
         if self.steps_taken == WARM_UP_STEPS + self.steps:
             self.end_turn(self.images / (read_clock(self.model.device) - self.turn_started))
-            trainer.should_stop = len(self.results) == self.turns
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for steps in self.running.values():
             steps.close()  # ends its loader processes, for each of which the garbage collector would wait five seconds
 
     def end_turn(self, images_per_s: float) -> None:
-        """Note the speed of the fit, and let each competitor have its turn."""
+        """Note the speed of the run, and let each competitor have its turn."""
         if not self.results:
             self.peak_memory_bytes = peak_memory(self.model.device)
             self.running = {name: compete(self.model, self.data) for name, compete in self.competitors.items()}
         speeds = {name: time_steps(steps, self.steps, self.model.device) for name, steps in self.running.items()}
-        self.results.append({"fit": images_per_s, **speeds})
+        self.results.append({"test" if self.model.trainer.testing else "fit": images_per_s, **speeds})
         self.steps_taken = 0
 
 

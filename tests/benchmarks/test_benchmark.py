@@ -11,19 +11,21 @@ import torch
 from PIL import Image
 
 from benchmarks import __main__ as benchmark
-from benchmarks import cases, competitors, measure, timing
+from benchmarks import cases, competitors, evaluation, measure, tables, timing
 from benchmarks.cases import CASES, Case
 from benchmarks.measure import peak_multiply_adds, utilization
 from benchmarks.process import run_in_new_process
+from benchmarks.timm_script import run_steps
 from datamodules import ImageNet
 from datamodules.class_folders import find_images
+from errors import UserError
 from lit_models import LitResNet
 from tests.conftest import HOME
 
 KEYS = {
     "case", "plain_images_per_s", "fit_images_per_s", "limit_images_per_s", "loader_images_per_s_per_core",
     "plain_loader_images_per_s_per_core", "peak_memory_bytes", "first_step_s", "device", "fit_over_plain",
-    "fit_over_limit",
+    "fit_over_limit", "bound_over_limit",
 }  # fmt: skip
 
 
@@ -153,6 +155,8 @@ def test_photos_occur_in_a_tree_of_links_as_often_as_an_epoch_needs(tmp_path, mo
         (["--turns", "0"], "--turns is 0: it must be at least 1"),
         (["--images", "nowhere"], "argument --images: there is no folder nowhere"),
         (["--images", str(HOME)], "has no folder train: --images needs a folder with train/<class>/"),
+        (["--timm", str(HOME / "docs")], "has no train.py: --timm needs a checkout of timm's sources"),
+        (["timm"], "the case timm needs --timm DIR, a checkout of timm's sources"),
         (["--json", "no/where.json"], "argument --json: there is no folder no"),
     ],
 )
@@ -190,7 +194,70 @@ def test_utilization_counts_a_forward_pass_and_twice_as_much_backward(monkeypatc
 @pytest.mark.parametrize("path", sorted((HOME / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
 def test_the_committed_results_are_tabled(path):
     results = json.loads(path.read_text())
-    table = benchmark.speed_table(results)
-    assert table.title.startswith(f"Images per second in training on {results[0]['device']}: medians of")
-    assert [row[0] for row in table.rows] == [result["case"] for result in results]
-    assert all(row[table.names.index("our fit")] for row in table.rows) and "of the GPU's peak" not in table.names
+    training, *others = tables.speed_tables(results)
+    assert training.title.startswith(f"Images per second in training on {results[0]['device']}: medians of")
+    assert {row[0] for table in (training, *others) for row in table.rows} == {result["case"] for result in results}
+    assert all(row[training.names.index("our fit")] for row in training.rows)
+    assert "of the GPU's peak" not in training.names
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])
+def test_the_tables_of_documents_are_made_from_the_results(tmp_path, document):
+    text = (HOME / document).read_text()
+    (tmp_path / "copy.md").write_text(text)
+    benchmark.main(["--tables", str(tmp_path / "copy.md")])
+    assert (tmp_path / "copy.md").read_text() == text, f"run: python -m benchmarks --tables {document}"
+
+
+def test_documents_without_a_table_or_its_file_are_named(tmp_path, capsys):
+    (tmp_path / "a.md").write_text("no table")
+    (tmp_path / "b.md").write_text("<!-- benchmarks/results/none.json -->\n<!-- end -->")
+    with pytest.raises(SystemExit, match="a.md has no table to update"):
+        benchmark.main(["--tables", str(tmp_path / "a.md")])
+    with pytest.raises(SystemExit, match=r"There is no benchmarks/results/none.json"):
+        benchmark.main(["--tables", str(tmp_path / "b.md")])
+
+
+def test_loading_takes_its_share_of_the_cores_or_runs_beside_the_step():
+    assert competitors.loading_bound(60, 300, cores=2, shared=True) == pytest.approx(600 / 11)  # 10 + 1 core-seconds
+    assert competitors.loading_bound(60, 300, cores=2, shared=False) == 60
+    assert competitors.loading_bound(900, 300, cores=2, shared=False) == 600
+
+
+def test_a_script_of_timm_runs_in_its_turns_alone(tmp_path):
+    """It is stopped where no step is asked for, ends with its generator, and its last words are told."""
+    log = "import time; [print(f'INFO Train: 0 [{step}/9]', flush=True) or time.sleep(0.01) for step in range(20)]"
+    steps = run_steps([sys.executable, "-c", log.replace("INFO ", "")], images=4)
+    assert [next(steps) for _ in range(3)] == [4, 4, 4]
+    steps.close()
+    with pytest.raises(UserError, match=r"timm's script has ended:\nTrain no more"):
+        list(run_steps([sys.executable, "-c", "print('Train no more')"], images=4))
+
+
+def test_every_other_epoch_has_no_callbacks(small, monkeypatch):
+    noise = ["--data=datamodules.Synthetic", "--data.size=8", "--data.train_size=64", "--data.classes=10"]
+    monkeypatch.setitem(CASES, "default_callbacks", Case("digits/resnet20", None, 2, noise, "callbacks"))
+    row = measure.measure_case("default_callbacks", None, small, 2)
+    assert [turn.keys() for turn in row["turns"]] == [{"fit", "without"}] * 2 and row["fit_over_without"] > 0
+
+
+@pytest.mark.slow
+def test_a_test_of_144_crops_takes_turns_with_plain_passes(small, monkeypatch, tree):
+    monkeypatch.setattr(timing, "WARM_UP_STEPS", 1)
+    monkeypatch.setattr(evaluation, "WARM_UP_STEPS", 1)
+    flags = ["--data.batch_size=2", "--data.size=64", "--data.val_size=4", "--data.num_workers=0", cases.ONE_BATCH]
+    monkeypatch.setitem(CASES, "crops_144", Case("imagenet/resnet18", "images", 1, flags, "evaluation"))
+    row = measure.measure_case("crops_144", tree, small, 2)
+    assert row["test_over_passes"] > 0 and len(row["turns"]) == 2
+
+
+@pytest.mark.slow
+def test_packed_images_and_the_script_of_timm_take_turns_with_the_fit(small, monkeypatch, tree, tmp_path):
+    (tmp_path / "train.py").write_text("while True: print('Train: 0 [1/9]', flush=True)")
+    monkeypatch.setattr(cases, "EPOCH_IMAGES", 8)
+    flags = [*CASES["timm_packed"].flags, "--data.batch_size=4", "--data.size=64", "--data.num_workers=0"]
+    monkeypatch.setitem(CASES, "timm_packed", Case("imagenet/resnet18", "packed", 1, flags, "timm"))
+    benchmark.main(["timm_packed", "--timm", str(tmp_path), "--images", str(tree), "--turns", "1", "--json", "t.json"])
+    (row,) = json.loads((small / "t.json").read_text())
+    assert row["fit_over_timm"] > 0 and row["bound_over_limit"] > 0
+    assert row["command"] == "python -m benchmarks timm_packed --images DIR --timm DIR --turns 1"
