@@ -3,12 +3,15 @@
 import errno
 import io
 import os
+import re
 import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 LONGEST = 1400  # characters of a message
+# As text, and as `Path` writes it. litdata copies from local:/folder, such as that of a slow network drive
+ADDRESS = re.compile(r"(s3|gs|r2|azure):/+([^/].*)|(local):(/.+)")
 JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
 
@@ -68,6 +71,14 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
         return Path(os.path.expanduser(path))
     except ValueError:  # no user has such a name
         return Path(path)
+
+
+def address_of(path: str | os.PathLike[str]) -> str | None:
+    """The address in an object store that a path stands for, such as s3://bucket/folder; None for any other path."""
+    match = ADDRESS.fullmatch(os.fspath(path))
+    if match is None:
+        return None
+    return (f"{match[1]}://{match[2]}" if match[1] else f"local:{match[4]}").rstrip("/")
 
 
 def printable(text: str) -> str:

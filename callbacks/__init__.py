@@ -1,6 +1,7 @@
 """Callbacks: one duty each. Those that a YAML file or a user of Lightning's Trainer names are exported."""
 
 from callbacks.checkpoint_averaging import CheckpointAveraging
+from callbacks.ddp import DDP
 from callbacks.global_draws import EqualToOneProcess
 from callbacks.gradient_norms import GradientNorms
 from callbacks.input_checks import InputChecks
@@ -12,6 +13,7 @@ from callbacks.throughput import Throughput
 from callbacks.wandb_logger import WandbLogger
 
 __all__ = [
+    "DDP",
     "CheckpointAveraging",
     "EqualToOneProcess",
     "GradientNorms",

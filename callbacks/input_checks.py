@@ -5,6 +5,8 @@ import warnings
 import lightning.pytorch as pl
 from torch import nn
 
+from callbacks.ddp import DDP
+from callbacks.sync_batch_norm import SyncBatchNorm
 from callbacks.trainer_checks import check_callbacks, check_limit, check_monitors, check_validation_interval
 from datamodules.base import ImageData, image_data
 from errors import UserError, pluralize
@@ -56,7 +58,8 @@ def check_inputs(
     check_sets(data, verb, world_size)
     if verb == "fit":
         check_frozen_layers(data, model)
-        check_batches(data, model, world_size, quick=bool(settings(trainer).fast_dev_run))
+        alone = not settings(trainer).fast_dev_run and not synchronises(trainer, data, model, world_size)
+        check_batches(data, model, world_size, alone)
         check_validation_interval(trainer, data.count_train_batches(world_size))
     if isinstance(model, LitClassifier):
         check_model(data, model, verb)
@@ -92,8 +95,8 @@ def check_sets(data: ImageData, verb: str, world_size: int) -> None:
             )
 
 
-def check_batches(data: ImageData, model: nn.Module, world_size: int, quick: bool) -> None:
-    """Refuse an epoch without a full batch, and a last batch of one image that BatchNorm cannot train on."""
+def check_batches(data: ImageData, model: nn.Module, world_size: int, alone: bool) -> None:
+    """Refuse an epoch without a full batch, and a last batch of one image that BatchNorm cannot train on `alone`."""
     images, batch_size = len(data.train_set) // world_size, data.batch_size // world_size
     if data.count_train_batches(world_size) == 0:
         raise UserError(
@@ -101,12 +104,20 @@ def check_batches(data: ImageData, model: nn.Module, world_size: int, quick: boo
             "drop_last leaves out all others: choose a smaller --data.batch_size, or --data.drop_last false."
         )
     one_left = not data.drop_last and (images % batch_size or batch_size) == 1
-    if one_left and not quick and any(norm.training for norm in find_batch_norms(model)):
+    if one_left and alone and any(norm.training for norm in find_batch_norms(model)):
         raise UserError(
             f"With {pluralize(images, 'training image')} and batch_size {batch_size} per device the last batch "
             "holds one image, of which BatchNorm cannot take statistics: choose another --data.batch_size, or "
             "--data.drop_last true."
         )
+
+
+def synchronises(trainer: pl.Trainer, data: ImageData, model: nn.Module, world_size: int) -> bool:
+    """Whether a device's BatchNorms will take statistics of the images of others too."""
+    images = data.batch_size // world_size
+    ddps = [each for each in settings(trainer).callbacks if isinstance(each, DDP)]
+    by_flag = world_size > 1 and any(isinstance(each, SyncBatchNorm) for each in settings(trainer).callbacks)
+    return by_flag or any(each.synchronises(model, images, world_size) for each in ddps)
 
 
 def check_model(data: ImageData, model: LitClassifier, verb: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from checkpointing.run_dir import version_number
-from errors import UserError, check_reachable, expand_home
+from errors import UserError, address_of, check_reachable, expand_home
 
 # The ends of the names of arguments that name a file or folder, also where they are a plain word
 FOLDER_ENDINGS = ("path", "dir", "directory", "file", "filename")
@@ -162,7 +162,9 @@ def find_roots(value: Any) -> set[str]:
     """The values of all arguments called `root` in a config, as absolute paths in their normal form."""
     if isinstance(value, dict):
         root = value.get("root")
-        own = {os.path.abspath(expand_home(root))} if isinstance(root, str | Path) else set()
+        own = set()
+        if isinstance(root, str | Path) and not address_of(root):
+            own = {os.path.abspath(expand_home(root))}
         return own.union(*map(find_roots, value.values()))
     return set().union(*map(find_roots, value)) if isinstance(value, list) else set()
 

@@ -193,8 +193,9 @@ def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
     for name, value in now.items():
         if saved[name] != value:
             raise UserError(
-                f"This epoch was begun with {name} {saved[name]}, and the resumed run has {value}: keep the data and "
-                "--data.batch_size as they were, or resume from a checkpoint of an epoch's end."
+                f"This epoch was begun with {name} {saved[name]}, and the resumed run has {value}: keep the data, "
+                "--data.batch_size and the number of processes as they were, or resume from a checkpoint of an epoch's "
+                "end."
             )
 
 

@@ -18,7 +18,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks import InputChecks, Progress
+from callbacks import DDP, InputChecks, Progress
 from callbacks.finite_loss import FiniteLoss, Policy
 from callbacks.input_checks import check_inputs
 from callbacks.prediction_table import PredictionTable
@@ -66,8 +66,9 @@ from cli.loggers import close_run, open_run
 from cli.messages import find_user_error
 from cli.nulls import refuse_nulls
 from cli.parser import BASE, Parser, parser_settings
-from cli.processes import refuse_ranks_of_another_job
 from cli.rank_variables import is_first_process
+from cli.reference_batch import fill_reference_batch_size
+from cli.rendezvous import prepare_processes, says_why
 from cli.resumed_run import (
     follow_run,
     keep_place,
@@ -126,7 +127,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     except Exception as error:
         if (mistake := find_user_error(error) or explain_failure(error)) is None:
             raise
-        sys.exit(f"error: {printable_lines(mistake)}")
+        sys.exit(f"error: {printable_lines(mistake)}" if says_why() else 1)
     finally:
         close_run(failed=sys.exc_info()[0] is not None)
 
@@ -227,6 +228,7 @@ class CommandLine(LightningCLI):
             make_paths_absolute(config.data)
         resumed = self.checkpoint if verb == "fit" else None
         complete_trainer(config.trainer, verb, self.layers[0].content["trainer"]["callbacks"] if resumed else None)
+        fill_reference_batch_size(config.trainer.callbacks, self.layers)
         if resumed:
             print_notes(describe_changed_run(resumed.record.config, self.layers, self.given, config))
 
@@ -248,8 +250,10 @@ class CommandLine(LightningCLI):
             added += [WandbResults()]
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
-        trainer = super().instantiate_trainer(callbacks=[*first, *(config.callbacks or []), *added], **kwargs)
-        refuse_ranks_of_another_job(trainer)
+        # LearningRateMonitor is to see the rates that DDP scales
+        own = sorted(config.callbacks or [], key=lambda callback: not isinstance(callback, DDP))
+        trainer = super().instantiate_trainer(callbacks=[*first, *own, *added], **kwargs)
+        prepare_processes(trainer, self.config[self.subcommand], self.checkpoint)
         return trainer
 
     def after_instantiate_classes(self) -> None:

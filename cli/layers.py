@@ -30,7 +30,7 @@ from cli.config_parts import flag_name, group_flags, split_flag
 from cli.parser import BASE
 from cli.trainer import resolve_precision, write_plainly
 from cli.yaml_files import write_yaml
-from errors import UserError, expand_home, printable
+from errors import UserError, address_of, expand_home, printable
 
 MAX_SEED = 2**32 - 1  # of numpy
 NO_OPTIMIZER = "lit_models.optimization.refuse_to_train"
@@ -213,7 +213,8 @@ def make_paths_absolute(config: Namespace) -> None:
     A path is any value of the type Path, and any `root`: torchvision's data sets take it as text.
     """
     for key, value in config.items():  # dotted keys, down to the values of nested classes
-        if isinstance(value, Path) or (isinstance(value, str) and key.endswith(".root")):
+        is_path = isinstance(value, Path) or (isinstance(value, str) and key.endswith(".root"))
+        if is_path and not address_of(value):
             config[key] = type(value)(expand_home(value).absolute())
         for item in value if isinstance(value, list) else ():
             if isinstance(item, Namespace):

@@ -6,8 +6,13 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch.strategies import ParallelStrategy
 
-from cli.rank_variables import RANKS
-from errors import UserError
+from cli.rank_variables import RANKS, find_launch
+from errors import UserError, pluralize
+
+
+def count_processes(number: int) -> str:
+    """ "1 process", "2 processes"."""
+    return f"{number} process{'' if number == 1 else 'es'}"
 
 
 def alone_in_allocation() -> list[ClusterEnvironment]:
@@ -25,6 +30,7 @@ def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
     Several nodes without any are refused too.
     """
     refuse_unreachable_nodes(trainer)
+    refuse_other_launch(trainer)
     processes = trainer.num_devices * trainer.num_nodes
     ranks = [name for name in RANKS if os.environ.get(name, "0") != "0"]
     if is_launched_by_hand(ranks, trainer.num_nodes):
@@ -32,9 +38,23 @@ def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
     if ranks and (processes == 1 or processes != int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1)))):
         left_over = " ".join(f"-u {name}" for name in (*RANKS, "WORLD_SIZE") if name in os.environ)
         raise UserError(
-            f"{ranks[0]} is {os.environ[ranks[0]]}, and this command is for {processes} "
-            f"process{'' if processes == 1 else 'es'}: if the variable is left over from another job, type `env "
+            f"{ranks[0]} is {os.environ[ranks[0]]}, and this command is for "
+            f"{count_processes(processes)}: if the variable is left over from another job, type `env "
             f"{left_over} python main.py ...`; else give --trainer.devices and --trainer.num_nodes of all processes."
+        )
+
+
+def refuse_other_launch(trainer: pl.Trainer) -> None:
+    """Refuse another number of processes than the launcher has started: some would train on their own."""
+    launch = find_launch()
+    if launch and (launch.nodes, launch.devices) != (trainer.num_nodes, trainer.num_devices):
+        started, given = (
+            f"{count_processes(devices)} on {pluralize(nodes, 'node')}"
+            for nodes, devices in ((launch.nodes, launch.devices), (trainer.num_nodes, trainer.num_devices))
+        )
+        raise UserError(
+            f"{launch.name} has started {started}, and this command is for {given}: give --trainer.devices "
+            f"{launch.devices} --trainer.num_nodes {launch.nodes}."
         )
 
 

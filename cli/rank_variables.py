@@ -1,22 +1,62 @@
-"""The variables by which a launcher tells each process its rank, checked before Lightning is imported.
+"""The variables by which a launcher tells each process its rank and what it has started, checked before Lightning is
+imported.
 
 Lightning and torchmetrics read them while they are imported, and end in a traceback if one is not a number.
 """
 
 import os
+import time
+from typing import NamedTuple
 
 from errors import UserError
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # 0 in the first process
+# Nodes and processes on each of torchrun; processes and nodes of srun, and nodes of its job
+COUNTS = ("GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_NNODES")
 VARIABLES = (
     *RANKS,
+    *COUNTS,
     "WORLD_SIZE",
     "SLURM_LOCALID",
     "SLURM_NODEID",
     "SLURM_NTASKS",
-    "SLURM_STEP_NUM_TASKS",
     "JSM_NAMESPACE_RANK",
 )
+SECONDS_FOR_FIRST = 10  # in which the first process ends a command that all of them find wrong
+
+
+class Launch(NamedTuple):
+    """What a launcher has started.
+
+    Args:
+        name: of the launcher.
+        rank: the variable that is 0 in the process that speaks for the others: torchrun prints on each node.
+        nodes: machines.
+        devices: processes on each.
+    """
+
+    name: str
+    rank: str
+    nodes: int
+    devices: int
+
+
+def find_launch() -> Launch | None:
+    """What torchrun or srun has started; None where this process was started alone, or by Lightning."""
+    numbers = {name: max(1, int(os.environ[name])) for name in COUNTS if os.environ.get(name, "").isdecimal()}
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return Launch("torchrun", "LOCAL_RANK", numbers.get(COUNTS[0], 1), numbers.get(COUNTS[1], 1))
+    tasks, nodes = numbers.get(COUNTS[2], 1), numbers.get(COUNTS[3], numbers.get(COUNTS[4], 1))
+    if tasks == 1 or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    return Launch("srun", "SLURM_PROCID", nodes, tasks // nodes)
+
+
+def leave_time_to_first_process() -> None:
+    """Wait where the first process of a launcher finds the same mistake, so that it says so before all are ended."""
+    launch = find_launch()
+    if launch and os.environ.get(launch.rank, "0") != "0":
+        time.sleep(SECONDS_FOR_FIRST)
 
 
 def is_first_process() -> bool:

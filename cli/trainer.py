@@ -24,14 +24,17 @@ class Trainer(pl.Trainer):
 
     Args:
         precision: see Lightning, or auto: bf16-mixed where the hardware has it. The run's config records the outcome.
+        node_timeout: seconds to wait for the other nodes and processes at the start.
         **kwargs: see Lightning.
     """
 
     # Lightning sets it but where the clock tells when to validate (`val_check_interval: 00:00:30:00`)
     val_check_interval: int | float = math.inf
 
-    def __init__(self, precision: Literal["auto"] | int | str | None = None, **kwargs: Any) -> None:
-        check_at_least(0, gradient_clip_val=kwargs.get("gradient_clip_val"))
+    def __init__(
+        self, precision: Literal["auto"] | int | str | None = None, node_timeout: float = 600, **kwargs: Any
+    ) -> None:
+        check_at_least(0, gradient_clip_val=kwargs.get("gradient_clip_val"), node_timeout=node_timeout)
         interval = kwargs.get("val_check_interval")
         check_at_least(
             1,

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DistributedSampler, SequentialSampler
 
+CHUNK_WINDOW = 16  # chunks that are read at a time; of JPEGs, 16,000 images
+
 
 @dataclass(frozen=True)
 class SampleSpec:
@@ -63,6 +65,7 @@ class ExactSampler(DistributedSampler, SequentialSampler):
         crop_size: from the epoch to the pixels per side of its crops, for training images that are cut out of files:
             the sampler gives a SampleSpec for each. Without it, it gives their indices.
         same_every_epoch: the order, and all that is drawn, of the first epoch in every one.
+        chunk_of: [size] the chunk of each image, for sets that are read chunk by chunk: see `permute_by_chunk`.
     """
 
     def __init__(
@@ -75,11 +78,13 @@ class ExactSampler(DistributedSampler, SequentialSampler):
         repeats: int = 1,
         crop_size: Callable[[int], int] | None = None,
         same_every_epoch: bool = False,
+        chunk_of: np.ndarray | None = None,
     ) -> None:
         super().__init__(range(size), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.num_images = size
         self.size = size - size % world_size if shuffle else size
         self.repeats, self.crop_size, self.same_every_epoch = repeats, crop_size, same_every_epoch
+        self.chunk_of = chunk_of
         self.start = 0  # number of this rank's images that the epoch has seen already
 
     def set_epoch(self, epoch: int) -> None:
@@ -87,7 +92,7 @@ class ExactSampler(DistributedSampler, SequentialSampler):
 
     def __iter__(self) -> Iterator[Any]:
         rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
-        order = rng.permutation(self.num_images).repeat(self.repeats) if self.shuffle else np.arange(self.size)
+        order = self._permute(rng).repeat(self.repeats) if self.shuffle else np.arange(self.size)
         indices = self._own(order[: self.size])
         if self.crop_size is None:
             return iter(indices)
@@ -97,6 +102,23 @@ class ExactSampler(DistributedSampler, SequentialSampler):
     def __len__(self) -> int:
         return len(range(self.rank, self.size, self.num_replicas))
 
+    def _permute(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(self.num_images) if self.chunk_of is None else permute_by_chunk(self.chunk_of, rng)
+
     def _own(self, values: np.ndarray) -> list[int]:
         """This rank's share of all ranks' values, without those of images that the epoch has seen already."""
         return values[self.rank :: self.num_replicas][self.start :].tolist()
+
+
+def permute_by_chunk(chunk_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """[N] indices in an order that reads about `CHUNK_WINDOW` chunks at a time.
+
+    Chunks take turns in random order, and each image is drawn from the window that begins with its chunk's turn: chunks
+    are entered, and done with, one by one.
+
+    Args:
+        chunk_of: [N] the chunk of each image.
+        rng: the source of the order.
+    """
+    turns = rng.permutation(int(chunk_of.max()) + 1)[chunk_of]
+    return np.argsort(turns + CHUNK_WINDOW * rng.random(len(chunk_of)), kind="stable")

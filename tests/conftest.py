@@ -53,6 +53,7 @@ def timeless(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine of any speed: no progress line after 30 s, no end of the search for unreadable files after 10 s."""
     monkeypatch.setattr("callbacks.progress.SECONDS_BETWEEN_LINES", math.inf)
     monkeypatch.setattr("datamodules.skipped_files.SECONDS_TO_SEARCH", math.inf)
+    monkeypatch.setattr("cli.rank_variables.SECONDS_FOR_FIRST", 0)
     monkeypatch.setenv("WANDB__SERVICE_WAIT", "600")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "600")
 

@@ -22,7 +22,7 @@ from datamodules.identity import matches
 from datamodules.image_files import ImageFiles
 from datamodules.imagenet.labels import describe_classes, read_flat_labels
 from datamodules.loading import ImageSet
-from datamodules.packed.images import open_packed
+from datamodules.packed.images import PackedImages, open_packed
 from datamodules.run_data import compare_arguments
 from datamodules.run_files import divide_as_run, holds_sample, is_run_folder
 from datamodules.samplers import ExactSampler
@@ -41,7 +41,7 @@ class ImageNet(ImageData):
     `root` holds train/<class>/ and val/<class>/, or the official flat val/ beside LOC_val_solution.csv or the devkit,
     and perhaps test/<class>/; class folders right in `root` will do too. JPEG, PNG, WebP and other formats that Pillow
     reads, grey, CMYK, transparent or turned by EXIF, become upright RGB. `root` may also be a packed copy of such a
-    folder, which `python -m datamodules.imagenet pack` writes.
+    folder, which `python -m datamodules.imagenet pack` writes, also in an object store (s3://bucket/folder).
 
     Validation images are those of val/ or, with `val_size`, a stratified part of the training images. A test reads
     test/, else val/, else the images held back. The log says which.
@@ -117,6 +117,11 @@ class ImageNet(ImageData):
         val_size = 0.1 if self.val_size is None and val is None else self.val_size or 0
         if self.run and self.run.split:
             val, val_size = self._follow_split(self.run.split, stage, val)
+        if val_size and self.packed and self.packed.store:
+            raise UserError(
+                f"{self.packed.store.address} is read chunk by chunk, and images held back for validation would lie in "
+                "all of them: pack a val/ folder too, and leave out val_size, or copy the data set to a disk."
+            )
         self.has_test_images = bool(self.test_folder or val_size)
         self.tests_validation_images = self.test_folder in (None, None if val_size else val)
         if stage == "test" and self.test_folder:
@@ -153,6 +158,8 @@ class ImageNet(ImageData):
 
     def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
         if shuffle:
+            if self.packed and self.packed.store and isinstance(images, PackedImages):
+                options["chunk_of"] = images.chunk_of
             options["repeats"] = self.augmentation.repeats
             options["crop_size"] = partial(self.augmentation.crop_size, size=self.size)
         return super().make_sampler(images, shuffle, **options)

@@ -8,6 +8,7 @@ tensors) and the label. What is read is never executed.
 import json
 import struct
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -132,6 +133,10 @@ class ChunkReader:
         """The file of a chunk."""
         return self.folder / self.names[chunk]
 
+    def open(self, chunk: int) -> FileIO:
+        """Open the file of a chunk for unbuffered reading."""
+        return open(self.locate(chunk), "rb", buffering=0)
+
     def read(self, chunk: int, item: int) -> memoryview:
         """The bytes of an image.
 
@@ -140,7 +145,7 @@ class ChunkReader:
         """
         path = self.locate(chunk)
         try:
-            with open(path, "rb", buffering=0) as file:
+            with self.open(chunk) as file:
                 if chunk not in self._offsets:
                     self._offsets[chunk] = read_offsets(file.read(4 * (2 + MAX_ITEMS)), self.sizes[chunk], path)
                 offsets = self._offsets[chunk]

@@ -21,7 +21,8 @@ from datamodules.packed.index import (
     parse_index,
     parse_split,
 )
-from errors import UserError
+from datamodules.packed.remote import Store, StoredChunks
+from errors import UserError, address_of
 
 
 class PackedImages(ImageFiles):
@@ -66,13 +67,14 @@ class PackedFolder:
 
     Args:
         root: the folder.
+        store: of the object store that holds it; None on a disk.
 
     Raises:
-        UserError: if its packing was never completed, or its index is not as packing writes it.
+        UserError: if its index is not as packing writes it.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, store: Store | None = None) -> None:
+        self.root, self.store = root, store
         self.index = parse_index(self._read(INDEX), root / INDEX)
 
     @cached_property
@@ -91,11 +93,14 @@ class PackedFolder:
         path = Path(name, IMAGES)
         digest, classes = self.index.splits[name], len(self.index.classes)
         index = parse_split(self._read(path), self.root / path, digest, classes)
-        reader = ChunkReader(folder, [chunk.name for chunk in index.chunks], [chunk.bytes for chunk in index.chunks])
+        chunks = [chunk.name for chunk in index.chunks], [chunk.bytes for chunk in index.chunks]
+        reader = StoredChunks(self.store, name, digest, *chunks) if self.store else ChunkReader(folder, *chunks)
         reader.check()
         return PackedImages(folder, index, self.index.format, reader, transform)
 
     def _read(self, name: str | Path) -> bytes:
+        if self.store:
+            return self.store.read(name)
         path = self.root / name
         try:
             return path.read_bytes()
@@ -107,11 +112,13 @@ class PackedFolder:
 
 
 def open_packed(root: Path) -> PackedFolder | None:
-    """The packed data set in a folder; None if the folder holds none.
+    """The packed data set in a folder or at an address; None if the folder holds none.
 
     Raises:
         UserError: if its packing was not completed, and as of `PackedFolder`.
     """
+    if address := address_of(root):
+        return PackedFolder(root, Store(address))
     if os.path.lexists(root / INDEX):
         return PackedFolder(root)
     if os.path.lexists(root / PLAN):

@@ -8,6 +8,8 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -120,7 +122,9 @@ def pack_chunks(chunks: Sequence[ChunkPlan], encoding: Encoding, on_bad_image: P
     total, failed = sum(len(chunk.indices) for chunk in chunks), list[str]()
     progress = tqdm(total=total, unit="image", mininterval=1)
     progress.update(total - sum(len(chunk.indices) for chunk in left))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(), initializer=prepare_worker)
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context(), initializer=prepare_worker, initargs=(os.getpid(),)
+    )
     try:
         waiting = {pool.submit(pack, chunk): chunk for chunk in left}
         for done in as_completed(waiting):
@@ -133,10 +137,18 @@ def pack_chunks(chunks: Sequence[ChunkPlan], encoding: Encoding, on_bad_image: P
         report_unreadable(failed, on_bad_image)
 
 
-def prepare_worker() -> None:
-    """Let the main process decide about Ctrl-C, and each process take one core."""
+def prepare_worker(parent: int) -> None:
+    """Let the main process decide about Ctrl-C, and each process take one core, and end when the main one is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process once its parent is gone: it would wait for work for ever, and hold the lock of the folder."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def report_unreadable(failed: Sequence[str], on_bad_image: Policy) -> None:

@@ -1,0 +1,168 @@
+"""What a training needs on several devices: shares of the batch, BatchNorm, learning rate, equal weights."""
+
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CyclicLR, LinearLR, OneCycleLR, SequentialLR
+
+from callbacks.equal_ranks import check_equal_ranks
+from callbacks.lr_decay import StepLRDecay
+from callbacks.scaling import measure_scaling_efficiency
+from callbacks.sync_batch_norm import check_sync_batch_norm
+from datamodules.base import image_data
+from errors import UserError, check_at_least, pluralize
+from lit_models.classifier import LitClassifier
+from lit_models.nets.layers import find_batch_norms
+from lit_models.nets.sync_batch_norm import is_frozen, sync_batch_norms
+from trainer_settings import settings
+
+SMALL_BATCH = 16  # images on a device; the statistics of fewer are noisy (arXiv 1803.08494, Figure 1)
+WITH_WARMUP = (OneCycleLR, CyclicLR, SequentialLR, LinearLR, ConstantLR)  # schedules that bring one of their own
+
+
+class DDP(pl.Callback):
+    """Trains on several devices as the recipe means it for one, and says what that comes to.
+
+    The learning rate is multiplied by batch / reference (Goyal et al., arXiv 1706.02677, section 2.1), whatever
+    schedule sets it, and rises to that linearly from the recipe's own rate over the first epochs (section 2.2). A
+    recipe that warms up by itself is not warmed up twice. Where the batch is the reference, nothing is changed. The
+    factor follows in closed form from where training stands, and schedules and checkpoints hold the recipe's own rate:
+    a resumed run goes on exactly. From Python, put it before LearningRateMonitor; the command line does.
+
+    Parameters and buffers must be equal on all ranks, see `check_equal_ranks`.
+
+    Args:
+        sync_batchnorm: take BatchNorm's statistics over all devices; auto where a device's share of the batch is under
+            16 images and the net has BatchNorms to train.
+        scale_lr: multiply the learning rate by batch / reference.
+        reference_batch_size: images in the batch, over all devices, that the recipe's learning rate is for; unset, the
+            command line takes it from the experiment's own YAML file.
+        warmup_epochs: over which a learning rate that is scaled up rises.
+        check_every_n_epochs: how often, beside the start, the ranks are compared; 0 for never.
+
+    Raises:
+        UserError: for lengths below 0, a reference below 1, BatchNorms that cannot be synchronised, ranks that differ.
+    """
+
+    def __init__(
+        self,
+        sync_batchnorm: bool | Literal["auto"] = "auto",
+        scale_lr: bool = True,
+        reference_batch_size: int | None = None,
+        warmup_epochs: float = 5,
+        check_every_n_epochs: int = 1,
+    ) -> None:
+        check_at_least(1, reference_batch_size=reference_batch_size)
+        check_at_least(0, warmup_epochs=warmup_epochs, check_every_n_epochs=check_every_n_epochs)
+        self.sync_batchnorm, self.scale_lr = sync_batchnorm, scale_lr
+        self.reference_batch_size, self.warmup_epochs = reference_batch_size, warmup_epochs
+        self.check_every_n_epochs = check_every_n_epochs
+        self.scale = 1.0  # batch / reference
+        self.recipe_rates: dict[Optimizer, list[float]] = {}  # of its groups, while they hold the scaled ones
+        self.efficiency: float | None = None
+
+    def synchronises(self, model: nn.Module, images: int, devices: int) -> bool:
+        """Whether BatchNorms take their statistics over all devices.
+
+        Args:
+            model: holds them.
+            images: a device's share of a batch.
+            devices: all of them.
+        """
+        if devices == 1 or not any(not is_frozen(norm) for norm in find_batch_norms(model)):
+            return False
+        return images < SMALL_BATCH if self.sync_batchnorm == "auto" else self.sync_batchnorm
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        data, devices = image_data(trainer), trainer.world_size
+        if stage != "fit":
+            return
+        if data is None:
+            raise UserError("callbacks.DDP needs a data module of this project (datamodules.ImageData): leave it out.")
+        if self.sync_batchnorm is True:
+            check_sync_batch_norm(pl_module)
+        images = data.images_per_batch(training=True)
+        notes = [f"{pluralize(devices, 'device')}: {pluralize(images, 'image')} each of a batch of {data.batch_size}"]
+        if self.synchronises(pl_module, images, devices):
+            norms = sync_batch_norms(pl_module, trainer.strategy.root_device)
+            notes.append(f"SyncBatchNorm ({pluralize(norms, 'layer')})")
+        elif devices > 1 and find_batch_norms(pl_module):
+            notes.append("BatchNorm on each device for itself")
+        if self.scale_lr and self.reference_batch_size:
+            self.scale = data.batch_size / self.reference_batch_size
+        self.notes = notes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if has_warmup(trainer) or self.scale < 1:
+            self.warmup_epochs = 0
+        for optimizer in trainer.optimizers:
+            optimizer.register_step_post_hook(self._restore_after_step)
+        if trainer.world_size > 1:
+            check_equal_ranks(pl_module)
+            if isinstance(pl_module, LitClassifier) and (data := image_data(trainer)):
+                self.efficiency = measure_scaling_efficiency(trainer, pl_module, data)
+        if trainer.is_global_zero:
+            print(f"{'; '.join([*self.notes, *self._describe()])}.", flush=True)
+
+    def _describe(self) -> list[str]:
+        notes = []
+        if self.scale != 1:
+            rise = f", reached after {self.warmup_epochs:g} epochs" if self.warmup_epochs else ""
+            notes.append(f"learning rate x {self.scale:g} (the recipe's batch is {self.reference_batch_size}){rise}")
+        if self.efficiency is not None:
+            notes.append(f"scaling efficiency {self.efficiency:.2f}")
+        return notes
+
+    def lr_factor(self, epochs: float) -> float:
+        """What the recipe's learning rate is multiplied by after some epochs."""
+        risen = min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
+        return 1 + (self.scale - 1) * risen
+
+    def _scale(self, trainer: pl.Trainer, batches: int) -> None:
+        if self.scale == 1 or self.recipe_rates:
+            return
+        # `processed`, not `current_epoch`, which lags behind in a run of max_steps that is resumed
+        epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        factor = self.lr_factor(epochs + batches / trainer.num_training_batches)
+        for optimizer in trainer.optimizers:
+            self.recipe_rates[optimizer] = [group["lr"] for group in optimizer.param_groups]
+            for group in optimizer.param_groups:
+                group["lr"] *= factor
+
+    def _restore_after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        """Give the schedule, which steps next, the recipe's own learning rate back."""
+        for group, rate in zip(optimizer.param_groups, self.recipe_rates.pop(optimizer, []), strict=False):
+            group["lr"] = rate
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        # Where no step was taken: checkpoints hold the recipe's own learning rate
+        for optimizer in [*self.recipe_rates]:
+            self._restore_after_step(optimizer)
+
+    def on_exception(self, *_: Any) -> None:
+        self.on_train_batch_end()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._scale(trainer, batches=0)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._scale(trainer, batches=batch_idx)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.efficiency is not None:
+            pl_module.log("train/scaling_efficiency", self.efficiency, sync_dist=True)
+            self.efficiency = None  # it was measured once
+        every = self.check_every_n_epochs
+        if every and trainer.world_size > 1 and (trainer.current_epoch + 1) % every == 0:
+            check_equal_ranks(pl_module)
+
+
+def has_warmup(trainer: pl.Trainer) -> bool:
+    """Whether the recipe's own schedule begins below its learning rate."""
+    decays = [each for each in settings(trainer).callbacks if isinstance(each, StepLRDecay)]
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    return any(each.warmup > 0 for each in decays) or any(isinstance(each, WITH_WARMUP) for each in schedules)

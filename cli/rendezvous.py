@@ -1,0 +1,279 @@
+"""How the processes of a training find each other: in bounded time, and with one config.
+
+They meet at a store (torch.distributed.TCPStore) at MASTER_ADDR:MASTER_PORT, in the first process or in torchrun's
+agent, before torch.distributed takes it over to form its group. Torch alone waits half an hour without a word, and lets
+nodes with other settings train together.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import lightning.pytorch as pl
+from jsonargparse import Namespace
+from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.pytorch.strategies import ParallelStrategy
+from torch.distributed import DistNetworkError, PrefixStore, Store, TCPStore
+
+from checkpointing.record import Checkpoint
+from cli.failures import OTHER_PROCESS, first_line
+from cli.processes import count_processes, refuse_ranks_of_another_job
+from cli.rank_variables import leave_time_to_first_process
+from errors import UserError
+
+# What may differ between nodes: where they keep files, and how they load them
+OF_A_NODE = {"config", "runs", "root", "paths", "save_dir", "dirpath", "default_root_dir", "num_workers", "logger"}
+SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_TO_REACH = 10  # an address, once
+meeting: list[Store] = []  # of this training, once its processes have met
+
+
+def prepare_processes(trainer: pl.Trainer, config: Namespace, checkpoint: Checkpoint | None) -> None:
+    """Refuse ranks and addresses that cannot be, and let the processes meet once all of them are started.
+
+    Args:
+        trainer: whose strategy may have several processes.
+        config: of the verb.
+        checkpoint: the one that is resumed or evaluated.
+
+    Raises:
+        UserError: for a mistake in the variables of a launcher.
+    """
+    meeting.clear()
+    refuse_ranks_of_another_job(trainer)
+    strategy = trainer.strategy
+    if not isinstance(strategy, ParallelStrategy) or trainer.world_size == 1:
+        return
+    check_port()
+    if trainer.num_nodes > 1:
+        check_address(find_environment(strategy).main_address)
+    settings = dict(flatten({**config.as_dict(), "ckpt_path": checkpoint and checkpoint.path.name}))
+    set_up = strategy.setup_environment
+
+    def meet_and_set_up() -> None:
+        meeting[:] = [Meeting(trainer, strategy, config.trainer.node_timeout).agree(settings)]
+        set_up()
+
+    # Lightning has no hook between the start of its processes and the forming of their group
+    strategy.setup_environment = meet_and_set_up  # type: ignore[method-assign]
+
+
+def find_environment(strategy: ParallelStrategy) -> ClusterEnvironment:
+    """The cluster environment of a strategy that a Trainer has completed."""
+    assert strategy.cluster_environment is not None
+    return strategy.cluster_environment
+
+
+class Meeting:
+    """The store at which processes meet, and the place of this process among them.
+
+    Args:
+        trainer: of this process.
+        strategy: of the trainer, whose processes are started.
+        seconds: to wait for missing processes.
+    """
+
+    def __init__(self, trainer: pl.Trainer, strategy: ParallelStrategy, seconds: float) -> None:
+        environment = find_environment(strategy)
+        self.host, self.port = environment.main_address, environment.main_port
+        self.rank, self.node, self.is_leader = trainer.global_rank, trainer.node_rank, trainer.local_rank == 0
+        self.devices, self.nodes = trainer.num_devices, trainer.num_nodes
+        self.seconds, self.deadline = seconds, time.monotonic() + seconds
+
+    def agree(self, settings: dict[str, str]) -> Store:
+        """Wait for all processes, and refuse a config that differs from the first one's.
+
+        Args:
+            settings: of this process: see `flatten`.
+
+        Returns:
+            A store that all processes share.
+
+        Raises:
+            UserError: in the first process, for missing processes and other settings; in the first one of each other
+                node, for one that has refused the training; in all, for a first one that is not reached.
+        """
+        store = self._open_store()
+        if self.rank == 0:
+            verdict = self._find_mistake(store, settings)
+            store.set("verdict", verdict or "")
+            if verdict:
+                self._wait_until(lambda: store.add("refused", 0) >= store.add("arrived", 0), SECONDS_TO_REACH)
+                raise UserError(verdict)
+            return store
+        store.set(f"process {store.add('arrived', 1)}", json.dumps([self.node, settings]))
+        # The first one may have begun to wait later, and tells when it gives up
+        if not self._wait_until(lambda: store.check(["verdict"]), self.seconds + 2 * SECONDS_TO_REACH):
+            raise UserError(OTHER_PROCESS)
+        if store.get("verdict"):
+            store.add("refused", 1)
+            if self.is_leader:
+                raise UserError("The first node has stopped this command: its message says why.")
+            raise SystemExit(1)
+        return store
+
+    def _open_store(self) -> Store:
+        """Host the store where this is the first process and no agent does; else connect to it once it is there."""
+        if self.is_leader and self.nodes > 1:
+            who = f"{self.nodes - 1} of {self.nodes} nodes" if self.rank == 0 else "the first node"
+            print(f"Waiting for {who} at {self.host}:{self.port}, at most {self.seconds:g} s.", flush=True)
+        hosts = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        timeout = timedelta(seconds=max(self.seconds, SECONDS_TO_REACH))
+        try:
+            if hosts:  # which torch.distributed finds in this process (multi_tenant)
+                store = TCPStore("127.0.0.1", self.port, None, True, timeout, wait_for_workers=False, multi_tenant=True)
+            self._reach(1 if hosts else self.seconds)
+            if not hosts:
+                store = TCPStore(self.host, self.port, None, False, timeout, wait_for_workers=False)
+        except DistNetworkError as error:
+            raise UserError(self._explain(str(error))) from error
+        return PrefixStore(f"lit-classics {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+    def _reach(self, seconds: float) -> None:
+        """Wait until somebody listens at the address; signals are heard meanwhile."""
+        reason = ""
+
+        def listens() -> bool:
+            nonlocal reason
+            try:
+                socket.create_connection((self.host, self.port), SECONDS_TO_REACH).close()
+            except OSError as error:
+                reason = error.strerror or str(error)
+                return False
+            return True
+
+        if self._wait_until(listens, seconds):
+            return
+        if self.rank == 0:
+            raise UserError(
+                f"MASTER_ADDR is {self.host}, and this first process is not reached there ({reason}): give the address "
+                "of the node whose NODE_RANK is 0, on all nodes."
+            )
+        raise UserError(
+            f"Nobody has answered at {self.host}:{self.port} within {self.seconds:g} s ({reason}): start the first "
+            "node (NODE_RANK 0), correct MASTER_ADDR and MASTER_PORT, or wait longer (--trainer.node_timeout)."
+        )
+
+    def _explain(self, message: str) -> str:
+        """The sentence for a store that cannot be opened."""
+        if "EADDRINUSE" in message:
+            return (
+                f"Port {self.port} of this machine is in use, maybe by another first node (NODE_RANK 0) of this "
+                "training: give another MASTER_PORT, the same on all nodes."
+            )
+        if "EACCES" in message:
+            return f"Port {self.port} may not be used: give a MASTER_PORT above 1023, the same on all nodes."
+        return OTHER_PROCESS
+
+    def _find_mistake(self, store: Store, settings: dict[str, str]) -> str | None:
+        """Wait for the other processes, and return what is wrong with them; None once all are there."""
+        arrived: list[int] = []
+        for number in range(1, self.devices * self.nodes):
+            key = f"process {number}"
+            if not self._wait_until(lambda: store.check([key]), self.deadline - time.monotonic()):  # noqa: B023
+                return self._name_missing(arrived)
+            node, theirs = json.loads(store.get(key))
+            if difference := find_difference(settings, theirs):
+                return f"{f'Node {node}' if node else 'A process'} was started {difference}"
+            arrived.append(node)
+        return None
+
+    def _name_missing(self, arrived: list[int]) -> str:
+        """The sentence for processes that have not come.
+
+        Args:
+            arrived: the nodes of those that have.
+        """
+        present = [0, *arrived]
+        missing = [str(node) for node in range(self.nodes) if present.count(node) < self.devices]
+        if missing == ["0"]:
+            who = f"{count_processes(self.devices - present.count(0))} of this node"
+            remedy = "look at the messages above"
+        else:
+            who = f"{len(missing)} of {self.nodes} nodes (NODE_RANK {', '.join(missing)})"
+            remedy = "start all nodes with the same MASTER_ADDR, MASTER_PORT and --trainer.num_nodes"
+        return (
+            f"Missing at {self.host}:{self.port} after {self.seconds:g} s: {who}; {remedy}, or wait longer "
+            "(--trainer.node_timeout)."
+        )
+
+    @staticmethod
+    def _wait_until(is_so: Any, seconds: float) -> bool:
+        """Ask again and again until something is so; signals are heard meanwhile.
+
+        Returns:
+            Whether it came to be so in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return True
+
+
+def check_port() -> None:
+    """Refuse a MASTER_PORT that is no port."""
+    port = os.environ.get("MASTER_PORT", "29500")
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        raise UserError(f"MASTER_PORT is {port!r}: give a port from 1024 to 65535, the same on all nodes.")
+
+
+def check_address(host: str) -> None:
+    """Refuse the name of a machine that is not known here."""
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"MASTER_ADDR is {host!r}, and no address is found for that name ({first_line(error)}): give the name or "
+            "the address of the first node, the same on all nodes."
+        ) from error
+
+
+def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Flags and values of a config, as text, without what may differ between nodes."""
+    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for name, value in items:
+        flag = f"{prefix}.{name}".removeprefix(".").replace(".init_args", "")
+        if name in OF_A_NODE:
+            continue
+        if isinstance(value, dict | list) and value:
+            yield from flatten(value, flag)
+        else:
+            yield flag, json.dumps(value, default=str)
+
+
+def find_difference(first: dict[str, str], other: dict[str, str]) -> str | None:
+    """How the settings of another process differ from those of the first; None if they do not."""
+    missing = "no such argument"
+    for flag in dict.fromkeys([*first, *other]):
+        one, two = first.get(flag, missing), other.get(flag, missing)
+        if one != two:
+            return f"with {flag} {two}, and the first node with {one}: type the same command on all nodes."
+    return None
+
+
+def says_why() -> bool:
+    """Whether this process is the one that tells the user why the command ends; each process that ends it asks."""
+    if not meeting:
+        leave_time_to_first_process()
+        return True
+    said: list[int] = []
+    # The network to the store may be what was lost
+    thread = threading.Thread(target=lambda: said.append(count_asked(meeting[0])), daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_REACH)
+    return said in ([], [1])
+
+
+def count_asked(store: Store) -> int:
+    """How many processes have asked whether they are to say why the command ends; 1 where the store is gone."""
+    try:
+        return store.add("said", 1)
+    except RuntimeError:
+        return 1
