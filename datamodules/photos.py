@@ -27,7 +27,7 @@ class Photos(ImageData):
         preprocessing: resize, crop, mean and std (see `ImageData`); `predict` takes them from the checkpoint.
         class_names: name of each class, from the checkpoint too.
         batch_size: images at a time over all devices together.
-        num_workers: loader processes per device.
+        num_workers: loader processes per device; unset, none for a single batch, else as for training.
 
     Attributes:
         files: paths of the images.
@@ -41,7 +41,7 @@ class Photos(ImageData):
         preprocessing: dict[str, Any],
         class_names: list[str],
         batch_size: int = 64,
-        num_workers: int = 0,
+        num_workers: int | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers)
         check_preprocessing(preprocessing)
@@ -65,6 +65,8 @@ class Photos(ImageData):
                 f"{pluralize(len(self.files), 'photo')} cannot be shared out among {world_size} devices: use fewer "
                 "(--trainer.devices)."
             )
+        if self.num_workers is None and len(self.files) <= self.batch_size:
+            self.num_workers = 0  # a loader process has nothing to read while the net computes
         return self._loader(self.predict_set, shuffle=False)
 
 
