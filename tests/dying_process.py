@@ -1,4 +1,4 @@
-"""Callbacks for trainings of several processes: one kills a process, one records the loss of all."""
+"""Callbacks for trainings of several processes: to kill one, to change its weights, to record the loss of all."""
 
 import json
 import multiprocessing
@@ -25,6 +25,15 @@ class Kill(pl.Callback):
         if trainer.global_step == self.step and self.rank in (-1, trainer.global_rank):
             process = multiprocessing.active_children()[0].pid if self.rank == -1 else os.getpid()
             os.kill(process, self.signal)
+
+
+class Disturb(pl.Callback):
+    """Changes a weight of the second process in its first training batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, *_) -> None:
+        if trainer.global_rank == 1 and trainer.global_step == 1:
+            with torch.no_grad():
+                pl_module.net.conv1.weight[0, 0, 0, 0] += 1e-3
 
 
 class RecordLosses(pl.Callback):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import DIGITS, HOME, TINY
+from tests.conftest import DIGITS, HOME, STEP_CHECKPOINTS, TINY
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -129,3 +129,58 @@ def test_what_cannot_be_shared_out_is_said_in_one_sentence(here, flags, message)
     done = type_it("fit", "--config", DIGITS, *TINY, *TWO, *flags)
     assert done.returncode != 0 and message in done.stderr
     assert not list(here.rglob("version_*"))
+
+
+OVERLAY = ["--config", HOME / "configs/overlays/ddp_2cpu.yaml"]
+# The batch is four times that of the recipe, which is reached after two epochs
+SCALED = ["--trainer.callbacks.reference_batch_size", 2, "--trainer.callbacks.warmup_epochs", 2]
+
+
+AVERAGED = ["fit", "--config", DIGITS, "--config", HOME / "configs/overlays/ema.yaml"]
+
+
+@pytest.mark.slow
+def test_a_scaled_run_of_two_processes_is_that_of_one(run, here):
+    """In float64, with SyncBatchNorm, EMA and recomputed statistics."""
+    options = [*TINY, "--trainer.precision", "64-true", "--model.optimizer.lr", 0.01]
+    done = type_it(*AVERAGED, *OVERLAY, *options, *SCALED)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    said = "2 devices: 4 images each of a batch of 8; SyncBatchNorm (19 layers); learning rate x 4 (the recipe's batch "
+    assert f"{said}is 2), reached after 2 epochs; scaling efficiency" in done.stdout
+    run(*AVERAGED, *options, "--trainer.callbacks+=callbacks.DDP", *SCALED)
+    files = [f"runs/digits/resnet20/version_{number}/checkpoints/last.ckpt" for number in (0, 1)]
+    two, one = (torch.load(file)["state_dict"] for file in files)
+    assert max((one[name] - two[name]).abs().max() for name in one) < 1e-9
+    run("test", "--ckpt_path", files[0])
+
+
+@pytest.mark.slow
+def test_a_scaled_run_of_two_processes_is_resumed_inside_its_warm_up_to_the_same_bits(here, tmp_path):
+    every_step = tmp_path / "every_step.yaml"
+    every_step.write_text(f"trainer:\n  callbacks+:{STEP_CHECKPOINTS}")
+    done = type_it(*AVERAGED, "--config", every_step, *OVERLAY, *TINY, *SCALED)
+    assert done.returncode == 0, done.stderr
+    folder = here / "runs/digits/resnet20/version_0/checkpoints"
+    whole = torch.load(folder / "last.ckpt")
+    done = type_it("fit", "--ckpt_path", folder / "step-5.ckpt")
+    assert done.returncode == 0, done.stderr
+    resumed = torch.load(folder / "last.ckpt")
+    assert all(torch.equal(whole["state_dict"][name], resumed["state_dict"][name]) for name in whole["state_dict"])
+    assert whole["optimizer_states"][0]["param_groups"] == resumed["optimizer_states"][0]["param_groups"]
+
+
+@pytest.mark.slow
+def test_processes_whose_weights_differ_end_with_one_sentence(here):
+    disturb = ["--trainer.callbacks+=tests.dying_process.Disturb"]
+    done = type_it("fit", "--config", DIGITS, *OVERLAY, *TINY, *disturb)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "error: net.conv1.weight is not the same on rank 1 as on rank 0 (1 of " in done.stderr
+
+
+@pytest.mark.slow
+def test_a_net_without_batch_norm_is_refused_by_one_process(here):
+    done = type_it("fit", "--config", DIGITS, *OVERLAY, *TINY, "--trainer.callbacks.sync_batchnorm", "true",
+                   "--model.norm", "group")  # fmt: skip
+    assert done.returncode == 1 and done.stderr.count("error: ") == 1
+    assert "error: sync_batchnorm is true for a LitResNet, and it has no BatchNorm: leave it out." in done.stderr

@@ -34,7 +34,7 @@ class Rates(pl.Callback):
 def make(scheduler=None, interval="epoch", batch_size=4, **arguments):
     torch.manual_seed(0)
     optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-    model = LitResNet(4, depth=20, optimizer=optimizer, lr_scheduler=scheduler, lr_interval=interval, **arguments)
+    model = LitResNet(4, depth=8, optimizer=optimizer, lr_scheduler=scheduler, lr_interval=interval, **arguments)
     return model, Synthetic(classes=4, size=8, train_size=12, val_size=0, test_size=4, batch_size=batch_size)
 
 
