@@ -6,6 +6,8 @@ from datamodules import ImageData, ImageNet
 from datamodules.base import image_data
 from errors import UserError, pluralize
 from lit_models.classifier import LitClassifier
+from lit_models.nets.layers import find_batch_norms
+from lit_models.nets.sync_batch_norm import is_frozen, is_synchronised
 from random_draws import GlobalDraws
 
 
@@ -13,6 +15,11 @@ class EqualToOneProcess(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.world_size > 1:
             share_draws(trainer, pl_module)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        own = [norm for norm in find_batch_norms(pl_module) if not (is_synchronised(norm) or is_frozen(norm))]
+        if own and trainer.world_size > 1:
+            refuse("BatchNorm normalises by each device's own images: give --trainer.sync_batchnorm true")
 
 
 def share_draws(trainer: pl.Trainer, module: pl.LightningModule) -> None:

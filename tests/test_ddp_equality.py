@@ -9,21 +9,27 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import DIGITS
+from tests.conftest import DIGITS, HOME
 from tests.test_ddp import TWO, type_it
 
 NOISE = ["--data", "tests.dropout_net.AugmentedNoise", "--data.classes", 6, "--data.size", 16, "--data.val_size", 9]
 NOISE += ["--data.train_size", 28, "--data.test_size", 11, "--data.batch_size", 8]
 FIT = ["fit", "--config", DIGITS, *NOISE, "--trainer.precision", "64-true", "--trainer.max_epochs", 2]
 FIT += ["--trainer.log_every_n_steps", 1, "--model.optimizer.lr", 0.01]
+SYNC = ["--trainer.sync_batchnorm", "true"]
 DENSE = ["--model.depth", 22, "--model.dropout", 0.2, "--model.memory_efficient", "true"]  # recomputes dropouts
+NASNET = ["--model.variant", "cifar", "--model.repeats", 1, "--model.filters", 8, "--data.size", 32, "--data.train_size", 12]
 NETS = {
-    "resnet": ["--model.norm", "none"],
-    "dropout": ["--model.norm", "none", "--model.dropout", 0.5],
+    "resnet": SYNC,
+    "resnet_dropout": [*SYNC, "--model.dropout", 0.5],
+    "selu": ["--model.norm", "none", "--model.activation", "selu", "--model.dropout", 0.3],
     "googlenet": ["--model", "lit_models.LitGoogLeNet", "--model.stem", "cifar"],
+    "googlenet_bn": ["--model", "lit_models.LitGoogLeNet", "--model.stem", "cifar", "--model.variant=batch_norm", *SYNC],
     "vgg": ["--model", "lit_models.LitVGG", "--model.variant", "A", "--model.head", "cifar", "--data.size", 32],
-    "densenet": ["--model", "lit_models.LitDenseNet", *DENSE],
-    "shake_shake": ["--model", "lit_models.LitShakeShake", "--model.width", 32],
+    "densenet": ["--model", "lit_models.LitDenseNet", *DENSE, *SYNC],
+    "nasnet": ["--model", "lit_models.LitNASNet", *NASNET, *SYNC],
+    "shake_shake": ["--model", "lit_models.LitShakeShake", "--model.width", 32, *SYNC],
+    "shake_batch": ["--model", "lit_models.LitShakeShake", "--model.width", 32, "--model.level", "batch", *SYNC],
 }
 
 
@@ -62,7 +68,7 @@ def assert_equal_runs(two: Path, one: Path) -> None:
         assert of_two.keys() == of_one.keys()
         for name, value in of_one.items():
             # Evaluation computes log-probabilities in float32
-            assert of_two[name] == pytest.approx(value, abs=2e-6 if name == "val/loss" else 1e-9), name
+            assert of_two[name] == pytest.approx(value, rel=1e-6 if name == "val/loss" else 1e-9, abs=1e-9), name
 
 
 @pytest.mark.slow
@@ -70,3 +76,25 @@ def assert_equal_runs(two: Path, one: Path) -> None:
 def test_two_processes_train_as_one(run, here, net):
     two, one = fit_twice(run, *NETS[net])
     assert_equal_runs(two, one)
+
+
+EXTRAS = {
+    "accumulation": ["--trainer.accumulate_grad_batches", 2],
+    "precise_bn": ["--trainer.callbacks+=callbacks.PreciseBN", "--trainer.callbacks.batches", 3],
+    "ema": [f"--config={HOME}/configs/overlays/ema.yaml"],
+    "swa": [f"--config={HOME}/configs/overlays/swa.yaml", "--trainer.max_epochs", 4],
+    "average_last": [f"--config={HOME}/configs/overlays/average_last.yaml", "--trainer.callbacks.count", 2],
+    "average_best": [f"--config={HOME}/configs/overlays/average_best.yaml", "--trainer.callbacks.count", 2],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_two_processes_average_as_one(run, here, extra):
+    two, one = fit_twice(run, *SYNC, "--trainer.max_epochs", 3, *EXTRAS[extra])
+    assert_equal_runs(two, one)
+    if extra.startswith("average"):
+        assert weights_difference(*(each / "checkpoints/averaged.ckpt" for each in (two, one))) < 1e-9
+        results = [json.loads((each / "averaging.json").read_text())["results"] for each in (two, one)]
+        for of_two, of_one in zip(*results, strict=True):
+            assert of_two == pytest.approx(of_one, abs=2e-6) or of_two["label"] != of_one["label"]
