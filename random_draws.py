@@ -44,6 +44,11 @@ def draw_per_batch(draw: Callable[[], Tensor]) -> Tensor:
     return draw() if active is None else active.draw_freely(draw)
 
 
+def current_draws() -> AbstractContextManager[object]:
+    """The context of draws that this is called in, for the recomputation of a layer in the backward pass."""
+    return GlobalDraws.active or LOCAL_DRAWS
+
+
 class GlobalDraws(TorchFunctionMode):
     """Within this context all processes draw as one process would that has the whole batch.
 
@@ -57,7 +62,7 @@ class GlobalDraws(TorchFunctionMode):
         world_size: number of processes.
     """
 
-    active: ClassVar["GlobalDraws | None"] = None  # within the context; read by threads of the backward pass too
+    active: ClassVar["GlobalDraws | None"] = None  # within the context
 
     def __init__(self, rank: int, world_size: int) -> None:
         super().__init__()
@@ -79,9 +84,8 @@ class GlobalDraws(TorchFunctionMode):
             return self._drop_out(func, *args, **kwargs)
         if getattr(func, "__name__", "") in DRAWS and not self.is_allowed:
             raise UserError(
-                f"torch's {func.__name__} is called for a batch of one device, and equal_to_one_process draws for the "
-                "batch of all devices: call it through random_draws.draw_per_image (or draw_per_batch), or leave "
-                "equal_to_one_process out."
+                f"torch's {func.__name__} is called for the batch of one device, and EqualToOneProcess draws for all "
+                "devices: call it through random_draws.draw_per_image or draw_per_batch, or leave the callback out."
             )
         return func(*args, **kwargs)
 

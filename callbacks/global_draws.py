@@ -1,4 +1,4 @@
-"""Training of several processes with the draws of one."""
+"""Training on several devices with the random draws of one process."""
 
 import lightning.pytorch as pl
 
@@ -12,44 +12,49 @@ from random_draws import GlobalDraws
 
 
 class EqualToOneProcess(pl.Callback):
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "fit" and trainer.world_size > 1:
-            share_draws(trainer, pl_module)
+    """Lets several devices train as one process would: equal losses and weights, up to rounding.
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        own = [norm for norm in find_batch_norms(pl_module) if not (is_synchronised(norm) or is_frozen(norm))]
-        if own and trainer.world_size > 1:
-            refuse("BatchNorm normalises by each device's own images: give --trainer.sync_batchnorm true")
-
-
-def share_draws(trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """Let all processes of a training draw what one process would: crops, dropout and every other draw.
+    Crops, dropout and every other draw are made for the batch of all devices, and each device takes those of its
+    images. This costs time, for each device draws for all. Without this callback each device draws for itself. In one
+    process the callback changes nothing.
 
     Raises:
-        UserError: if they would not be equal to one process all the same.
+        UserError: where the devices would not be equal to one process all the same: MixUp and CutMix, files that are
+            skipped, a compiled net, BatchNorm that is not synchronised, training images that cannot be shared equally.
     """
-    data = image_data(trainer)
-    assert data is not None and isinstance(module, LitClassifier)
-    check_equality(data, module, trainer.world_size)
-    data.draws = module.draws = GlobalDraws(trainer.global_rank, trainer.world_size)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        data = image_data(trainer)
+        if stage == "fit" and trainer.world_size > 1 and data is not None and isinstance(pl_module, LitClassifier):
+            check_equality(data, pl_module, trainer.world_size)
+            data.draws = pl_module.draws = GlobalDraws(trainer.global_rank, trainer.world_size)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        norms = [norm for norm in find_batch_norms(pl_module) if not is_frozen(norm)]
+        if trainer.world_size > 1 and not all(map(is_synchronised, norms)):
+            refuse("BatchNorm normalises by the images of each device: give --trainer.sync_batchnorm true")
 
 
 def check_equality(data: ImageData, model: LitClassifier, world_size: int) -> None:
-    """Refuse a training that several processes cannot do as one would."""
-    images = len(data.train_set)
+    """Refuse a training that several devices cannot do as one process would.
+
+    Raises:
+        UserError: with the reason and the fix.
+    """
+    left_out = len(data.train_set) % world_size
     if isinstance(data, ImageNet) and data.mixing.transforms:
-        refuse("mixup and cutmix mix neighbours in the batch of each device: set data.augmentation's to 0")
+        refuse("mixup and cutmix mix neighbours in the batch of each device: set both to 0 in data.augmentation")
     if data.skipped.policy == "skip":
         refuse("a device that skips a file draws for fewer images than the others: give --data.on_bad_image stop")
     if model.compile_net:
         refuse("a compiled net draws by itself: give --model.compile false")
-    if images % world_size and not data.drop_last:
+    if left_out and not data.drop_last:
         refuse(
-            f"{world_size} devices leave out {pluralize(images % world_size, 'image')} of {images:,} in each epoch, "
-            "for equal shares: give --data.drop_last true, with which one process leaves them out too"
+            f"for equal shares {world_size} devices leave {pluralize(left_out, 'image')} of {len(data.train_set):,} "
+            "out of each epoch: give --data.drop_last true, with which one process leaves them out too"
         )
 
 
 def refuse(reason: str) -> None:
-    """Raise a UserError with the reason and the fix."""
-    raise UserError(f"equal_to_one_process is true, but {reason}, or leave equal_to_one_process out.")
+    """Raise a UserError for a reason, which ends with a fix."""
+    raise UserError(f"EqualToOneProcess cannot make the devices equal to one process; {reason}, or leave it out.")

@@ -104,7 +104,7 @@ class LitClassifier(LoggedMetrics):
         self.expected_normalisation = loaded and (NORMALISATION if getattr(net, "transform_input", False) else loaded)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)
-        self.draws = LOCAL_DRAWS  # a context of the forward and the backward pass
+        self.draws = LOCAL_DRAWS  # a context of the forward pass
         self.num_classes, self.loss_name, self.label_smoothing = num_classes, loss, label_smoothing
         self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
@@ -195,10 +195,6 @@ class LitClassifier(LoggedMetrics):
         images, indices, view_weights, _ = Batch(*batch)
         log_probs = self.log_probabilities(images, view_weights) if len(indices) else torch.empty(0, self.num_classes)
         return {"indices": indices, "probabilities": log_probs.exp()}
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        with self.draws:  # a layer that is recomputed draws again
-            super().backward(loss, *args, **kwargs)
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self, self.decay_norm_and_bias)

@@ -18,13 +18,31 @@ FIT = ["fit", "--config", DIGITS, *NOISE, "--trainer.precision", "64-true", "--t
 FIT += ["--trainer.log_every_n_steps", 1, "--model.optimizer.lr", 0.01]
 SYNC = ["--trainer.sync_batchnorm", "true"]
 DENSE = ["--model.depth", 22, "--model.dropout", 0.2, "--model.memory_efficient", "true"]  # recomputes dropouts
-NASNET = ["--model.variant", "cifar", "--model.repeats", 1, "--model.filters", 8, "--data.size", 32, "--data.train_size", 12]
+NASNET = [
+    "--model.variant",
+    "cifar",
+    "--model.repeats",
+    1,
+    "--model.filters",
+    8,
+    "--data.size",
+    32,
+    "--data.train_size",
+    12,
+]
 NETS = {
     "resnet": SYNC,
     "resnet_dropout": [*SYNC, "--model.dropout", 0.5],
     "selu": ["--model.norm", "none", "--model.activation", "selu", "--model.dropout", 0.3],
     "googlenet": ["--model", "lit_models.LitGoogLeNet", "--model.stem", "cifar"],
-    "googlenet_bn": ["--model", "lit_models.LitGoogLeNet", "--model.stem", "cifar", "--model.variant=batch_norm", *SYNC],
+    "googlenet_bn": [
+        "--model",
+        "lit_models.LitGoogLeNet",
+        "--model.stem",
+        "cifar",
+        "--model.variant=batch_norm",
+        *SYNC,
+    ],
     "vgg": ["--model", "lit_models.LitVGG", "--model.variant", "A", "--model.head", "cifar", "--data.size", 32],
     "densenet": ["--model", "lit_models.LitDenseNet", *DENSE, *SYNC],
     "nasnet": ["--model", "lit_models.LitNASNet", *NASNET, *SYNC],
@@ -36,7 +54,7 @@ NETS = {
 def fit_twice(run: Any, *flags: object) -> tuple[Path, Path]:
     """Train in two processes and in one; the run directories."""
     for name, more in (("two", TWO), ("one", ["--trainer.devices", 1])):
-        record = ["--trainer.callbacks+=tests.dying_process.RecordLosses", f"--trainer.callbacks.path={name}.json"]
+        record = ["--trainer.callbacks+=tests.dying_process.RecordLosses", f"--trainer.callbacks.path=losses_{name}"]
         command = [*FIT, *flags, "--trainer.callbacks+=callbacks.EqualToOneProcess", *record, *more]
         if name == "two":
             done = type_it(*command, "--run_name", name)
@@ -60,7 +78,7 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
 
 
 def assert_equal_runs(two: Path, one: Path) -> None:
-    losses = [json.loads(Path(f"{name}.json").read_text()) for name in ("two", "one")]
+    losses = [json.loads(Path(f"losses_{name}").read_text()) for name in ("two", "one")]
     np.testing.assert_allclose(*losses, rtol=0, atol=1e-9)
     for name in ("last", "best"):
         assert weights_difference(two / f"checkpoints/{name}.ckpt", one / f"checkpoints/{name}.ckpt") < 1e-9
@@ -82,7 +100,7 @@ EXTRAS = {
     "accumulation": ["--trainer.accumulate_grad_batches", 2],
     "precise_bn": ["--trainer.callbacks+=callbacks.PreciseBN", "--trainer.callbacks.batches", 3],
     "ema": [f"--config={HOME}/configs/overlays/ema.yaml"],
-    "swa": [f"--config={HOME}/configs/overlays/swa.yaml", "--trainer.max_epochs", 4],
+    "swa": ["--config=without_decay.yaml", f"--config={HOME}/configs/overlays/swa.yaml", "--trainer.max_epochs", 4],
     "average_last": [f"--config={HOME}/configs/overlays/average_last.yaml", "--trainer.callbacks.count", 2],
     "average_best": [f"--config={HOME}/configs/overlays/average_best.yaml", "--trainer.callbacks.count", 2],
 }
@@ -91,6 +109,9 @@ EXTRAS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_two_processes_average_as_one(run, here, extra):
+    names = ({"filename": "best", "monitor": "val/top1_error"}, {"filename": "last"})
+    savers = [{"class_path": "ModelCheckpoint", "init_args": arguments} for arguments in names]
+    Path("without_decay.yaml").write_text(json.dumps({"trainer": {"callbacks": savers}}))  # which SWA is refused beside
     two, one = fit_twice(run, *SYNC, "--trainer.max_epochs", 3, *EXTRAS[extra])
     assert_equal_runs(two, one)
     if extra.startswith("average"):
@@ -98,3 +119,31 @@ def test_two_processes_average_as_one(run, here, extra):
         results = [json.loads((each / "averaging.json").read_text())["results"] for each in (two, one)]
         for of_two, of_one in zip(*results, strict=True):
             assert of_two == pytest.approx(of_one, abs=2e-6) or of_two["label"] != of_one["label"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_resumed_inside_an_epoch_two_processes_or_one_end_as_one(run, here, devices):
+    saver = "{class_path: ModelCheckpoint, init_args: {filename: inside, every_n_train_steps: 6, save_top_k: -1}}"
+    two, one = fit_twice(run, *SYNC, "--model.dropout", 0.5, f"--trainer.callbacks+={saver}")
+    inside = next((two / "checkpoints").glob("inside*.ckpt"))
+    state = torch.load(inside, weights_only=True)
+    assert state["global_step"] == 6  # of 4 in an epoch
+    done = type_it("fit", "--ckpt_path", inside, "--allow", "tests", "--trainer.devices", devices)
+    assert done.returncode == 0, done.stderr
+    assert weights_difference(two / "checkpoints/last.ckpt", one / "checkpoints/last.ckpt") < 1e-9
+
+
+@pytest.mark.slow
+def test_two_processes_test_as_one(run, here):
+    two, one = fit_twice(run, *SYNC)
+    done = type_it("test", "--ckpt_path", two, "--allow", "tests", *TWO)
+    assert done.returncode == 0, done.stderr
+    run("test", "--ckpt_path", one, "--allow", "tests")
+    results = [json.loads((each / "test-best-center.json").read_text()) for each in (two, one)]
+    assert results[0]["images"] == results[1]["images"] == 11
+    assert results[0]["metrics"] == pytest.approx(results[1]["metrics"], rel=1e-6)
+    files = [np.load(each / "predictions-best-center.npz") for each in (two, one)]
+    for name in ("labels", "indices"):
+        assert np.array_equal(files[0][name], files[1][name])
+    np.testing.assert_allclose(*(file["log_probabilities"] for file in files), rtol=1e-6, atol=1e-6)

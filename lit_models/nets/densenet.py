@@ -6,7 +6,7 @@ so that the published weights load into it.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from errors import UserError, check_at_least, check_probability
 from lit_models.nets.layers import find_batch_norms, init_convolutions, named_sequential
+from random_draws import current_draws
 
 # Table 1: layers in each dense block, and the growth rate k. 161 is not in the table, but among the authors' models.
 IMAGENET_BLOCKS: dict[int, tuple[int, ...]] = {
@@ -179,13 +180,20 @@ def checkpoint_layer(layer: nn.Module, *maps: Tensor) -> Tensor:
         # Compiled code updates running statistics once, and its tracing knows no context_fn
         return checkpoint(run_concatenated, layer, *maps, use_reentrant=False)
     # Contexts of the forward pass and of its recomputation
-    contexts = (nullcontext(), freeze_running_stats(layer))
+    contexts = (nullcontext(), recompute(layer, current_draws()))
     return checkpoint(run_concatenated, layer, *maps, use_reentrant=False, context_fn=lambda: contexts)
 
 
 def run_concatenated(layer: nn.Module, *maps: Tensor) -> Tensor:
     """Apply a layer to feature maps [B, C_i, H, W], concatenated along their channels."""
     return layer(torch.cat(maps, 1))
+
+
+@contextmanager
+def recompute(layer: nn.Module, draws: AbstractContextManager[object]) -> Iterator[None]:
+    """Compute as in the forward pass: its draws anew, and no running statistics a second time."""
+    with draws, freeze_running_stats(layer):
+        yield
 
 
 @contextmanager
