@@ -122,20 +122,6 @@ def test_two_processes_average_as_one(run, here, extra):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-def test_resumed_inside_an_epoch_two_processes_or_one_end_as_one(run, here, devices):
-    saver = "{class_path: ModelCheckpoint, init_args: {filename: inside, every_n_train_steps: 6, save_top_k: -1}}"
-    two, one = fit_twice(run, *SYNC, "--model.dropout", 0.5, f"--trainer.callbacks+={saver}")
-    inside = next((two / "checkpoints").glob("inside*.ckpt"))
-    state = torch.load(inside, weights_only=True)
-    assert state["global_step"] == 6  # of 4 in an epoch
-    Path("losses_two").unlink()  # a checkpoint may not name a file that is there
-    done = type_it("fit", "--ckpt_path", inside, "--allow", "tests", "--trainer.devices", devices)
-    assert done.returncode == 0, done.stderr
-    assert weights_difference(two / "checkpoints/last.ckpt", one / "checkpoints/last.ckpt") < 1e-9
-
-
-@pytest.mark.slow
 def test_two_processes_test_as_one(run, here):
     two, one = fit_twice(run, *SYNC)
     done = type_it("test", "--ckpt_path", two, "--allow", "tests", *TWO)
