@@ -65,8 +65,9 @@ def run_steps(command: Sequence[str], images: int) -> Generator[int]:
         images: of a step.
     """
     last_lines: deque[str] = deque(maxlen=5)
+    # A group to be stopped as a whole, in the session of the benchmark: Linux schedules sessions against each other
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
     ) as process:
         assert process.stdout is not None
         try:
