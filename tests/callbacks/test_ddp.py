@@ -34,7 +34,7 @@ class Rates(pl.Callback):
 def make(scheduler=None, interval="epoch", batch_size=4, **arguments):
     torch.manual_seed(0)
     optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-    model = LitResNet(4, depth=8, optimizer=optimizer, lr_scheduler=scheduler, lr_interval=interval, **arguments)
+    model = LitResNet(4, depth=20, optimizer=optimizer, lr_scheduler=scheduler, lr_interval=interval, **arguments)
     return model, Synthetic(classes=4, size=8, train_size=12, val_size=0, test_size=4, batch_size=batch_size)
 
 
@@ -49,9 +49,9 @@ def fit(model, data, callbacks, epochs=4, ckpt_path=None, **arguments):
 
 WITHOUT_WARMUP = [
     (None, "epoch"),
-    (partial(lr_scheduler.StepLR, step_size=1, gamma=0.5), "epoch"),
+    pytest.param(partial(lr_scheduler.StepLR, step_size=1, gamma=0.5), "epoch", marks=pytest.mark.slow),
     (partial(lr_scheduler.CosineAnnealingLR, T_max=12), "step"),
-    (partial(lr_scheduler.MultiStepLR, milestones=[2, 5], gamma=0.5), "step"),
+    pytest.param(partial(lr_scheduler.MultiStepLR, milestones=[2, 5], gamma=0.5), "step", marks=pytest.mark.slow),
     (partial(lr_scheduler.CosineAnnealingLR, T_max=4), "epoch"),
 ]
 
@@ -100,7 +100,7 @@ def test_at_the_recipes_own_batch_nothing_changes(capsys):
     assert capsys.readouterr().out == "1 device: 4 images each of a batch of 4.\n"
 
 
-@pytest.mark.parametrize("step", [3, 4])
+@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 4])
 def test_a_run_resumed_at_any_step_goes_on_to_the_same_bits(tmp_path, step):
     scheduler = partial(lr_scheduler.CosineAnnealingLR, T_max=12)
     saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
