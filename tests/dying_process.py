@@ -56,3 +56,18 @@ class RecordLosses(pl.Callback):
         if trainer.is_global_zero:
             with open(self.path, "w") as file:
                 json.dump(self.losses, file)
+
+
+class EndOfTime(pl.Callback):
+    """Sends SIGUSR1 to each process once that many optimizer steps are taken, unless its job was requeued.
+
+    Args:
+        step: optimizer steps taken.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *_) -> None:
+        if trainer.global_step == self.step and "SLURM_RESTART_COUNT" not in os.environ:
+            os.kill(os.getpid(), signal.SIGUSR1)
