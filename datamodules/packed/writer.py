@@ -148,7 +148,7 @@ def end_with_parent(parent: int) -> None:
     """End this process once its parent is gone: it would wait for work for ever, and hold the lock of the folder."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def report_unreadable(failed: Sequence[str], on_bad_image: Policy) -> None:

@@ -39,10 +39,10 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 def test_a_packing_that_is_killed_anywhere_goes_on_to_the_same_bytes(tmp_path):
     source, rng = tmp_path / "photos", random.Random(0)
     for seed, name in enumerate(("ape", "bear")):
-        write(source / "train" / name, 150, seed)
+        write(source / "train" / name, 60, seed)
         write(source / "val" / name, 20, seed + 10)
     start(source, tmp_path / "whole").wait()
-    left = 6
+    left = 4
     while True:
         process = start(source, tmp_path / "killed")
         if left:
