@@ -23,7 +23,7 @@ EPOCH_IMAGES = 50 * 256
 
 
 Data = Literal["cifar", "images", "packed"]
-Kind = Literal["training", "timm", "evaluation", "callbacks"]
+Kind = Literal["training", "timm", "evaluation", "predict", "callbacks"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Case:
         experiment: its YAML file below configs/, without the suffix.
         data: cifar, images (files in class folders), packed (a packed copy of them), or None for data without files,
             which have no plain loop to be compared with.
-        steps: steps of a turn.
+        steps: steps of a turn; of predict, its images.
         flags: further flags of main.py.
         kind: training: a `fit` beside a plain loop and the bare step; timm: beside timm's train script; evaluation: a
-            `test` beside plain forward passes; callbacks: a `fit` with the default callbacks and without.
+            `test` beside plain forward passes; predict: a `predict` beside them; callbacks: a `fit` with the default
+            callbacks and without.
         cuda: whether it needs a GPU.
     """
 
@@ -74,6 +75,8 @@ CASES = {
     "timm": Case("imagenet/resnet18", "images", 8, AS_TIMM, "timm"),
     "timm_packed": Case("imagenet/resnet18", "packed", 8, AS_TIMM, "timm"),
     "crops_144": Case("imagenet/resnet18", "images", 2, ["--data.batch_size=8", ONE_BATCH], "evaluation"),
+    "predict_resnet18": Case("imagenet/resnet18", "images", 1000, ["--data.batch_size=8", ONE_BATCH], "predict"),
+    "predict_resnet50": Case("imagenet/resnet50", "images", 1000, ["--data.batch_size=8", ONE_BATCH], "predict"),
     "default_callbacks": Case("digits/resnet20", None, 200, TINY, "callbacks"),
 }
 

@@ -11,6 +11,7 @@ from benchmarks.callbacks_cost import AlternateCallbacks
 from benchmarks.cases import CASES, Case
 from benchmarks.competitors import bare_step, loading_bound, measure_loaders, plain_loop
 from benchmarks.evaluation import time_test
+from benchmarks.prediction import time_predictions
 from benchmarks.timing import Competitor, TakeTurns
 from benchmarks.timm_script import TimmScript
 from callbacks.run_facts import processor
@@ -56,6 +57,10 @@ def measure_case(name: str, root: Path | None, runs: Path, turns: int, timm: Tim
     if case.kind == "evaluation":
         timing = time_test(fit, runs / run_name, case.steps, turns)
         return result | summarize(timing.results, "test") | {"turns": timing.results}
+    if case.kind == "predict":
+        assert root is not None
+        rates = time_predictions(fit, runs / run_name, root, case.steps, turns)
+        return result | summarize(rates, "predict") | {"turns": rates}
     competitors = choose_competitors(case, timm)
     timing = TakeTurns(competitors, case.steps, turns)
     run_cli([*fit, *TRAINING_FLAGS, *(["--data.val_size=0"] if root else [])], [timing])

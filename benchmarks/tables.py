@@ -35,6 +35,11 @@ EVALUATION: dict[str, tuple[str, Callable[[Any], str]]] = {
     "plain passes": ("passes_images_per_s", "{:.2f}".format),
     "test / passes": ("test_over_passes", RATIO),
 }
+PREDICTION: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "our predict": ("predict_images_per_s", IMAGES_PER_S),
+    "plain passes": ("passes_images_per_s", IMAGES_PER_S),
+    "predict / passes": ("predict_over_passes", RATIO),
+}
 CALLBACKS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "our fit": ("fit_images_per_s", IMAGES_PER_S),
     "without callbacks": ("without_images_per_s", IMAGES_PER_S),
@@ -43,6 +48,7 @@ CALLBACKS: dict[str, tuple[str, Callable[[Any], str]]] = {
 TABLES = {  # kind of table, by a key that its results have: what was measured, and its columns
     "limit_images_per_s": ("in training", COLUMNS),
     "test_over_passes": ("in a test with 144 crops of each", EVALUATION),
+    "predict_over_passes": ("in a prediction on image files", PREDICTION),
     "fit_over_without": ("in training a tiny net with the default callbacks", CALLBACKS),
 }
 # <!-- FILE: COLUMN, COLUMN --> and <!-- end -->; without columns, all of them, and the commands

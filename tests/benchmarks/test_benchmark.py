@@ -252,6 +252,15 @@ def test_a_test_of_144_crops_takes_turns_with_plain_passes(small, monkeypatch, t
 
 
 @pytest.mark.slow
+def test_predictions_take_turns_with_plain_passes(small, monkeypatch, tree):
+    flags = ["--data.batch_size=2", "--data.size=64", "--data.val_size=4", "--data.num_workers=0", cases.ONE_BATCH]
+    monkeypatch.setitem(CASES, "predict_resnet18", Case("imagenet/resnet18", "images", 10, flags, "predict"))
+    row = measure.measure_case("predict_resnet18", tree, small, 2)
+    assert row["predict_over_passes"] > 0 and [turn.keys() for turn in row["turns"]] == [{"predict", "passes"}] * 2
+    assert not list(small.glob("predictions*.csv"))
+
+
+@pytest.mark.slow
 def test_packed_images_and_the_script_of_timm_take_turns_with_the_fit(small, monkeypatch, tree, tmp_path):
     (tmp_path / "train.py").write_text("while True: print('Train: 0 [1/9]', flush=True)")
     monkeypatch.setattr(cases, "EPOCH_IMAGES", 8)
