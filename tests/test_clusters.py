@@ -151,7 +151,10 @@ def test_two_machines_by_hand(here, epochs):
 
 @pytest.mark.slow
 def test_a_missing_machine_is_one_sentence(here):
-    block = shrink(find_block("NODE_RANK=0"), **{"HOST": "127.0.0.1", "29500": free_port()})
+    block = shrink(
+        find_block("NODE_RANK=0"),
+        **{"HOST": "127.0.0.1", "29500": free_port(), "--trainer.devices 2": "--trainer.devices 1"},
+    )
     printed = finish(start(block.strip() + " --trainer.node_timeout 2", here), status=1)
     assert printed.count("error: ") == 1 and "1 of 2 nodes (NODE_RANK 1)" in printed
     assert not list(here.rglob("version_*"))
