@@ -66,6 +66,10 @@ class ResumeRun(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         share_run_dir(trainer)  # before any callback asks for it
+        if trainer.precision == "64-true":
+            # Lightning does so after it has restored a checkpoint, whose weights would be rounded to float32; and
+            # averages of weights, which other callbacks make in their setup, would be sums of float32
+            trainer.precision_plugin.convert_module(pl_module)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -12,7 +12,7 @@ import yaml
 from checkpointing.metrics_file import read_metrics, write_metrics
 from checkpointing.record import RECORD_KEY
 from cli.early_checks import VERBS
-from tests.conftest import DIGITS, STEP_CHECKPOINTS, TINY, Run
+from tests.conftest import DIGITS, HOME, STEP_CHECKPOINTS, TINY, Run
 
 EXPERIMENT = """
 model:
@@ -71,6 +71,7 @@ EPOCHS, STEPS = ["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "-1", "-
     [
         (0, STEPS),
         (2, EPOCHS),
+        (0, [*EPOCHS, "--trainer.precision", "64-true", "--config", HOME / "configs/overlays/ema.yaml"]),
         pytest.param(0, EPOCHS, marks=pytest.mark.slow),
         pytest.param(2, STEPS, marks=pytest.mark.slow),
     ],
