@@ -5,6 +5,7 @@ agent, before torch.distributed takes it over to form its group. Torch alone wai
 nodes with other settings train together.
 """
 
+import inspect
 import json
 import os
 import socket
@@ -245,7 +246,12 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, dict | list) and value:
             yield from flatten(value, flag)
         else:
-            yield flag, json.dumps(value, default=str)
+            yield flag, json.dumps(value, default=describe)
+
+
+def describe(value: object) -> str:
+    """The same text in every process: the text of a function would hold its address."""
+    return f"{value.__module__}.{value.__qualname__}" if inspect.isroutine(value) else str(value)
 
 
 def find_difference(first: dict[str, str], other: dict[str, str]) -> str | None:

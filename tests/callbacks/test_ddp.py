@@ -80,7 +80,10 @@ def warm_then_cosine(optimizer):
     return lr_scheduler.SequentialLR(optimizer, parts, milestones=[3])
 
 
-@pytest.mark.parametrize("scheduler", [partial(lr_scheduler.OneCycleLR, max_lr=0.4, total_steps=12), warm_then_cosine])
+ONE_CYCLE = partial(lr_scheduler.OneCycleLR, max_lr=0.4, total_steps=12)
+
+
+@pytest.mark.parametrize("scheduler", [ONE_CYCLE, pytest.param(warm_then_cosine, marks=pytest.mark.slow)])
 def test_a_recipe_that_warms_up_by_itself_is_not_warmed_up_twice(scheduler):
     plain, _ = fit(*make(scheduler, "step"), [])
     scaled, _ = fit(*make(scheduler, "step"), [DDP(reference_batch_size=1)])
@@ -161,7 +164,7 @@ class CountExchanges(pl.Callback):
             self.layouts.add((parameter.stride() == parameter.grad.stride(), parameter.dim()))
 
 
-@pytest.mark.parametrize("options", [{"strategy": "ddp"}, {"as_view": True}])
+@pytest.mark.parametrize("options", [pytest.param({"strategy": "ddp"}, marks=pytest.mark.slow), {"as_view": True}])
 def test_gradients_are_sent_once_a_step_and_keep_their_layout(tmp_path, options, recwarn):
     """Also under accumulation, and for 1x1 convolutions, whose strides are ambiguous in channels_last."""
 
@@ -199,6 +202,7 @@ def test_ranks_that_differ_end_the_run_with_one_sentence(tmp_path):
     assert second == (SystemExit, "1")
 
 
+@pytest.mark.slow
 def test_the_training_does_not_notice_that_the_exchange_is_timed(tmp_path, monkeypatch):
     def work(rank):
         states, efficiencies = [], []
@@ -219,6 +223,7 @@ def test_the_training_does_not_notice_that_the_exchange_is_timed(tmp_path, monke
     assert equal and 0 < efficiency <= 1 and unmeasured is None
 
 
+@pytest.mark.slow
 def test_a_share_of_one_image_can_be_normalised_together(tmp_path):
     def work(rank):
         model, data = make(batch_size=2)

@@ -12,6 +12,7 @@ from cli.processes import refuse_other_launch
 from cli.rank_variables import find_launch
 from cli.rendezvous import Meeting, check_address, check_port, find_difference, flatten, says_why
 from errors import UserError
+from lit_models.optimization import refuse_to_train
 
 SETTINGS = {"seed_everything": "0", "trainer.max_epochs": "3"}
 
@@ -98,10 +99,12 @@ def test_a_name_without_an_address_is_refused(name):
 def test_the_first_difference_is_told_by_its_flag():
     config = {"model": {"class_path": "LitResNet", "init_args": {"depth": 20}}, "data": {"init_args": {"root": "/a"}}}
     config["trainer"] = {"callbacks": [{"class_path": "A"}], "logger": [{"save_dir": "x"}], "devices": 1}
+    config["model"]["init_args"]["optimizer"] = refuse_to_train  # of `test`, without the address in memory
     settings = dict(flatten(config))
     assert settings == {
         "model.class_path": '"LitResNet"',
         "model.depth": "20",
+        "model.optimizer": '"lit_models.optimization.refuse_to_train"',
         "trainer.callbacks.0.class_path": '"A"',
         "trainer.devices": "1",
     }  # where the data lie, and what is logged, may differ
