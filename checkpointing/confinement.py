@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from checkpointing.run_dir import version_number
-from errors import UserError, address_of, check_reachable, expand_home
+from errors import UserError, address_of, check_reachable, expand_home, printable
 
 # The ends of the names of arguments that name a file or folder, also where they are a plain word
 FOLDER_ENDINGS = ("path", "dir", "directory", "file", "filename")
@@ -142,14 +142,27 @@ def lies_in(path: str, folder: Path | None) -> bool:
         return False
 
 
-def refuse_missing_root(data: dict[str, Any], recorded: dict[str, Any]) -> None:
-    """Refuse folders of data that a checkpoint names and that are not there: a download would make them.
+def refuse_roots(data: dict[str, Any], recorded: dict[str, Any], given: Any) -> None:
+    """Refuse folders of data that a checkpoint names and that are missing, and addresses that it alone names.
+
+    A download would make the folder. An address is fetched from in the user's name, into a cache on the disk.
 
     Args:
         data: this command's config of the data.
         recorded: the checkpoint's.
+        given: what the user's own flags and --config files hold.
+
+    Raises:
+        UserError: with the folder or the address.
     """
     for root in sorted(find_roots(data) & find_roots(recorded)):
+        if address_of(root):
+            if root in find_roots(given):
+                continue
+            raise UserError(
+                f"The data of this checkpoint are at {printable(root)[:200]}, and a checkpoint may not decide where a "
+                "command fetches from: give --data.root, with the same address or a folder."
+            )
         check_reachable(root)
         if not os.path.exists(root):
             raise UserError(
@@ -159,12 +172,10 @@ def refuse_missing_root(data: dict[str, Any], recorded: dict[str, Any]) -> None:
 
 
 def find_roots(value: Any) -> set[str]:
-    """The values of all arguments called `root` in a config, as absolute paths in their normal form."""
+    """The values of all arguments called `root` in a config: addresses, and absolute paths in their normal form."""
     if isinstance(value, dict):
         root = value.get("root")
-        own = set()
-        if isinstance(root, str | Path) and not address_of(root):
-            own = {os.path.abspath(expand_home(root))}
+        own = {address_of(root) or os.path.abspath(expand_home(root))} if isinstance(root, str | Path) else set()
         return own.union(*map(find_roots, value.values()))
     return set().union(*map(find_roots, value)) if isinstance(value, list) else set()
 

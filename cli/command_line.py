@@ -32,7 +32,7 @@ from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
 from callbacks.train_means import TrainMeans
 from callbacks.wandb_results import WandbResults
-from checkpointing.confinement import refuse_links, refuse_missing_root
+from checkpointing.confinement import refuse_links, refuse_roots
 from checkpointing.finished_run import schedule_progress
 from checkpointing.import_policy import names_given, restored_import_policy
 from checkpointing.progress import ended_on_epoch_boundary
@@ -45,7 +45,7 @@ from checkpointing.resume import (
     refuse_other_weights,
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
-from cli.config_files import Flag, Layer, insert_files, read_config, read_flags
+from cli.config_files import Flag, Layer, insert_files, list_values, read_config, read_flags
 from cli.devices import refuse_missing_devices
 from cli.early_checks import VERBS, asks_for_help, needs_checkpoint, take_flag
 from cli.failures import explain_failure
@@ -203,7 +203,8 @@ class CommandLine(LightningCLI):
                 f"num_classes is given as {by_hand}: leave it out, the number of classes comes from the data."
             )
         if self.checkpoint:
-            refuse_missing_root(config.data.as_dict(), self.checkpoint.record.config["data"])
+            given = list_values(self.layers[1:], self.given)
+            refuse_roots(config.data.as_dict(), self.checkpoint.record.config["data"], given)
         if self.subcommand in ("validate", "test"):
             config.verbose = False  # one sentence instead of Lightning's table
         if self.subcommand != "fit" and self.checkpoint:

@@ -1,6 +1,7 @@
 """The --config files of a command, and the flags that name files."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,3 +109,8 @@ def insert_files(flags: list[Flag]) -> tuple[list[str], list[Layer]]:
             content = {flag.name: flag.value}
             layers.append(Layer(flag.shown, content, flag.text, is_file=False, files=flag.parts.files))
     return words, layers
+
+
+def list_values(layers: Sequence[Layer], flags: Sequence[Flag]) -> list[dict[str, Any]]:
+    """What layers and flags hold; the value of a flag under the last part of its name."""
+    return [*(layer.content for layer in layers), *({flag.name.rpartition(".")[2]: flag.value} for flag in flags)]

@@ -16,11 +16,12 @@ import numpy as np
 from jsonargparse import ArgumentParser
 
 from checkpointing.class_paths import check_config
-from checkpointing.confinement import refuse_links, refuse_missing_root
+from checkpointing.confinement import refuse_links, refuse_roots
 from checkpointing.import_policy import names_given, restored_import_policy, restrict_imports
 from checkpointing.predictions import Predictions
 from checkpointing.record import read_checkpoint
 from checkpointing.run_dir import results_folder
+from cli.config_files import list_values, read_flags
 from cli.early_checks import take_flag
 from cli.literal_values import read_names_literally
 from cli.messages import find_user_error
@@ -128,7 +129,7 @@ def build_data(checkpoint: Path, flags: Sequence[str]) -> ImageData:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
     parsed = parser.parse_args([f"--data={write_yaml(config)}", *words])
-    refuse_missing_root(parsed.data.as_dict(), parsed.data.as_dict())
+    refuse_roots(parsed.data.as_dict(), parsed.data.as_dict(), list_values([], read_flags(words)))
     data = parser.instantiate_classes(parsed).data
     if not isinstance(data, ImageData):
         raise UserError(f"{type(data).__name__} is no datamodules.ImageData, so nothing is known of its images.")

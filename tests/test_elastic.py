@@ -51,8 +51,11 @@ def type_until(step: int | None, monkeypatch, *args: object) -> None:
         assert "Traceback" not in done.stderr, done.stderr
 
 
-def go_on(step: int) -> list[object]:
-    return ["fit", "--ckpt_path", f"runs/photos/net/version_0/checkpoints/step-{step}.ckpt", "--allow", "tests"]
+def go_on(start: list[object], step: int) -> list[object]:
+    """The command that goes on after a step with the data of the one that began the run."""
+    checkpoint = f"runs/photos/net/version_0/checkpoints/step-{step}.ckpt"
+    root = start[start.index("--data.root") + 1]
+    return ["fit", "--ckpt_path", checkpoint, "--allow", "tests", "--data.root", root]
 
 
 def read_indices() -> dict[int, list[int]]:
@@ -71,8 +74,8 @@ def read_indices() -> dict[int, list[int]]:
 def test_every_image_is_read_once_whatever_the_number_of_processes(start, processes, monkeypatch):
     first, second, third = processes
     type_until(3, monkeypatch, *start, *first)
-    type_until(7, monkeypatch, *go_on(3), *second)
-    type_until(None, monkeypatch, *go_on(7), *third)
+    type_until(7, monkeypatch, *go_on(start, 3), *second)
+    type_until(None, monkeypatch, *go_on(start, 7), *third)
     found = read_indices()
     assert sorted(found) == [0, 1]
     for indices in found.values():
@@ -89,7 +92,7 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(start, processes, mon
     whole = torch.load(last, weights_only=True)["state_dict"]
     Path("runs").rename("whole")
     type_until(7, monkeypatch, *start, *processes)
-    type_until(None, monkeypatch, *go_on(7), *processes)
+    type_until(None, monkeypatch, *go_on(start, 7), *processes)
     resumed = torch.load(last, weights_only=True)["state_dict"]
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -99,5 +102,5 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(start, processes, mon
 def test_inside_an_epoch_the_global_batch_stays(start, monkeypatch):
     type_until(3, monkeypatch, *start, *ONE)
     monkeypatch.setenv("KILL_AT", "-1")
-    done = type_it(*go_on(3), *ONE, "--data.batch_size", 4)
+    done = type_it(*go_on(start, 3), *ONE, "--data.batch_size", 4)
     assert done.returncode == 1 and "This epoch was begun with batch_size 8, and the resumed run has 4" in done.stderr

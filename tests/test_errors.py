@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from checkpointing.confinement import refuse_missing_root
+from checkpointing.confinement import refuse_roots
 from checkpointing.metrics_file import truncate_metrics
 from checkpointing.requeue import find_requeued_run
 from checkpointing.run_dir import claim_version, find_checkpoint, unused_name
@@ -37,7 +37,7 @@ TAKES_PATH: list[Callable[[str], Any]] = [
     lambda path: CIFAR10(Path(path)),
     lambda path: resize_tree(Path(path), Path("copy")),
     lambda path: resize_tree(Path(), Path(path)),
-    lambda path: refuse_missing_root({"root": path}, {"root": path}),
+    lambda path: refuse_roots({"root": path}, {"root": path}, []),
 ]
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from checkpointing.confinement import is_inner, rebase
 from checkpointing.predictions import Predictions
 from checkpointing.record import RECORD_KEY, read_checkpoint
 from cli.command_line import run_cli
-from errors import UserError
+from errors import UserError, address_of
 from lit_models import LitClassifier, LitResNet
 from reports import ensemble, protocols
 from tests.conftest import DIGITS, TINY, train_once
@@ -296,6 +297,35 @@ def test_data_of_a_checkpoint_are_not_downloaded_into_a_folder_that_does_not_exi
     for verb in ("test", "validate"):
         assert "There is no folder" in fails(verb, "--ckpt_path", attacked)
     assert not (here / "new").exists()
+
+
+@pytest.mark.parametrize("verb", one_quick("test", "fit", "validate", "reports.protocols"))
+@pytest.mark.parametrize("address", one_quick("s3://bucket/photos", "s3:/bucket/photos", "local:{here}"))
+def test_nothing_is_fetched_from_an_address_that_a_checkpoint_alone_names(verb, address, attacked, here, monkeypatch):
+    asked = []
+    monkeypatch.setattr("datamodules.imagenet.open_packed", asked.append)
+    data = {"class_path": "datamodules.ImageNet", "init_args": {"root": address.format(here=here)}}
+    change_record(attacked, lambda config: config.update(data=data))
+    with pytest.raises(SystemExit) as stop:
+        command(verb, attacked)
+    assert "a checkpoint may not decide where a command fetches from" in str(stop.value.code) and not asked
+
+
+@pytest.mark.parametrize("by", one_quick("flag", "flag of a class", "file"))
+def test_data_are_fetched_from_an_address_that_the_user_names(by, attacked, fails, here, monkeypatch):
+    asked = []
+    monkeypatch.setattr("datamodules.imagenet.open_packed", lambda root: asked.append(address_of(root)))
+    address = f"local:{here}"
+    data = {"class_path": "datamodules.ImageNet", "init_args": {"root": address}}
+    change_record(attacked, lambda config: config.update(data=data))
+    (here / "data.yaml").write_text(yaml.safe_dump({"data": data}))
+    given = {
+        "flag": ["--data.root", f"{address}/"],
+        "flag of a class": ["--data", str(data)],
+        "file": ["--config", "data.yaml"],
+    }
+    fails("test", "--ckpt_path", attacked, *given[by])  # nothing is there
+    assert asked == [address]
 
 
 def test_no_address_is_taken_for_a_folder_of_the_run(attacked, fails, tmp_path, monkeypatch):

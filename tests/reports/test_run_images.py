@@ -225,6 +225,8 @@ def test_nothing_is_downloaded(here, monkeypatch):
     mnist = {"class_path": "torchvision.datasets.MNIST", "init_args": {"root": root, "download": True}}
     assert "Dataset not found" in refusal(save_run("TorchvisionData", train=mnist, test=mnist), found)
     assert list((here / "empty").iterdir()) == []
+    stored = save_config({"class_path": "datamodules.ImageNet", "init_args": {"root": "s3://bucket/x"}})
+    assert "a checkpoint may not decide where a command fetches from" in refusal(stored, found)
 
 
 def test_nothing_fills_the_memory(here):
