@@ -275,10 +275,10 @@ class Drawing(Synthetic):
 
     def __init__(self) -> None:
         super().__init__(4, 8, train_size=12, val_size=4, test_size=4, batch_size=4)
-        self.draws: list[float] = []
+        self.drawn: list[float] = []
 
     def augment(self, images: torch.Tensor) -> torch.Tensor:
-        self.draws.append(float(torch.rand(())))
+        self.drawn.append(float(torch.rand(())))
         return images
 
 
@@ -289,6 +289,6 @@ def test_statistics_are_taken_from_the_images_of_the_epoch_each_augmented_on_its
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(model, data)
-    first, again, second, once_more = (data.draws[place : place + 3] for place in (0, 3, 6, 9))
-    assert len(data.draws) == 12 and len(set(data.draws)) == 6
+    first, again, second, once_more = (data.drawn[place : place + 3] for place in (0, 3, 6, 9))
+    assert len(data.drawn) == 12 and len(set(data.drawn)) == 6
     assert first == again and second == once_more

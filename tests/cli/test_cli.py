@@ -431,7 +431,7 @@ def test_a_mistake_of_the_users_is_one_sentence_wherever_it_is_noticed(fails, mo
 
 def test_lightnings_words_about_its_flags_are_one_sentence(fails):
     assert "Precision 'half' is invalid" in fails(*FIT, *TINY, "--trainer.precision", "half")
-    assert "strategy='ddpp'" in fails(*FIT, *TINY, "--trainer.strategy", "ddpp")
+    assert "There is no strategy ddpp. Did you mean ddp?" in fails(*FIT, *TINY, "--trainer.strategy", "ddpp")
     assert "`devices` selected with `CPUAccelerator`" in fails(*FIT, *TINY, "--trainer.devices", "x")
 
 
