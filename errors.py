@@ -23,8 +23,9 @@ class UserError(ValueError):
 
 
 def pluralize(number: int, noun: str) -> str:
-    """A number and its noun: "1 image", "2,000 images"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """A number and its noun: "1 image", "2,000 images", "2 processes"."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def check_at_least(least: float, **values: float | None) -> None:

@@ -3,7 +3,7 @@
 import sys
 from importlib.util import find_spec
 
-from cli.rank_variables import leave_time_to_first_process, refuse_odd_ranks
+from cli.rank_variables import defer_to_first_process, refuse_odd_ranks
 from errors import UserError, printable_lines
 
 
@@ -20,7 +20,7 @@ def main() -> None:
 
         check_early(sys.argv[1:])
     except UserError as error:
-        leave_time_to_first_process()
+        defer_to_first_process()
         sys.exit(f"error: {printable_lines(error)}")
     announce_start()
     from cli.command_line import run_cli  # imports torch and Lightning, which takes seconds and reads the ranks

@@ -1,4 +1,4 @@
-"""Random draws of training: each process draws for its own images, or all for the whole batch and take their own."""
+"""Random draws of training, made by each process for its own images, or by all of them for the global batch."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -35,13 +35,13 @@ def draw_per_image(draw: Callable[[int], Tensor], images: int, dim: int = 0) -> 
         `draw(images)`; within `GlobalDraws`, this process's part of the draw for the images of all processes.
     """
     active = GlobalDraws.active
-    return draw(images) if active is None else active.draw_own(draw, images, dim)
+    return draw(images) if active is None else active.draw_share(draw, images, dim)
 
 
 def draw_per_batch(draw: Callable[[], Tensor]) -> Tensor:
     """Draw random numbers that all images of a batch share; within `GlobalDraws` all processes share them too."""
     active = GlobalDraws.active
-    return draw() if active is None else active.draw_freely(draw)
+    return draw() if active is None else active.draw_unchecked(draw)
 
 
 def current_draws() -> AbstractContextManager[object]:
@@ -89,13 +89,13 @@ class GlobalDraws(TorchFunctionMode):
             )
         return func(*args, **kwargs)
 
-    def draw_own(self, draw: Callable[[int], Tensor], images: int, dim: int) -> Tensor:
+    def draw_share(self, draw: Callable[[int], Tensor], images: int, dim: int) -> Tensor:
         """This process's part of a draw for the images of all processes: see `draw_per_image`."""
-        everyone = self.draw_freely(lambda: draw(images * self.world_size))
+        everyone = self.draw_unchecked(lambda: draw(images * self.world_size))
         return everyone.unflatten(dim, (images, self.world_size)).select(dim + 1, self.rank)
 
-    def draw_freely(self, draw: Callable[[], Tensor]) -> Tensor:
-        """Call a function that draws by other functions of torch than dropouts."""
+    def draw_unchecked(self, draw: Callable[[], Tensor]) -> Tensor:
+        """Call a function that draws, without the check that refuses draws for one process alone."""
         self.is_allowed = True
         try:
             return draw()

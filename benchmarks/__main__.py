@@ -65,8 +65,8 @@ def parse(args: list[str] | None) -> argparse.Namespace:
         parser.error(
             f"{given.timm} has no {SCRIPT}: --timm needs a checkout of timm's sources; its wheels lack the script"
         )
-    if not given.timm and (beside := [name for name in given.cases if CASES[name].kind == "timm"]):
-        parser.error(f"the case {beside[0]} needs --timm DIR, a checkout of timm's sources")
+    if not given.timm and (needing := [name for name in given.cases if CASES[name].kind == "timm"]):
+        parser.error(f"the case {needing[0]} needs --timm DIR, a checkout of timm's sources")
     return given
 
 

@@ -1,4 +1,4 @@
-"""What a training needs on several devices: shares of the batch, BatchNorm, learning rate, equal weights."""
+"""Training on several devices: shares of the batch, BatchNorm, learning rate, equal weights."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from datamodules.base import image_data
 from errors import UserError, check_at_least, pluralize
 from lit_models.classifier import LitClassifier
 from lit_models.nets.layers import find_batch_norms
-from lit_models.nets.sync_batch_norm import is_frozen, sync_batch_norms
+from lit_models.nets.sync_batch_norm import is_frozen, is_synchronised, sync_batch_norms
 from trainer_settings import settings
 
 SMALL_BATCH = 16  # images on a device; the statistics of fewer are noisy (arXiv 1803.08494, Figure 1)
@@ -23,7 +23,7 @@ WITH_WARMUP = (OneCycleLR, CyclicLR, SequentialLR, LinearLR, ConstantLR)  # sche
 
 
 class DDP(pl.Callback):
-    """Trains on several devices as the recipe means it for one, and says what that comes to.
+    """Adapts a recipe for one device to several, and prints how.
 
     The learning rate is multiplied by batch / reference (Goyal et al., arXiv 1706.02677, section 2.1), whatever
     schedule sets it, and rises to that linearly from the recipe's own rate over the first epochs (section 2.2). A
@@ -39,8 +39,8 @@ class DDP(pl.Callback):
         scale_lr: multiply the learning rate by batch / reference.
         reference_batch_size: images in the batch, over all devices, that the recipe's learning rate is for; unset, the
             command line takes it from the experiment's own YAML file.
-        warmup_epochs: over which a learning rate that is scaled up rises.
-        check_every_n_epochs: how often, beside the start, the ranks are compared; 0 for never.
+        warmup_epochs: epochs over which a learning rate that is scaled up rises linearly.
+        check_every_n_epochs: epochs from one comparison of the ranks to the next, after that at the start; 0: no other.
 
     Raises:
         UserError: for lengths below 0, a reference below 1, BatchNorms that cannot be synchronised, ranks that differ.
@@ -62,6 +62,7 @@ class DDP(pl.Callback):
         self.scale = 1.0  # batch / reference
         self.recipe_rates: dict[Optimizer, list[float]] = {}  # of its groups, while they hold the scaled ones
         self.efficiency: float | None = None
+        self.notes: list[str] = []  # what the log says before the first batch
 
     def synchronises(self, model: nn.Module, images: int, devices: int) -> bool:
         """Whether BatchNorms take their statistics over all devices.
@@ -71,7 +72,10 @@ class DDP(pl.Callback):
             images: a device's share of a batch.
             devices: all of them.
         """
-        if devices == 1 or not any(not is_frozen(norm) for norm in find_batch_norms(model)):
+        norms = [norm for norm in find_batch_norms(model) if not is_frozen(norm)]
+        if devices > 1 and any(map(is_synchronised, norms)):  # by --trainer.sync_batchnorm
+            return True
+        if devices == 1 or not norms:
             return False
         return images < SMALL_BATCH if self.sync_batchnorm == "auto" else self.sync_batchnorm
 
@@ -116,7 +120,7 @@ class DDP(pl.Callback):
         return notes
 
     def lr_factor(self, epochs: float) -> float:
-        """What the recipe's learning rate is multiplied by after some epochs."""
+        """The factor of the recipe's learning rate after some epochs, which need not be whole."""
         risen = min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
         return 1 + (self.scale - 1) * risen
 

@@ -58,8 +58,8 @@ def check_inputs(
     check_sets(data, verb, world_size)
     if verb == "fit":
         check_frozen_layers(data, model)
-        alone = not settings(trainer).fast_dev_run and not synchronises(trainer, data, model, world_size)
-        check_batches(data, model, world_size, alone)
+        own_statistics = not synchronises(trainer, data, model, world_size)
+        check_batches(data, model, world_size, own_statistics and not settings(trainer).fast_dev_run)
         check_validation_interval(trainer, data.count_train_batches(world_size))
     if isinstance(model, LitClassifier):
         check_model(data, model, verb)
@@ -95,8 +95,15 @@ def check_sets(data: ImageData, verb: str, world_size: int) -> None:
             )
 
 
-def check_batches(data: ImageData, model: nn.Module, world_size: int, alone: bool) -> None:
-    """Refuse an epoch without a full batch, and a last batch of one image that BatchNorm cannot train on `alone`."""
+def check_batches(data: ImageData, model: nn.Module, world_size: int, own_statistics: bool) -> None:
+    """Refuse an epoch without a full batch, and a last batch of one image that BatchNorm cannot train on.
+
+    Args:
+        data: set up for `fit`.
+        model: with its BatchNorms, if any.
+        world_size: number of devices.
+        own_statistics: whether each device's BatchNorms see its own images alone, and an epoch's last batch is reached.
+    """
     images, batch_size = len(data.train_set) // world_size, data.batch_size // world_size
     if data.count_train_batches(world_size) == 0:
         raise UserError(
@@ -104,7 +111,7 @@ def check_batches(data: ImageData, model: nn.Module, world_size: int, alone: boo
             "drop_last leaves out all others: choose a smaller --data.batch_size, or --data.drop_last false."
         )
     one_left = not data.drop_last and (images % batch_size or batch_size) == 1
-    if one_left and alone and any(norm.training for norm in find_batch_norms(model)):
+    if one_left and own_statistics and any(norm.training for norm in find_batch_norms(model)):
         raise UserError(
             f"With {pluralize(images, 'training image')} and batch_size {batch_size} per device the last batch "
             "holds one image, of which BatchNorm cannot take statistics: choose another --data.batch_size, or "
@@ -113,7 +120,7 @@ def check_batches(data: ImageData, model: nn.Module, world_size: int, alone: boo
 
 
 def synchronises(trainer: pl.Trainer, data: ImageData, model: nn.Module, world_size: int) -> bool:
-    """Whether a device's BatchNorms will take statistics of the images of others too."""
+    """Whether BatchNorms are going to take their statistics over the batch of all devices."""
     images = data.batch_size // world_size
     ddps = [each for each in settings(trainer).callbacks if isinstance(each, DDP)]
     by_flag = world_size > 1 and any(isinstance(each, SyncBatchNorm) for each in settings(trainer).callbacks)

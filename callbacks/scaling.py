@@ -1,4 +1,4 @@
-"""What the exchange of gradients costs."""
+"""Scaling efficiency: how much the exchange of gradients slows training down."""
 
 import copy
 import time
@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from datamodules.base import ImageData
 from lit_models.classifier import LitClassifier
 
-STEPS = 3  # that are timed of either kind, after one that is not
+TIMED_STEPS = 3  # with the exchange and as many without, after a warm-up step of each
 
 
 def measure_scaling_efficiency(trainer: pl.Trainer, module: LitClassifier, data: ImageData) -> float | None:
@@ -47,8 +47,8 @@ def measure_scaling_efficiency(trainer: pl.Trainer, module: LitClassifier, data:
                 torch.cuda.synchronize()
             return time.perf_counter() - start
 
-        times = [(step_time(nullcontext()), step_time(net.no_sync())) for _ in range(1 + STEPS)][1:]
-    together, alone = (torch.tensor(median(each), device=device) for each in zip(*times, strict=True))
-    seconds = torch.stack([together, alone])
+        times = [(step_time(nullcontext()), step_time(net.no_sync())) for _ in range(1 + TIMED_STEPS)][1:]
+    seconds = torch.tensor([median(each) for each in zip(*times, strict=True)], device=device)
     torch.distributed.all_reduce(seconds)
-    return min(1.0, float(seconds[1] / seconds[0]))
+    with_exchange, without_exchange = seconds.tolist()
+    return min(1.0, without_exchange / with_exchange)

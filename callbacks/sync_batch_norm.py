@@ -10,7 +10,7 @@ from lit_models.nets.sync_batch_norm import is_frozen, sync_batch_norms
 class SyncBatchNorm(pl.Callback):
     """Lets the BatchNorms take their statistics from the batch of all processes.
 
-    The command line adds this callback for `--trainer.sync_batchnorm true`. Lightning's own way is CUDA's alone.
+    The command line adds this callback for `--trainer.sync_batchnorm true`. Lightning's own way is for CUDA only.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -47,7 +47,7 @@ from checkpointing.resume import (
 from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.config_files import Flag, Layer, insert_files, list_values, read_config, read_flags
 from cli.devices import refuse_missing_devices
-from cli.early_checks import VERBS, asks_for_help, needs_checkpoint, take_flag
+from cli.early_checks import VERBS, asks_for_help, take_flag
 from cli.failures import explain_failure
 from cli.layer_notes import describe_changed_run, describe_losses, describe_unused, print_notes
 from cli.layers import (
@@ -63,12 +63,12 @@ from cli.layers import (
 )
 from cli.literal_values import read_names_literally
 from cli.loggers import close_run, open_run
-from cli.messages import find_user_error
+from cli.messages import find_user_error, missing_checkpoint
 from cli.nulls import refuse_nulls
 from cli.parser import BASE, Parser, parser_settings
 from cli.rank_variables import is_first_process
 from cli.reference_batch import fill_reference_batch_size
-from cli.rendezvous import prepare_processes, says_why
+from cli.rendezvous import prepare_processes, reports_error
 from cli.resumed_run import (
     follow_run,
     keep_place,
@@ -127,7 +127,7 @@ def run_cli(args: ArgsType = None, callbacks: Sequence[Callback] = ()) -> None:
     except Exception as error:
         if (mistake := find_user_error(error) or explain_failure(error)) is None:
             raise
-        sys.exit(f"error: {printable_lines(mistake)}" if says_why() else 1)
+        sys.exit(f"error: {printable_lines(mistake)}" if reports_error() else 1)
     finally:
         close_run(failed=sys.exc_info()[0] is not None)
 
@@ -169,7 +169,7 @@ class CommandLine(LightningCLI):
                 self.checkpoint = read_checkpoint(find_checkpoint(expand_home(paths[-1]), verb))
                 refuse_links(results_folder(self.checkpoint.path))
             elif verb != "fit":
-                raise UserError(needs_checkpoint(verb))
+                raise UserError(missing_checkpoint(verb))
             configs, flags = take_flag(argv, "--config", "-c")
             flags.remove(verb)
             flags = put_classes_first([*add_up_paths(flags)])

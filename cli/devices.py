@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from datamodules.loading import usable_cores
 from errors import UserError, pluralize
 
-ACCELERATORS = {"gpu": "GPU", "cuda": "GPU", "mps": "GPU of Apple's"}
+ACCELERATORS = {"gpu": "GPU", "cuda": "GPU", "mps": "Apple GPU"}
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")  # on any device
 ON_GPUS = ("fsdp", "deepspeed")  # how their names begin
 # Their processes begin in the middle of a command: it could neither stop them with a checkpoint nor tell their failures

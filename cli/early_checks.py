@@ -11,7 +11,7 @@ import sys
 
 from checkpointing.run_dir import refuse_missing_checkpoint
 from cli.config_files import read_config
-from cli.messages import NO_VERB, describe_unknown_verb
+from cli.messages import NO_VERB, describe_unknown_verb, missing_checkpoint
 from cli.rank_variables import is_first_process
 from cli.yaml_files import parse_yaml, read_text
 from errors import UserError, expand_home, printable_lines
@@ -37,7 +37,7 @@ def check_early(argv: list[str]) -> None:
     if paths and paths[-1]:
         refuse_missing_checkpoint(expand_home(paths[-1]))
     elif verbs[0] != "fit":
-        raise UserError(needs_checkpoint(verbs[0]))
+        raise UserError(missing_checkpoint(verbs[0]))
     for config in take_flag(argv, "--config", "-c")[0]:
         check_config(config)
 
@@ -48,11 +48,6 @@ def refuse_verb(argv: list[str]) -> None:
         sentence = describe_unknown_verb(argv[0], VERBS) if argv else NO_VERB
         sys.stderr.write(f"error: {printable_lines(sentence)}\n")
         sys.exit(2)
-
-
-def needs_checkpoint(verb: str) -> str:
-    """The sentence for a verb that was given no --ckpt_path."""
-    return f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file."
 
 
 def check_config(given: str) -> None:

@@ -147,6 +147,11 @@ def missing_config(typed: str) -> str:
     return f"There is no config file {path}.{guess(str(relative).removesuffix('.yaml'), existing)}"
 
 
+def missing_checkpoint(verb: str) -> str:
+    """The sentence for a verb that was given no --ckpt_path."""
+    return f"{verb} needs a trained model: give --ckpt_path runs/<dataset>/<experiment>, or a file."
+
+
 def unknown_verb(problem: Problem, typed: str, choices: str) -> str:
     """A verb that does not exist, and those that do."""
     return describe_unknown_verb(typed, re.findall(r"\w+", choices))

@@ -10,11 +10,6 @@ from cli.rank_variables import RANKS, find_launch
 from errors import UserError, pluralize
 
 
-def count_processes(number: int) -> str:
-    """ "1 process", "2 processes"."""
-    return f"{number} process{'' if number == 1 else 'es'}"
-
-
 def alone_in_allocation() -> list[ClusterEnvironment]:
     """The plugin for a process that is alone in a SLURM allocation of several tasks, as in an interactive shell.
 
@@ -39,7 +34,7 @@ def refuse_ranks_of_another_job(trainer: pl.Trainer) -> None:
         left_over = " ".join(f"-u {name}" for name in (*RANKS, "WORLD_SIZE") if name in os.environ)
         raise UserError(
             f"{ranks[0]} is {os.environ[ranks[0]]}, and this command is for "
-            f"{count_processes(processes)}: if the variable is left over from another job, type `env "
+            f"{pluralize(processes, 'process')}: if the variable is left over from another job, type `env "
             f"{left_over} python main.py ...`; else give --trainer.devices and --trainer.num_nodes of all processes."
         )
 
@@ -49,7 +44,7 @@ def refuse_other_launch(trainer: pl.Trainer) -> None:
     launch = find_launch()
     if launch and (launch.nodes, launch.devices) != (trainer.num_nodes, trainer.num_devices):
         started, given = (
-            f"{count_processes(devices)} on {pluralize(nodes, 'node')}"
+            f"{pluralize(devices, 'process')} on {pluralize(nodes, 'node')}"
             for nodes, devices in ((launch.nodes, launch.devices), (trainer.num_nodes, trainer.num_devices))
         )
         raise UserError(

@@ -52,7 +52,7 @@ def find_launch() -> Launch | None:
     return Launch("srun", "SLURM_PROCID", nodes, tasks // nodes)
 
 
-def leave_time_to_first_process() -> None:
+def defer_to_first_process() -> None:
     """Wait where the first process of a launcher finds the same mistake, so that it says so before all are ended."""
     launch = find_launch()
     if launch and os.environ.get(launch.rank, "0") != "0":

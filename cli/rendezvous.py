@@ -1,6 +1,6 @@
 """How the processes of a training find each other: in bounded time, and with one config.
 
-They meet at a store (torch.distributed.TCPStore) at MASTER_ADDR:MASTER_PORT, in the first process or in torchrun's
+They connect to a store (torch.distributed.TCPStore) at MASTER_ADDR:MASTER_PORT, in the first process or in torchrun's
 agent, before torch.distributed takes it over to form its group. Torch alone waits half an hour without a word, and lets
 nodes with other settings train together.
 """
@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -23,19 +23,19 @@ from torch.distributed import DistNetworkError, PrefixStore, Store, TCPStore
 
 from checkpointing.record import Checkpoint
 from cli.failures import OTHER_PROCESS, first_line
-from cli.processes import count_processes, refuse_ranks_of_another_job
-from cli.rank_variables import leave_time_to_first_process
-from errors import UserError
+from cli.processes import refuse_ranks_of_another_job
+from cli.rank_variables import defer_to_first_process
+from errors import UserError, pluralize
 
 # What may differ between nodes: where they keep files, and how they load them
-OF_A_NODE = {"config", "runs", "root", "paths", "save_dir", "dirpath", "default_root_dir", "num_workers", "logger"}
-SECONDS_BETWEEN_LOOKS = 0.1
-SECONDS_TO_REACH = 10  # an address, once
-meeting: list[Store] = []  # of this training, once its processes have met
+NODE_SETTINGS = {"config", "runs", "root", "paths", "save_dir", "dirpath", "default_root_dir", "num_workers", "logger"}
+POLL_SECONDS = 0.1
+CONNECT_SECONDS = 10  # an address, once
+shared_stores: list[Store] = []  # that of this training, once all of its processes are there
 
 
 def prepare_processes(trainer: pl.Trainer, config: Namespace, checkpoint: Checkpoint | None) -> None:
-    """Refuse ranks and addresses that cannot be, and let the processes meet once all of them are started.
+    """Refuse ranks and addresses that cannot be, and let the processes wait for each other once they are started.
 
     Args:
         trainer: whose strategy may have several processes.
@@ -45,7 +45,7 @@ def prepare_processes(trainer: pl.Trainer, config: Namespace, checkpoint: Checkp
     Raises:
         UserError: for a mistake in the variables of a launcher.
     """
-    meeting.clear()
+    shared_stores.clear()
     refuse_ranks_of_another_job(trainer)
     strategy = trainer.strategy
     if not isinstance(strategy, ParallelStrategy) or trainer.world_size == 1:
@@ -56,12 +56,12 @@ def prepare_processes(trainer: pl.Trainer, config: Namespace, checkpoint: Checkp
     settings = dict(flatten({**config.as_dict(), "ckpt_path": checkpoint and checkpoint.path.name}))
     set_up = strategy.setup_environment
 
-    def meet_and_set_up() -> None:
-        meeting[:] = [Meeting(trainer, strategy, config.trainer.node_timeout).agree(settings)]
+    def agree_and_set_up() -> None:
+        shared_stores[:] = [Rendezvous(trainer, strategy, config.trainer.node_timeout).agree(settings)]
         set_up()
 
     # Lightning has no hook between the start of its processes and the forming of their group
-    strategy.setup_environment = meet_and_set_up  # type: ignore[method-assign]
+    strategy.setup_environment = agree_and_set_up  # type: ignore[method-assign]
 
 
 def find_environment(strategy: ParallelStrategy) -> ClusterEnvironment:
@@ -70,8 +70,8 @@ def find_environment(strategy: ParallelStrategy) -> ClusterEnvironment:
     return strategy.cluster_environment
 
 
-class Meeting:
-    """The store at which processes meet, and the place of this process among them.
+class Rendezvous:
+    """Waits for all processes of a training at a store, and compares their configs.
 
     Args:
         trainer: of this process.
@@ -104,12 +104,12 @@ class Meeting:
             verdict = self._find_mistake(store, settings)
             store.set("verdict", verdict or "")
             if verdict:
-                self._wait_until(lambda: store.add("refused", 0) >= store.add("arrived", 0), SECONDS_TO_REACH)
+                wait_until(lambda: store.add("refused", 0) >= store.add("arrived", 0), CONNECT_SECONDS)
                 raise UserError(verdict)
             return store
         store.set(f"process {store.add('arrived', 1)}", json.dumps([self.node, settings]))
         # The first one may have begun to wait later, and tells when it gives up
-        if not self._wait_until(lambda: store.check(["verdict"]), self.seconds + 2 * SECONDS_TO_REACH):
+        if not wait_until(lambda: store.check(["verdict"]), self.seconds + 2 * CONNECT_SECONDS):
             raise UserError(OTHER_PROCESS)
         if store.get("verdict"):
             store.add("refused", 1)
@@ -124,7 +124,7 @@ class Meeting:
             who = f"{self.nodes - 1} of {self.nodes} nodes" if self.rank == 0 else "the first node"
             print(f"Waiting for {who} at {self.host}:{self.port}, at most {self.seconds:g} s.", flush=True)
         hosts = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-        timeout = timedelta(seconds=max(self.seconds, SECONDS_TO_REACH))
+        timeout = timedelta(seconds=max(self.seconds, CONNECT_SECONDS))
         try:
             if hosts:  # which torch.distributed finds in this process (multi_tenant)
                 store = TCPStore("127.0.0.1", self.port, None, True, timeout, wait_for_workers=False, multi_tenant=True)
@@ -136,19 +136,19 @@ class Meeting:
         return PrefixStore(f"lit-classics {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
     def _reach(self, seconds: float) -> None:
-        """Wait until somebody listens at the address; signals are heard meanwhile."""
+        """Wait until somebody listens at the address; signals are handled meanwhile."""
         reason = ""
 
         def listens() -> bool:
             nonlocal reason
             try:
-                socket.create_connection((self.host, self.port), SECONDS_TO_REACH).close()
+                socket.create_connection((self.host, self.port), CONNECT_SECONDS).close()
             except OSError as error:
                 reason = error.strerror or str(error)
                 return False
             return True
 
-        if self._wait_until(listens, seconds):
+        if wait_until(listens, seconds):
             return
         if self.rank == 0:
             raise UserError(
@@ -176,7 +176,7 @@ class Meeting:
         arrived: list[int] = []
         for number in range(1, self.devices * self.nodes):
             key = f"process {number}"
-            if not self._wait_until(lambda: store.check([key]), self.deadline - time.monotonic()):  # noqa: B023
+            if not wait_until(lambda: store.check([key]), self.deadline - time.monotonic()):  # noqa: B023
                 return self._name_missing(arrived)
             node, theirs = json.loads(store.get(key))
             if difference := find_difference(settings, theirs):
@@ -193,7 +193,7 @@ class Meeting:
         present = [0, *arrived]
         missing = [str(node) for node in range(self.nodes) if present.count(node) < self.devices]
         if missing == ["0"]:
-            who = f"{count_processes(self.devices - present.count(0))} of this node"
+            who = f"{pluralize(self.devices - present.count(0), 'process')} of this node"
             remedy = "look at the messages above"
         else:
             who = f"{len(missing)} of {self.nodes} nodes (NODE_RANK {', '.join(missing)})"
@@ -203,19 +203,19 @@ class Meeting:
             "(--trainer.node_timeout)."
         )
 
-    @staticmethod
-    def _wait_until(is_so: Any, seconds: float) -> bool:
-        """Ask again and again until something is so; signals are heard meanwhile.
 
-        Returns:
-            Whether it came to be so in time.
-        """
-        deadline = time.monotonic() + seconds
-        while not is_so():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        return True
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Ask for a condition again and again until it holds; signals are handled meanwhile.
+
+    Returns:
+        Whether it held in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
 def check_port() -> None:
@@ -241,7 +241,7 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
     for name, value in items:
         flag = f"{prefix}.{name}".removeprefix(".").replace(".init_args", "")
-        if name in OF_A_NODE:
+        if name in NODE_SETTINGS:
             continue
         if isinstance(value, dict | list) and value:
             yield from flatten(value, flag)
@@ -264,22 +264,22 @@ def find_difference(first: dict[str, str], other: dict[str, str]) -> str | None:
     return None
 
 
-def says_why() -> bool:
-    """Whether this process is the one that tells the user why the command ends; each process that ends it asks."""
-    if not meeting:
-        leave_time_to_first_process()
+def reports_error() -> bool:
+    """Whether this process is the first that fails, and tells the user why. Each process that fails calls this once."""
+    if not shared_stores:
+        defer_to_first_process()
         return True
-    said: list[int] = []
-    # The network to the store may be what was lost
-    thread = threading.Thread(target=lambda: said.append(count_asked(meeting[0])), daemon=True)
+    failed: list[int] = []
+    # In a thread, because the network to the store may be what has failed
+    thread = threading.Thread(target=lambda: failed.append(count_failed(shared_stores[0])), daemon=True)
     thread.start()
-    thread.join(SECONDS_TO_REACH)
-    return said in ([], [1])
+    thread.join(CONNECT_SECONDS)
+    return failed in ([], [1])
 
 
-def count_asked(store: Store) -> int:
-    """How many processes have asked whether they are to say why the command ends; 1 where the store is gone."""
+def count_failed(store: Store) -> int:
+    """The number of processes that have failed, this one included; 1 where the store is gone."""
     try:
-        return store.add("said", 1)
+        return store.add("failed", 1)
     except RuntimeError:
         return 1

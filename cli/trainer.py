@@ -48,9 +48,9 @@ class Trainer(pl.Trainer):
                 raise UserError(
                     f"min_{unit} is {least}, but max_{unit} {most} ends the run before: raise it to {least}."
                 )
-        if kwargs.pop("sync_batchnorm", False):  # Lightning's is CUDA's alone
+        if kwargs.pop("sync_batchnorm", False):  # Lightning's is for CUDA only; before DDP, which looks for it
             callbacks = kwargs.get("callbacks") or []
-            kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), SyncBatchNorm()]
+            kwargs["callbacks"] = [SyncBatchNorm(), *(callbacks if isinstance(callbacks, list) else [callbacks])]
         plugins = kwargs.pop("plugins", None) or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), *alone_in_allocation()]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one

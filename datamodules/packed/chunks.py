@@ -20,6 +20,7 @@ from errors import UserError
 Format = Literal["jpeg", "uint8"]
 LEAVES: dict[Format, str] = {"jpeg": "jpeg", "uint8": "tensor"}  # litdata's words
 MAX_CHUNK_BYTES = 2**32 - 1  # of its offsets
+MAX_ITEMS = 4096  # of a chunk
 LABEL = struct.Struct("<q")
 SIZES = struct.Struct("<II")  # of image and label
 TENSOR = struct.Struct(">5I")  # litdata's number of the type, number of dimensions, height, width, channels
@@ -159,9 +160,6 @@ class ChunkReader:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
         return take_image(data, path)
-
-
-MAX_ITEMS = 4096  # of a chunk
 
 
 def read_offsets(data: bytes, size: int, path: Path) -> np.ndarray:

@@ -4,10 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from callbacks import DDP
 from callbacks.precise_bn import update_bn_stats
+from callbacks.sync_batch_norm import SyncBatchNorm
+from cli.trainer import Trainer
 from lit_models.nets.sync_batch_norm import sync_batch_norms
 from tests.conftest import DIGITS, TINY
 from tests.ranks import run_ranks
+from trainer_settings import settings
 
 
 def test_precise_statistics_of_two_processes_are_those_of_one(tmp_path):
@@ -35,3 +39,13 @@ def test_a_model_without_batch_norms_to_synchronise_is_refused(run):
 def test_in_one_process_the_flag_is_a_note(run, capsys):
     run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, "--trainer.sync_batchnorm", "true")
     assert "One process: sync_batchnorm changes nothing." in capsys.readouterr().out
+
+
+def test_ddp_finds_the_layers_that_the_flag_synchronises():
+    trainer = Trainer(sync_batchnorm=True, callbacks=[DDP()], logger=False, enable_checkpointing=False)
+    kinds = [type(callback) for callback in settings(trainer).callbacks]
+    assert kinds.index(SyncBatchNorm) < kinds.index(DDP)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    assert not DDP().synchronises(net, images=32, devices=2)
+    sync_batch_norms(net, torch.device("cpu"))
+    assert DDP().synchronises(net, images=32, devices=2)

@@ -41,7 +41,7 @@ REFUSED = [
     ({"num_nodes": 0}, "num_nodes is 0: give the number of machines"),
     ({"accelerator": "gpu", "devices": 2}, "accelerator is gpu, and PyTorch finds no GPU"),
     ({"accelerator": "cuda"}, "accelerator is cuda"),
-    ({"accelerator": "mps"}, "finds no GPU of Apple's"),
+    ({"accelerator": "mps"}, "finds no Apple GPU"),
     ({"strategy": "fsdp"}, "The strategy fsdp needs GPUs"),
     ({"strategy": "deepspeed_stage_2"}, "The strategy deepspeed_stage_2 needs GPUs"),
     ({"strategy": "fsdp", "accelerator": "cpu", "gpus": 2}, "this command runs on a CPU"),

@@ -10,7 +10,7 @@ from torch.distributed import HashStore, Store
 from cli import rendezvous
 from cli.processes import refuse_other_launch
 from cli.rank_variables import find_launch
-from cli.rendezvous import Meeting, check_address, check_port, find_difference, flatten, says_why
+from cli.rendezvous import Rendezvous, check_address, check_port, find_difference, flatten, reports_error
 from errors import UserError
 from lit_models.optimization import refuse_to_train
 
@@ -25,11 +25,12 @@ def port() -> int:
 
 
 def join(port: int, rank: int, seconds: float = 60, nodes: int = 2, devices: int = 1, **settings: str) -> Store:
-    """Let a process with these settings come to the meeting."""
+    """Let a process with these settings wait for the others."""
     node, local = divmod(rank, devices)
     trainer = SimpleNamespace(global_rank=rank, node_rank=node, local_rank=local, num_devices=devices, num_nodes=nodes)
     environment = SimpleNamespace(main_address="127.0.0.1", main_port=port)
-    return Meeting(trainer, SimpleNamespace(cluster_environment=environment), seconds).agree({**SETTINGS, **settings})
+    strategy = SimpleNamespace(cluster_environment=environment)
+    return Rendezvous(trainer, strategy, seconds).agree({**SETTINGS, **settings})
 
 
 def join_together(*processes: dict) -> list[Store | BaseException]:
@@ -116,9 +117,9 @@ def test_the_first_difference_is_told_by_its_flag():
 
 
 def test_one_process_says_why_the_command_ends(monkeypatch):
-    assert says_why()
-    monkeypatch.setattr(rendezvous, "meeting", [HashStore()])
-    assert [says_why() for _ in range(3)] == [True, False, False]
+    assert reports_error()
+    monkeypatch.setattr(rendezvous, "shared_stores", [HashStore()])
+    assert [reports_error() for _ in range(3)] == [True, False, False]
 
 
 LAUNCHES = [

@@ -229,7 +229,7 @@ def test_pixels_of_another_size_are_refused(pixels):
 def test_a_chunk_too_large_for_its_offsets_is_refused(monkeypatch):
     monkeypatch.setattr("datamodules.packed.chunks.MAX_CHUNK_BYTES", 40)
     with pytest.raises(UserError, match="a chunk of 2 images would have 72 bytes, and 40 is the most"):
-        make_chunk([b"x" * 12, b"y" * 12][:2], [0, 1])
+        make_chunk([b"x" * 12, b"y" * 12], [0, 1])
 
 
 def test_targets_that_are_refused(photos, tmp_path):
