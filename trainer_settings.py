@@ -18,3 +18,10 @@ class TrainerSettings(Protocol):
 def settings(trainer: pl.Trainer) -> TrainerSettings:
     """The trainer itself, with these attributes."""
     return cast(TrainerSettings, trainer)
+
+
+def epochs_done(trainer: pl.Trainer, batches: int) -> float:
+    """The epochs of a training so far, of which the batches of the one that runs are a fraction."""
+    # `processed`, not `current_epoch`, which lags behind in a run of max_steps that is resumed
+    processed: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+    return processed + batches / trainer.num_training_batches

@@ -16,7 +16,7 @@ from errors import UserError, check_at_least, pluralize
 from lit_models.classifier import LitClassifier
 from lit_models.nets.layers import find_batch_norms
 from lit_models.nets.sync_batch_norm import is_frozen, is_synchronised, sync_batch_norms
-from trainer_settings import settings
+from trainer_settings import epochs_done, settings
 
 SMALL_BATCH = 16  # images on a device; the statistics of fewer are noisy (arXiv 1803.08494, Figure 1)
 WITH_WARMUP = (OneCycleLR, CyclicLR, SequentialLR, LinearLR, ConstantLR)  # schedules that bring one of their own
@@ -127,9 +127,7 @@ class DDP(pl.Callback):
     def _scale(self, trainer: pl.Trainer, batches: int) -> None:
         if self.scale == 1 or self.recipe_rates:
             return
-        # `processed`, not `current_epoch`, which lags behind in a run of max_steps that is resumed
-        epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
-        factor = self.lr_factor(epochs + batches / trainer.num_training_batches)
+        factor = self.lr_factor(epochs_done(trainer, batches))
         for optimizer in trainer.optimizers:
             self.recipe_rates[optimizer] = [group["lr"] for group in optimizer.param_groups]
             for group in optimizer.param_groups:

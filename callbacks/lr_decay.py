@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from errors import UserError
-from trainer_settings import settings
+from trainer_settings import epochs_done, settings
 
 
 class StepLRDecay(pl.Callback):
@@ -93,12 +93,8 @@ class StepLRDecay(pl.Callback):
         self._set(trainer, trainer.fit_loop.batch_idx + 1)
 
     def _set(self, trainer: pl.Trainer, batches_done: int) -> None:
-        position: float = trainer.global_step
-        if self.interval == "epoch":
-            # `processed`, not `current_epoch`, which lags behind in a run of max_steps that is resumed
-            epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
-            position = epochs + batches_done / trainer.num_training_batches
-        factor = self.factor(position)
+        by_epoch = self.interval == "epoch"
+        factor = self.factor(epochs_done(trainer, batches_done) if by_epoch else trainer.global_step)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
