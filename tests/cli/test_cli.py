@@ -429,10 +429,10 @@ def test_a_mistake_of_the_users_is_one_sentence_wherever_it_is_noticed(fails, mo
     assert fails(*FIT, *TINY, "--trainer.fast_dev_run", 1) == "error: the value, the reason, the fix"
 
 
-def test_lightnings_words_about_its_flags_are_one_sentence(fails):
+def test_trainer_flags_that_are_none_are_one_sentence(fails):
     assert "Precision 'half' is invalid" in fails(*FIT, *TINY, "--trainer.precision", "half")
     assert "There is no strategy ddpp. Did you mean ddp?" in fails(*FIT, *TINY, "--trainer.strategy", "ddpp")
-    assert "`devices` selected with `CPUAccelerator`" in fails(*FIT, *TINY, "--trainer.devices", "x")
+    assert "devices is x, and on a CPU it is the number of processes" in fails(*FIT, *TINY, "--trainer.devices", "x")
 
 
 def test_num_classes_in_yaml_is_refused(fails, here):
