@@ -147,6 +147,8 @@ def find_mismatch(value: Any, example: Any, name: str = "") -> str | None:
     shown = f" ({value})" if isinstance(value, int | float | str) and not is_long else " of many digits" * is_long
     of_kind = not isinstance(example, re.Pattern) or not isinstance(value, str)
     expected = f"a {kind(example)}" if of_kind else "of another form"
+    if kind(value) == kind(example) == "int" and value < 0:
+        expected = "0 or more"
     return f"{name or 'its content'} is a {kind(value)}{shown} and should be {expected}"
 
 

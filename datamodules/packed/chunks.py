@@ -6,6 +6,7 @@ tensors) and the label. What is read is never executed.
 """
 
 import json
+import stat
 import struct
 from collections.abc import Sequence
 from io import FileIO
@@ -184,12 +185,14 @@ def take_image(item: bytearray, path: Path) -> memoryview:
 def check_chunk(path: Path, size: int) -> None:
     """Refuse a chunk that is missing or has another size than was written."""
     try:
-        found = path.stat().st_size
+        status = path.stat()
     except OSError as error:
         raise UserError(
             f"{path} of a packed data set is missing ({error.strerror}): copy the folder again, or pack it anew."
         ) from error
-    if found != size:
+    if not stat.S_ISREG(status.st_mode):  # a named pipe would be waited for
+        raise UserError(f"{path} of a packed data set is no file: copy the folder again, or pack it anew.")
+    if (found := status.st_size) != size:
         raise UserError(
             f"{path} has {found:,} bytes and was written with {size:,}: copy the file again, or pack the folder anew."
         )

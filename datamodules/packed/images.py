@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from checkpointing.integrity import find_other_kind
 from datamodules.class_folders import SplitFolders
 from datamodules.decode import AnyImage
 from datamodules.image_files import ImageFiles, Transform
@@ -102,13 +103,15 @@ class PackedFolder:
         if self.store:
             return self.store.read(name)
         path = self.root / name
+        reason = find_other_kind(path)
         try:
-            return path.read_bytes()
+            if reason is None:
+                return path.read_bytes()
         except OSError as error:
-            raise UserError(
-                f"{path} of a packed data set cannot be read ({error.strerror}): copy the folder again, or pack it "
-                "anew."
-            ) from error
+            reason = error.strerror
+        raise UserError(
+            f"{path} of a packed data set cannot be read ({reason}): copy the folder again, or pack it anew."
+        )
 
 
 def open_packed(root: Path) -> PackedFolder | None:

@@ -18,7 +18,9 @@ from errors import UserError, printable
 
 INDEX, PLAN, IMAGES, LITDATA_INDEX = "packed.json", "packing.json", "images.json", "index.json"
 VERSION = 1
-CHUNK_NAME = re.compile(r"chunk-0-\d{1,9}\.bin")
+LONGEST_NAME = 255  # characters of a file's name, on any usual file system
+CHUNK_NAME = re.compile(r"chunk-0-[0-9]{1,9}\.bin")
+CONTENT = re.compile(r"[0-9]{1,18}-[0-9a-f]{64}")  # see `datamodules.image_files.content_id_of`
 SPLIT_NAMES = ("train", "val", "test")
 EXAMPLE: dict[str, Any] = {
     "version": 0,
@@ -92,14 +94,30 @@ def parse_index(text: bytes, path: Path) -> PackedIndex:
         problem = f"its version is {fields['version']} and should be {VERSION}"
     if problem is None and fields["format"] not in get_args(Format):
         problem = f"its format is {fields['format'][:40]!r} and should be {' or '.join(get_args(Format))}"
-    if problem is None and len(fields["classes"]) < 2:
-        problem = "it has fewer than two classes"
+    if problem is None:
+        problem = find_unusual_class(fields["classes"])
     splits = fields["splits"] if problem is None else {}
     if problem is None and ("train" not in splits or not splits.keys() <= set(SPLIT_NAMES)):
         problem = f"its splits are {', '.join(map(str, splits))[:80]} and should be train and perhaps val and test"
     if problem:
         refuse(path, problem)
     return PackedIndex(**{name: fields[name] for name in PackedIndex.__dataclass_fields__})
+
+
+def find_unusual_class(classes: list[str]) -> str | None:
+    """What is wrong with the names of class folders, in words; None for those that a folder can have."""
+    if len(classes) < 2:
+        return "it has fewer than two classes"
+    if len(set(classes)) < len(classes):
+        return "it names a class twice"
+    unusual = [name for name in classes if "/" in name or not is_relative(name)]
+    return f"it lists the class {unusual[0][:80]!r}, which no folder can be called" if unusual else None
+
+
+def is_relative(name: str) -> bool:
+    """Whether a file or folder below another one can be called so."""
+    parts = name.split("/")
+    return may_name_file(name) and not {"", ".", ".."} & set(parts) and max(map(len, parts)) <= LONGEST_NAME
 
 
 def parse_split(text: bytes, path: Path, digest: str, classes: int) -> SplitIndex:
@@ -124,9 +142,13 @@ def parse_split(text: bytes, path: Path, digest: str, classes: int) -> SplitInde
         refuse(path, "it lacks a list, or has one of another kind")
     if not len(names) == len(labels) == len(contents) or not 0 <= min(labels) <= max(labels) < classes:
         refuse(path, "its lists have different lengths, or labels without a class")
-    if unusual := [name for name in names if not may_name_file(name)]:
+    if unusual := [name for name in names if not is_relative(name)]:
         refuse(path, f"it lists {unusual[0][:80]!r}, which no file can be called")
+    if unusual := [content for content in contents if not CONTENT.fullmatch(content)]:
+        refuse(path, f"it lists the content {unusual[0][:80]!r}, which is no size and SHA-256")
     files = [parse_chunk(chunk, path) for chunk in chunks]
+    if any(len(set(each)) < len(each) for each in (names, [file.name for file in files])):
+        refuse(path, "it lists an image or a chunk twice")
     if sorted(index for file in files for index in file.images) != list(range(len(names))):
         refuse(path, "its chunks do not hold each image once")
     return SplitIndex(names, labels, contents, files)

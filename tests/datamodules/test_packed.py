@@ -165,11 +165,23 @@ DAMAGES = {
     "a split": (lambda root: change(root, splits={"../x": ""}), "its splits are ../x and should be train"),
     "one class": (lambda root: change(root, classes=["ape"]), "it has fewer than two classes"),
     "a number": (lambda root: change(root, classes=[1, 2]), "classes.0 is a int"),
+    "a negative number": (lambda root: change(root, quality=-1), r"quality is a int \(-1\) and should be 0 or more"),
+    "a class twice": (lambda root: change(root, classes=["ape", "ape"]), "it names a class twice"),
+    "a pipe as list": (lambda root: make_pipe(root / "packed.json"), "packed.json of a packed .*it is a folder, pipe"),
+    "a pipe as chunk": (
+        lambda root: make_pipe(root / "train/chunk-0-0.bin"),
+        "chunk-0-0.bin of .* data set is no file",
+    ),
 }
 
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def change(root: Path, **values: object) -> None:
@@ -185,6 +197,13 @@ def test_damaged_copies_are_refused_in_one_sentence(copy, damage):
         load(copy)
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\0b", "\ud800", "a" * 256])
+def test_classes_that_no_folder_can_have_are_refused(copy, name):
+    change(copy, classes=[name, "bear"])
+    with pytest.raises(UserError, match="which no folder can be called"):
+        load(copy)
+
+
 def test_a_list_that_names_other_files_is_refused(copy):
     path = copy / "train/images.json"
     fields = json.loads(path.read_text())
@@ -192,6 +211,13 @@ def test_a_list_that_names_other_files_is_refused(copy):
         (lambda f: f["chunks"][0].__setitem__(0, "../../secret"), "a chunk.0 is a str .* of another form"),
         (lambda f: f["chunks"][0][2].__setitem__(0, 1), "do not hold each image once"),
         (lambda f: f["names"].__setitem__(0, "a\0b"), "which no file can be called"),
+        (lambda f: f["names"].__setitem__(0, "../../x.jpg"), "which no file can be called"),
+        (lambda f: f["names"].__setitem__(0, "/etc/passwd"), "which no file can be called"),
+        (lambda f: f["names"].__setitem__(0, ""), "which no file can be called"),
+        (lambda f: f["names"].__setitem__(0, f["names"][1]), "lists an image or a chunk twice"),
+        (lambda f: f["chunks"][0].__setitem__(0, f["chunks"][1][0]), "lists an image or a chunk twice"),
+        (lambda f: f["contents"].__setitem__(0, "\ud800"), "which is no size and SHA-256"),
+        (lambda f: f["contents"].__setitem__(0, "9" * 5000 + "-" + "0" * 64), "which is no size and SHA-256"),
         (lambda f: f["labels"].__setitem__(0, 2), "labels without a class"),
         (lambda f: f["labels"].__setitem__(0, "x"), "one of another kind"),
         (lambda f: f.pop("contents"), "lacks a list"),
