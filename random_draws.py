@@ -84,8 +84,9 @@ class GlobalDraws(TorchFunctionMode):
             return self._drop_out(func, *args, **kwargs)
         if getattr(func, "__name__", "") in DRAWS and not self.is_allowed:
             raise UserError(
-                f"torch's {func.__name__} is called for the batch of one device, and EqualToOneProcess draws for all "
-                "devices: call it through random_draws.draw_per_image or draw_per_batch, or leave the callback out."
+                f"torch's {func.__name__} is called for the batch of a device, and equal_to_one_process draws for all "
+                "devices: call it through random_draws.draw_per_image or draw_per_batch, or leave equal_to_one_process "
+                "out."
             )
         return func(*args, **kwargs)
 

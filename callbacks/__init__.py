@@ -2,7 +2,6 @@
 
 from callbacks.checkpoint_averaging import CheckpointAveraging
 from callbacks.ddp import DDP
-from callbacks.global_draws import EqualToOneProcess
 from callbacks.gradient_norms import GradientNorms
 from callbacks.input_checks import InputChecks
 from callbacks.lr_decay import StepLRDecay
@@ -15,7 +14,6 @@ from callbacks.wandb_logger import WandbLogger
 __all__ = [
     "DDP",
     "CheckpointAveraging",
-    "EqualToOneProcess",
     "GradientNorms",
     "InputChecks",
     "PreciseBN",

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CyclicLR, LinearLR, OneCycleLR, SequentialLR
 
 from callbacks.equal_ranks import check_equal_ranks
+from callbacks.global_draws import draw_as_one_process
 from callbacks.lr_decay import StepLRDecay
 from callbacks.scaling import measure_scaling_efficiency
 from callbacks.sync_batch_norm import check_sync_batch_norm
@@ -35,15 +36,18 @@ class DDP(pl.Callback):
 
     Args:
         sync_batchnorm: take BatchNorm's statistics over all devices; auto where a device's share of the batch is under
-            16 images and the net has BatchNorms to train.
+            16 images or `equal_to_one_process` is true, and the net has BatchNorms to train.
         scale_lr: multiply the learning rate by batch / reference.
         reference_batch_size: images in the batch, over all devices, that the recipe's learning rate is for; unset, the
             command line takes it from the experiment's own YAML file.
         warmup_epochs: epochs over which a learning rate that is scaled up rises linearly.
         check_every_n_epochs: epochs from one comparison of the ranks to the next, after that at the start; 0: no other.
+        equal_to_one_process: crops, dropouts and every other draw are those of one process, and so are losses and
+            weights, up to rounding. This costs time, for each device draws for all; otherwise each draws for itself.
 
     Raises:
-        UserError: for lengths below 0, a reference below 1, BatchNorms that cannot be synchronised, ranks that differ.
+        UserError: for lengths below 0, a reference below 1, BatchNorms that cannot be synchronised, ranks that differ,
+            a training that several devices cannot do as one process would (`check_equality`).
     """
 
     def __init__(
@@ -53,12 +57,14 @@ class DDP(pl.Callback):
         reference_batch_size: int | None = None,
         warmup_epochs: float = 5,
         check_every_n_epochs: int = 1,
+        equal_to_one_process: bool = False,
     ) -> None:
         check_at_least(1, reference_batch_size=reference_batch_size)
         check_at_least(0, warmup_epochs=warmup_epochs, check_every_n_epochs=check_every_n_epochs)
         self.sync_batchnorm, self.scale_lr = sync_batchnorm, scale_lr
         self.reference_batch_size, self.warmup_epochs = reference_batch_size, warmup_epochs
         self.check_every_n_epochs = check_every_n_epochs
+        self.equal_to_one_process = equal_to_one_process
         self.scale = 1.0  # batch / reference
         self.recipe_rates: dict[Optimizer, list[float]] = {}  # of its groups, while they hold the scaled ones
         self.efficiency: float | None = None
@@ -77,7 +83,9 @@ class DDP(pl.Callback):
             return True
         if devices == 1 or not norms:
             return False
-        return images < SMALL_BATCH if self.sync_batchnorm == "auto" else self.sync_batchnorm
+        if self.sync_batchnorm == "auto":
+            return images < SMALL_BATCH or self.equal_to_one_process
+        return self.sync_batchnorm
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         data, devices = image_data(trainer), trainer.world_size
@@ -94,6 +102,9 @@ class DDP(pl.Callback):
             notes.append(f"SyncBatchNorm ({pluralize(norms, 'layer')})")
         elif devices > 1 and find_batch_norms(pl_module):
             notes.append("BatchNorm on each device for itself")
+        if self.equal_to_one_process and devices > 1:
+            draw_as_one_process(data, pl_module, trainer.global_rank, devices)
+            notes.append("draws of one process")
         if self.scale_lr and self.reference_batch_size:
             self.scale = data.batch_size / self.reference_batch_size
         self.notes = notes

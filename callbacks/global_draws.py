@@ -1,9 +1,10 @@
-"""Training on several devices with the random draws of one process."""
+"""Random draws of several devices as those of one process, and where they would not make the devices equal to it."""
+
+from typing import NoReturn
 
 import lightning.pytorch as pl
 
 from datamodules import ImageData, ImageNet
-from datamodules.base import image_data
 from errors import UserError, pluralize
 from lit_models.classifier import LitClassifier
 from lit_models.nets.layers import find_batch_norms
@@ -11,32 +12,27 @@ from lit_models.nets.sync_batch_norm import is_frozen, is_synchronised
 from random_draws import GlobalDraws
 
 
-class EqualToOneProcess(pl.Callback):
-    """Lets several devices train as one process would: equal losses and weights, up to rounding.
+def draw_as_one_process(data: ImageData, model: pl.LightningModule, rank: int, world_size: int) -> None:
+    """Let every draw of a training be made for the batch of all devices, of which each device takes its images' part.
 
-    Crops, dropout and every other draw are made for the batch of all devices, and each device takes those of its
-    images. This costs time, for each device draws for all. Without this callback each device draws for itself. In one
-    process the callback changes nothing.
+    Args:
+        data: whose augmentation draws.
+        model: whose net draws.
+        rank: of this process.
+        world_size: number of processes; each has one device.
 
     Raises:
-        UserError: where the devices would not be equal to one process all the same: MixUp and CutMix, files that are
-            skipped, a compiled net, BatchNorm that is not synchronised, training images that cannot be shared equally.
+        UserError: where the devices would not be equal to one process all the same, see `check_equality`.
     """
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        data = image_data(trainer)
-        if stage == "fit" and trainer.world_size > 1 and data is not None and isinstance(pl_module, LitClassifier):
-            check_equality(data, pl_module, trainer.world_size)
-            data.draws = pl_module.draws = GlobalDraws(trainer.global_rank, trainer.world_size)
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        norms = [norm for norm in find_batch_norms(pl_module) if not is_frozen(norm)]
-        if trainer.world_size > 1 and not all(map(is_synchronised, norms)):
-            refuse("BatchNorm normalises by the images of each device: give --trainer.sync_batchnorm true")
+    if not isinstance(model, LitClassifier):
+        refuse("the model is no LitClassifier, whose draws can be shared")
+    check_equality(data, model, world_size)
+    data.draws = model.draws = GlobalDraws(rank, world_size)
 
 
 def check_equality(data: ImageData, model: LitClassifier, world_size: int) -> None:
-    """Refuse a training that several devices cannot do as one process would.
+    """Refuse a training that several devices cannot do as one process would: MixUp and CutMix, files that are skipped,
+    a compiled net, BatchNorm that is not synchronised, training images that cannot be shared equally.
 
     Raises:
         UserError: with the reason and the fix.
@@ -53,8 +49,10 @@ def check_equality(data: ImageData, model: LitClassifier, world_size: int) -> No
             f"for equal shares {world_size} devices leave {pluralize(left_out, 'image')} of {len(data.train_set):,} "
             "out of each epoch: give --data.drop_last true, with which one process leaves them out too"
         )
+    if not all(is_synchronised(norm) or is_frozen(norm) for norm in find_batch_norms(model)):
+        refuse("BatchNorm normalises by the images of each device: give --trainer.callbacks.sync_batchnorm true")
 
 
-def refuse(reason: str) -> None:
+def refuse(reason: str) -> NoReturn:
     """Raise a UserError for a reason, which ends with a fix."""
-    raise UserError(f"EqualToOneProcess cannot make the devices equal to one process; {reason}, or leave it out.")
+    raise UserError(f"equal_to_one_process cannot make the devices equal to one process; {reason}, or leave it out.")

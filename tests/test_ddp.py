@@ -15,6 +15,7 @@ import torch
 from tests.conftest import DIGITS, HOME, STEP_CHECKPOINTS, TINY
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+OVERLAY = ["--config", HOME / "configs/overlays/ddp_2cpu.yaml"]
 
 
 def type_it(*args: object, launch: Sequence[str] = (str(HOME / "main.py"),)) -> subprocess.CompletedProcess[str]:
@@ -25,9 +26,11 @@ def type_it(*args: object, launch: Sequence[str] = (str(HOME / "main.py"),)) -> 
     )
 
 
-def test_two_processes_share_one_run(run, here, capsys):
+def test_two_processes_share_one_run_and_train_as_one(run, here, capsys):
     # Of 9 images to validate on, one process has 2 batches of 4 and the other has one
-    done = type_it("fit", "--config", DIGITS, *TINY, *TWO, "--trainer.max_epochs", 1, "--data.val_size", 9)
+    fit = ["fit", "--config", DIGITS, *TINY, "--data.val_size", 9, "--trainer.max_epochs", 1, "--model.dropout", 0.5]
+    fit += ["--trainer.precision", "64-true"]
+    done = type_it(*fit, *OVERLAY, "--trainer.callbacks.equal_to_one_process", "true")
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     assert [p.name for p in Path("runs/digits/resnet20").iterdir()] == ["version_0"]
@@ -37,6 +40,9 @@ def test_two_processes_share_one_run(run, here, capsys):
         in_fit = next(float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"])
     run("validate", "--ckpt_path", "runs/digits/resnet20/version_0/checkpoints/last.ckpt")
     assert float(re.search(r"val/loss\D+([0-9.]+)", capsys.readouterr().out)[1]) == pytest.approx(in_fit, rel=1e-4)
+    run(*fit, "--trainer.callbacks+=callbacks.DDP")
+    one = torch.load("runs/digits/resnet20/version_1/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert max((one[name] - checkpoint["state_dict"][name]).abs().max() for name in one) < 1e-9
 
 
 @pytest.mark.slow
@@ -131,7 +137,6 @@ def test_what_cannot_be_shared_out_is_said_in_one_sentence(here, flags, message)
     assert not list(here.rglob("version_*"))
 
 
-OVERLAY = ["--config", HOME / "configs/overlays/ddp_2cpu.yaml"]
 # The batch is four times that of the recipe, which is reached after two epochs
 SCALED = ["--trainer.callbacks.reference_batch_size", 2, "--trainer.callbacks.warmup_epochs", 2]
 
