@@ -101,7 +101,7 @@ class DDP(pl.Callback):
             norms = sync_batch_norms(pl_module, trainer.strategy.root_device)
             notes.append(f"SyncBatchNorm ({pluralize(norms, 'layer')})")
         elif devices > 1 and find_batch_norms(pl_module):
-            notes.append("BatchNorm on each device for itself")
+            notes.append("BatchNorm per device")
         if self.equal_to_one_process and devices > 1:
             draw_as_one_process(data, pl_module, trainer.global_rank, devices)
             notes.append("draws of one process")

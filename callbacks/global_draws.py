@@ -37,16 +37,16 @@ def check_equality(data: ImageData, model: LitClassifier, world_size: int) -> No
     Raises:
         UserError: with the reason and the fix.
     """
-    left_out = len(data.train_set) % world_size
+    remainder = len(data.train_set) % world_size
     if isinstance(data, ImageNet) and data.mixing.transforms:
         refuse("mixup and cutmix mix neighbours in the batch of each device: set both to 0 in data.augmentation")
     if data.skipped.policy == "skip":
         refuse("a device that skips a file draws for fewer images than the others: give --data.on_bad_image stop")
     if model.compile_net:
         refuse("a compiled net draws by itself: give --model.compile false")
-    if left_out and not data.drop_last:
+    if remainder and not data.drop_last:
         refuse(
-            f"for equal shares {world_size} devices leave {pluralize(left_out, 'image')} of {len(data.train_set):,} "
+            f"for equal shares {world_size} devices leave {pluralize(remainder, 'image')} of {len(data.train_set):,} "
             "out of each epoch: give --data.drop_last true, with which one process leaves them out too"
         )
     if not all(is_synchronised(norm) or is_frozen(norm) for norm in find_batch_norms(model)):

@@ -1,4 +1,4 @@
-"""Which process of a training this one is, by the variables that launchers set and other jobs leave over."""
+"""Refuses ranks and numbers of processes that do not fit this command, by the variables that launchers set."""
 
 import os
 
