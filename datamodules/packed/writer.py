@@ -123,7 +123,10 @@ def pack_chunks(chunks: Sequence[ChunkPlan], encoding: Encoding, on_bad_image: P
     progress = tqdm(total=total, unit="image", mininterval=1)
     progress.update(total - sum(len(chunk.indices) for chunk in left))
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context(), initializer=prepare_worker, initargs=(os.getpid(),)
+        max(1, min(workers, len(left))),  # all are started at once
+        multiprocessing.get_context(),
+        initializer=prepare_worker,
+        initargs=(os.getpid(),),
     )
     try:
         waiting = {pool.submit(pack, chunk): chunk for chunk in left}

@@ -14,6 +14,7 @@ from datamodules import ImageNet
 from datamodules.image_files import content_id, content_id_of
 from datamodules.imagenet import pack
 from datamodules.imagenet.__main__ import main as imagenet
+from datamodules.packed import writer
 from datamodules.packed.chunks import decode_image, encode_pixels, make_chunk
 from datamodules.packed.index import PackedIndex, parse_index
 from datamodules.packed.writer import IMAGES_PER_CHUNK
@@ -122,6 +123,13 @@ def test_a_packing_that_stopped_goes_on(photos, tmp_path, monkeypatch):
     assert not [path for path in target.rglob("*") if path.suffix in (".part", ".lock") or path.name == "packing.json"]
     assert not list(target.rglob("chunk*.json"))
     assert len(load(target).train_set) == 10
+
+
+def test_no_more_processes_are_started_than_there_are_chunks(photos, tmp_path, monkeypatch):
+    started, pool = [], writer.ProcessPoolExecutor
+    monkeypatch.setattr(writer, "ProcessPoolExecutor", lambda n, *args, **kw: started.append(n) or pool(n, *args, **kw))
+    pack.pack_tree(photos, tmp_path / "packed", workers=100_000)
+    assert started == [2]  # chunks: one of train/, one of val/
 
 
 def test_unreadable_images_stop_a_packing_or_are_left_out(photos, tmp_path, capsys):
