@@ -48,7 +48,7 @@ def resize_tree(
     copies = plan_copies([Path(file) for file in walk.list_files(str(source))], source, target)
     walk.announce(source)
     shrink = partial(shrink_file, shorter_side=shorter_side, quality=quality)
-    with multiprocessing.Pool(workers) as pool:
+    with multiprocessing.Pool(min(workers, max(1, len(copies)))) as pool:
         done = tqdm(pool.imap_unordered(shrink, copies, chunksize=16), total=len(copies), unit="file", mininterval=1)
         failed = [printable(line) for line in done if line]
     if failed:

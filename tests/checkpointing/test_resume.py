@@ -69,7 +69,7 @@ EPOCHS, STEPS = ["--trainer.max_epochs", "3"], ["--trainer.max_epochs", "-1", "-
 @pytest.mark.parametrize(
     ("workers", "length"),
     [
-        (0, STEPS),
+        pytest.param(0, STEPS, marks=pytest.mark.slow),
         (2, EPOCHS),
         (0, [*EPOCHS, "--trainer.precision", "64-true", "--config", HOME / "configs/overlays/ema.yaml"]),
         pytest.param(0, EPOCHS, marks=pytest.mark.slow),
