@@ -124,6 +124,7 @@ def inspect_file(path: Path) -> "subprocess.CompletedProcess[bytes]":
     # -P: no module of the working directory is imported, where W&B makes a folder of its own name
     command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", os.path.abspath(path)]
     environment = os.environ | {"WANDB_ERROR_REPORTING": "false", "WANDB_MODE": "offline"}
+    environment.pop("WANDB_SERVICE", None)  # of this process's own runs: reading a file needs none
     try:
         return subprocess.run(
             command, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=SECONDS, check=False
