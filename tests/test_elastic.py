@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.imagenet import pack
-from datamodules.packed.writer import IMAGES_PER_CHUNK
 from tests.conftest import STEP_CHECKPOINTS
-from tests.datamodules.test_imagenet import NET, write
+from tests.datamodules.test_imagenet import NET
+from tests.packing import pack_noise
 from tests.test_ddp import TWO, type_it
 
 ONE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
@@ -19,14 +18,7 @@ BATCHES = 5  # of 8 images in each epoch
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("elastic")
-    for seed, name in enumerate(("ape", "bear")):
-        write(root / "photos/train" / name, 20, seed)
-        write(root / "photos/val" / name, 2, seed + 10)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(IMAGES_PER_CHUNK, "jpeg", 2)
-        pack.pack_tree(root / "photos", root / "packed", shorter_side=32, workers=1)
-    return root / "packed"
+    return pack_noise(tmp_path_factory.mktemp("elastic"), images=20, images_per_chunk=2)
 
 
 @pytest.fixture

@@ -11,24 +11,15 @@ import pytest
 import torch
 
 from datamodules import ImageNet
-from datamodules.imagenet import pack
 from datamodules.packed.remote import make_room, parse_size
-from datamodules.packed.writer import IMAGES_PER_CHUNK
 from datamodules.samplers import CHUNK_WINDOW, ExactSampler, permute_by_chunk
 from errors import UserError, address_of
-from tests.datamodules.test_imagenet import write
+from tests.packing import pack_noise
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("store")
-    for seed, name in enumerate(("ape", "bear")):
-        write(root / "photos/train" / name, 6, seed)
-        write(root / "photos/val" / name, 2, seed + 10)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(IMAGES_PER_CHUNK, "jpeg", 3)
-        pack.pack_tree(root / "photos", root / "packed", shorter_side=32, workers=1)
-    return root / "packed"
+    return pack_noise(tmp_path_factory.mktemp("store"), images=6, images_per_chunk=3)
 
 
 @pytest.fixture
