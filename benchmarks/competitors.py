@@ -74,7 +74,7 @@ def plain_loop(model: LitClassifier, data: ImageData) -> Generator[int]:
         data.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=choose_num_workers(model.trainer) if on_gpu else 2,
+        num_workers=choose_num_workers(model.trainer, data.train_set) if on_gpu else 2,
         pin_memory=on_gpu,
         persistent_workers=True,
     )

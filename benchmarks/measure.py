@@ -87,7 +87,7 @@ def bound_over_limit(timing: TakeTurns, result: Result) -> float:
     """The rate that loading allows, as a share of the bare step's."""
     step, loader = result["limit_images_per_s"], result["loader_images_per_s_per_core"]
     shared = timing.model.device.type == "cpu"
-    cores = torch.get_num_threads() if shared else choose_num_workers(timing.model.trainer)
+    cores = torch.get_num_threads() if shared else choose_num_workers(timing.model.trainer, timing.data.train_set)
     return loading_bound(step, loader, cores, shared) / step
 
 

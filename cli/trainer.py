@@ -13,6 +13,7 @@ from callbacks.finite_loss import FiniteLoss
 from callbacks.resume_run import ResumeRun
 from callbacks.sync_batch_norm import SyncBatchNorm
 from checkpointing.checkpoint_io import AtomicCheckpointIO
+from cli.memory import keep_freed_memory
 from cli.processes import alone_in_allocation
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
@@ -64,6 +65,8 @@ class Trainer(pl.Trainer):
             ModuleNotFoundError,
         ) as error:  # Lightning's checks of its flags; elsewhere they would be bugs
             raise UserError(str(error)) from error
+        if self.strategy.root_device.type == "cpu":
+            keep_freed_memory()
 
     @property
     def max_steps(self) -> int:

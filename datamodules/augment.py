@@ -221,7 +221,9 @@ def random_lighting(images: Tensor, std: float) -> Tensor:
     shifts = factors * constant(EIGENVALUES, images.device)
     shifts = 255 * shifts @ constant(EIGENVECTORS, images.device).T  # columns are components
     # On a CPU, adding float32 to uint8 takes four times as long as converting first
-    return images.to(torch.float32, copy=True).add_(shifts[:, :, None, None])
+    images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
+    pixel_rows(images).add_(shifts.repeat(1, images.shape[-1])[:, None])
+    return images
 
 
 def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) -> Tensor:
@@ -253,14 +255,26 @@ def random_erasing(images: Tensor, probability: float, fill: Sequence[float]) ->
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalise [..., C, H, W] to float32: (pixel / 255 - mean) / std per channel.
+    """Normalise to float32: (pixel / 255 - mean) / std per channel.
 
     Args:
-        images: pixels in 0..255, any dtype.
+        images: [B, C, H, W] in 0..255, any dtype; float32 in channels_last is overwritten.
         mean: per channel, in units of [0, 1].
         std: per channel, in units of [0, 1].
+
+    Returns:
+        The images in channels_last.
     """
-    scale = constant((tuple(mean), tuple(std)), images.device)[..., None, None] * 255
-    # The nets compute in channels_last, which needs exactly four dimensions
-    layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
-    return images.to(torch.float32, memory_format=layout, copy=True).sub_(scale[0]).div_(scale[1])
+    scale = (constant((tuple(mean), tuple(std)), images.device) * 255).repeat(1, images.shape[-1])
+    images = images.to(torch.float32, memory_format=torch.channels_last)
+    pixel_rows(images).sub_(scale[0]).div_(scale[1])
+    return images
+
+
+def pixel_rows(images: Tensor) -> Tensor:
+    """View images [B, C, H, W] in channels_last as [B, H, W * C].
+
+    On a CPU, values per channel are added to whole rows in half the time that three channels at a time take.
+    """
+    b, c, height, width = images.shape
+    return images.permute(0, 2, 3, 1).view(b, height, width * c)

@@ -53,8 +53,8 @@ class ImageData(pl.LightningDataModule):
 
     Args:
         batch_size: images in a training or evaluation batch, over all devices together.
-        num_workers: loader processes per device; 0 loads in the main process, the fastest for images in memory; unset,
-            all cores where they feed GPUs, one in eight where they train themselves.
+        num_workers: loader processes per device; 0 loads in the main process, in threads; unset, all cores where they
+            feed GPUs, none where the net computes on the same cores. One or more read ahead from a slow disk.
         drop_last: leave out a last training batch that is not full.
         protocol: the views of an image that `test` and `validate` evaluate: see `datamodules.views`. Validation within
             `fit` evaluates the centre crop. A batch holds `batch_size` views, or those of one image if they are more.
@@ -263,7 +263,7 @@ class ImageData(pl.LightningDataModule):
         trainer = self.trainer
         if self.uses_tta and not shuffle and isinstance(images, ImageFiles):
             images = images.with_transform(self.views)
-        workers = choose_num_workers(trainer) if self.num_workers is None else self.num_workers
+        workers = choose_num_workers(trainer, images) if self.num_workers is None else self.num_workers
         on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
         if on_cuda and workers == 0 and isinstance(images, TensorImages):
             assert trainer is not None

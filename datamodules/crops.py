@@ -1,6 +1,8 @@
 """Crops of image files: a random one in training, the centre in evaluation."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -10,11 +12,12 @@ from torchvision.transforms.v2.functional import center_crop
 from datamodules.augment import Augmentation
 from datamodules.decode import AnyImage, Box, Interpolation
 
+GENERATOR = threading.Lock()  # torchvision's transforms draw from torch's global generator, which all threads share
 MAX_ASPECT_RATIO = 64  # of what is resized as a whole
 
 
 class TrainCrop:
-    """Cuts a training image out of a file's; every choice is drawn from torch's global generator.
+    """Cuts a training image out of a file's; every choice is drawn from a seed.
 
     Args:
         augmentation: which crops, and which operations on them.
@@ -30,10 +33,16 @@ class TrainCrop:
         if augmentation.rand:
             self.operation = v2.RandAugment(magnitude=augmentation.rand, interpolation=v2.InterpolationMode.BILINEAR)
 
-    def __call__(self, image: AnyImage, size: int) -> Tensor:
-        """A crop of `size` pixels, uint8 [3, size, size]."""
-        crop = image.crop(self._draw_box(image.height, image.width, size), (size, size), self.interpolation)
-        return crop if self.operation is None else self.operation(crop)
+    def __call__(self, image: AnyImage, size: int, seed: int) -> Tensor:
+        """A crop of `size` pixels, uint8 [3, size, size]. Threads may call it at the same time."""
+        with seeded(seed):
+            box = self._draw_box(image.height, image.width, size)
+        crop = image.crop(box, (size, size), self.interpolation)
+        if self.operation is None:
+            return crop
+        with seeded(seed):
+            self._draw_box(image.height, image.width, size)  # the operation's draws follow it
+            return self.operation(crop)
 
     def _draw_box(self, height: int, width: int, size: int) -> Box:
         if not self.shorter_side:
@@ -63,6 +72,14 @@ class CenterCrop:
         short = min(height, width)
         size = (self.resize * height // short, self.resize * width // short)
         return center_crop(image.crop(box, size, self.interpolation), [self.crop, self.crop])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's global generator, seeded, while no other thread does."""
+    with GENERATOR:
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def center_stretch(height: int, width: int) -> Box:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.decode import AnyImage, open_image
-from datamodules.loading import ImageSet, RawBatch, UnreadableFile
+from datamodules.loading import ImageSet, RawBatch, UnreadableFile, map_in_threads
 from datamodules.samplers import SampleSpec
 from errors import UserError, printable
 
@@ -32,8 +32,8 @@ class ImageFiles(ImageSet):
         folder: to which the names are relative.
         names: [N] file names as bytes.
         labels: [N] int64.
-        transform: from an `EncodedImage` or a `RawImage` to uint8 [3, H, W], in training with the size of the crop as
-            second argument; or to the views of the image, see `datamodules.views`.
+        transform: from an `EncodedImage` or a `RawImage` to uint8 [3, H, W], in training with the size of the crop
+            and a seed as further arguments; or to the views of the image, see `datamodules.views`.
         contents: of the files that have been read for it; unset, of none.
     """
 
@@ -48,23 +48,29 @@ class ImageFiles(ImageSet):
         self.folder, self.names, self.labels, self.transform = os.fsencode(folder), names, labels, transform
         self.contents = contents or ContentIds()  # shared by subsets
 
-    def __getitems__(self, items: Sequence[SampleSpec] | Sequence[int]) -> RawBatch:
+    def __getitems__(self, items: Sequence[SampleSpec | int]) -> RawBatch:
         state = torch.get_rng_state()  # with no loader processes the generator is the training's
-        images, labels, unreadable = [], [], []
-        for item in items:
-            index = item.index if isinstance(item, SampleSpec) else item
-            try:
-                image = self.open(index)
-                if isinstance(item, SampleSpec):
-                    torch.default_generator.manual_seed(item.seed)
-                    images.append(self.transform(image, item.size))
-                else:
-                    images.append(self.transform(image))
-                labels.append(self.labels[index])
-            except UserError as error:
-                unreadable.append(self._describe(index, error))
+        images: list[Any] = []
+        labels, unreadable = [], []
+        for item, image in zip(items, map_in_threads(self._load, items), strict=True):
+            if isinstance(image, UnreadableFile):
+                unreadable.append(image)
+            else:
+                images.append(image)
+                labels.append(self.labels[item.index if isinstance(item, SampleSpec) else item])
         torch.set_rng_state(state)
         return RawBatch(stack_images(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
+
+    def _load(self, item: SampleSpec | int) -> Any:
+        """What `transform` makes of an image, or why its file cannot be read."""
+        index = item.index if isinstance(item, SampleSpec) else item
+        try:
+            image = self.open(index)
+            if isinstance(item, SampleSpec):
+                return self.transform(image, item.size, item.seed)
+            return self.transform(image)
+        except UserError as error:
+            return self._describe(index, error)
 
     @property
     def file_names(self) -> list[str]:

@@ -5,13 +5,15 @@ import os
 import signal
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -19,9 +21,9 @@ from batch import Images
 from checkpointing.resume import refuse_other_batches
 from datamodules.samplers import ExactSampler
 
-# Of loader processes beside a net on the same cores. Its threads wait for each other, so that a loader which takes half
-# of one core would cost half of all; with a low priority it takes what they leave: the serial parts of a step.
-NICENESS = 10
+NICENESS = 10  # of loader processes beside a net on the same cores: they take what its threads leave
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class ImageSet(Dataset):
     """Labelled images that are read a whole batch at a time."""
 
     labels: Any  # [N] int64, a tensor or an array
+    is_remote = False  # whether its images are fetched from an object store
     numbered_as_run = False  # whether the labels follow the order of the classes of a checkpoint's run
 
     def __len__(self) -> int:
@@ -139,10 +142,33 @@ def keep_batch(batch: Any) -> Any:
     return batch
 
 
-def choose_num_workers(trainer: pl.Trainer | None) -> int:
-    """Loader processes per device: all cores where they feed GPUs, one in eight where they train themselves."""
-    devices = trainer.num_devices if trainer else 1
-    return max(1, min(16, usable_cores() // devices // (8 if computes_on_cpu(trainer) else 1)))
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The results of a function for all items, in their order: computed by as many threads as torch uses.
+
+    In a loader process it is one thread, for the others are at work as well.
+    """
+    count = 1 if get_worker_info() else min(len(items), torch.get_num_threads())
+    if count <= 1:
+        return [function(item) for item in items]
+    results: list[Any] = [None] * len(items)
+
+    def compute_share(first: int) -> None:
+        results[first::count] = [function(item) for item in items[first::count]]
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(compute_share, range(count)))
+    return results
+
+
+def choose_num_workers(trainer: pl.Trainer | None, images: ImageSet) -> int:
+    """Loader processes per device: all cores where they feed GPUs, none where the net computes on the same cores.
+
+    A net's threads wait for each other, so that a loader process which takes half of one core costs half of all; all
+    cores decode a batch between two steps instead: see `map_in_threads`. An object store needs one that reads ahead.
+    """
+    if computes_on_cpu(trainer):
+        return int(images.is_remote)
+    return max(1, min(16, usable_cores() // (trainer.num_devices if trainer else 1)))
 
 
 def usable_cores() -> int:

@@ -27,7 +27,7 @@ class Photos(ImageData):
         preprocessing: resize, crop, mean and std (see `ImageData`); `predict` takes them from the checkpoint.
         class_names: name of each class, from the checkpoint too.
         batch_size: images at a time over all devices together.
-        num_workers: loader processes per device; unset, none for a single batch, else as for training.
+        num_workers: loader processes per device; unset, none for a single batch, else see `ImageData`.
 
     Attributes:
         files: paths of the images.

@@ -61,8 +61,7 @@ class ImageNet(ImageData):
         split_seed: which images are held back.
         on_bad_image: at a file that cannot be read, stop the run, or skip the file, log and count it.
         batch_size: images in a training or evaluation batch, over all devices together.
-        num_workers: loader processes per device; unset, all cores where they feed GPUs, one in eight where they train
-            themselves.
+        num_workers: loader processes per device; see `ImageData`.
         **kwargs: see `ImageData`.
 
     Raises:

@@ -42,6 +42,7 @@ class PackedImages(ImageFiles):
     ) -> None:
         super().__init__(folder, encode_names(index.names), np.array(index.labels, np.int64), transform)
         self.image_format, self.reader = image_format, reader
+        self.is_remote = isinstance(reader, StoredChunks)
         self.content_ids = np.array([content.encode() for content in index.contents])
         self.chunk_of, self.item_of = locate_images(index.chunks, len(index.names))
 

@@ -363,8 +363,7 @@ def test_area_crops_are_torchvisions(area):
         image = photo(*size)
         picture = EncodedImage(encoded(image, "PNG"))
         for seed in range(8):
-            torch.manual_seed(seed)
-            ours = TrainCrop(Augmentation(area=area), "bilinear")(picture, 32)
+            ours = TrainCrop(Augmentation(area=area), "bilinear")(picture, 32, seed)
             torch.manual_seed(seed)
             theirs = v2.RandomResizedCrop(32, scale=area, antialias=True)(image)
             assert gap(ours, F.pil_to_tensor(theirs)).max() <= 2
@@ -411,8 +410,7 @@ def test_shorter_side_gives_a_window_of_the_resized_image():
         torch.manual_seed(seed)
         top, left, side, _ = crop._draw_box(128, 192, 48)
         assert side == 96
-        torch.manual_seed(seed)
-        ours = crop(picture, 48)
+        ours = crop(picture, 48, seed)
         if (
             top % 2 == left % 2 == 0
         ):  # a whole pixel of the resized image; at its edges a window lacks what lies outside
@@ -427,8 +425,7 @@ def test_shorter_side_gives_a_window_of_the_resized_image():
 def test_the_thinnest_images_can_be_cropped(how, size):
     picture = EncodedImage(encoded(photo(*size)))
     for seed in range(5):
-        torch.manual_seed(seed)
-        image = TrainCrop(Augmentation(**how), "bilinear")(picture, 32)
+        image = TrainCrop(Augmentation(**how), "bilinear")(picture, 32, seed)
         assert image.shape == (3, 32, 32) and image.dtype == torch.uint8
 
 
@@ -439,10 +436,8 @@ def test_operations_are_torchvisions_after_the_crop(how, operation):
     picture = EncodedImage(encoded(photo(60, 80)))
     changed = 0
     for seed in range(10):
-        torch.manual_seed(seed)
-        ours = TrainCrop(Augmentation(**how), "bilinear")(picture, 32)
-        torch.manual_seed(seed)
-        plain = TrainCrop(Augmentation(), "bilinear")(picture, 32)
+        ours = TrainCrop(Augmentation(**how), "bilinear")(picture, 32, seed)
+        plain = TrainCrop(Augmentation(), "bilinear")(picture, 32, seed)
         assert torch.equal(ours, operation(interpolation=v2.InterpolationMode.BILINEAR)(plain))
         changed += not torch.equal(ours, plain)
     assert changed >= 5
@@ -659,6 +654,17 @@ def test_batches_are_the_same_whatever_the_workers_and_differ_by_epoch_and_seed(
     monkeypatch.setenv("PL_GLOBAL_SEED", "4")
     other = batches(ImageNet(photos, size=48, batch_size=8, num_workers=0, augmentation=Augmentation(**EVERYTHING)), 2)
     assert not equal(runs[0], other)
+
+
+@pytest.mark.parametrize("how", [{}, {"trivial": True}, {"rand": 9}, {"shorter_side": (24, 48)}])
+def test_batches_are_the_same_whatever_the_threads(photos, how):
+    data = ImageNet(photos, size=24, batch_size=22, num_workers=0, augmentation=Augmentation(**how))
+    before, read = torch.get_num_threads(), {}
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        read[count] = batches(data, epochs=2)
+    torch.set_num_threads(before)
+    assert equal(read[1], read[3])
 
 
 def test_images_are_the_same_whatever_the_batch_size(photos):
