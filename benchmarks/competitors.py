@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import datasets, transforms
 
+from cli.memory import keep_freed_memory, return_freed_memory
 from datamodules import ImageNet
 from datamodules.augment import normalise, random_flip
 from datamodules.base import ImageData
@@ -63,7 +64,7 @@ def copy_net(net: nn.Module, memory_format: torch.memory_format) -> nn.Module:
 
 
 def plain_loop(model: LitClassifier, data: ImageData) -> Generator[int]:
-    """The loop in float32 and torch's default memory layout, with the batch size of the fit.
+    """The loop in float32 and torch's default memory layout, with malloc's defaults and the batch size of the fit.
 
     Yields:
         the number of images after each step.
@@ -87,10 +88,12 @@ def plain_loop(model: LitClassifier, data: ImageData) -> Generator[int]:
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
     while True:
         for batch in loader:
+            return_freed_memory()
             images, labels = (part.to(model.device, non_blocking=True) for part in batch)
             optimizer.zero_grad()
             model.loss(net(images), labels).backward()
             optimizer.step()
+            keep_freed_memory()
             yield len(labels)
 
 

@@ -3,7 +3,8 @@
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+MEBIBYTE = 2**20
 
 
 def keep_freed_memory() -> None:
@@ -14,6 +15,17 @@ def keep_freed_memory() -> None:
     images of 224 pixels on two cores, which then holds a tenth more memory at most. Other C libraries have no such
     settings, and nothing changes.
     """
+    # No tensor gets pages of its own, and nothing is returned
+    set_malloc({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1})
+
+
+def return_freed_memory() -> None:
+    """Undo `keep_freed_memory`: the values that glibc's defaults come to in a process that frees large tensors."""
+    set_malloc({M_MMAP_MAX: 65536, M_MMAP_THRESHOLD: 32 * MEBIBYTE, M_TRIM_THRESHOLD: 64 * MEBIBYTE})
+
+
+def set_malloc(options: dict[int, int]) -> None:
+    """Set options of glibc's malloc."""
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(M_MMAP_MAX, 0)  # no tensor gets pages of its own
-        mallopt(M_TRIM_THRESHOLD, -1)  # nothing is returned
+        for name, value in options.items():
+            mallopt(name, value)
