@@ -4,8 +4,9 @@ import io
 import os
 import sys
 import threading
+import time
 import warnings
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from checkpointing.atomic import remove_leftovers
 from checkpointing.confinement import find_entities
 from checkpointing.record import Checkpoint
 from checkpointing.run_dir import CLAIMED, claim_version, lock_run, release_version, version_folder
+from checkpointing.transaction_log import parse_record, read_records
 from cli.failures import first_line
 from cli.file_loggers import place_file_loggers, refuse_missing_packages
 from cli.messages import HOME
@@ -25,6 +27,7 @@ from errors import UserError
 
 held_locks: list[FileLock] = []  # on the run directory, for as long as the run goes on
 SECONDS_FOR_LOGIN = 8
+SECONDS_FOR_END = 10  # of W&B's service, which may have been killed
 
 
 def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
@@ -165,12 +168,28 @@ def close_run(failed: bool) -> None:
     Args:
         failed: whether the command ends with another exit status than 0.
     """
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish(exit_code=int(failed))
+    if "wandb" in sys.modules and (wandb_run := sys.modules["wandb"].run):
+        wandb_run.finish(exit_code=int(failed))
+        if not wandb_run.disabled:
+            wait_for_end(Path(wandb_run.settings.sync_file))
     if is_first_process() and CLAIMED in os.environ:
         release_version(Path(os.environ.pop(CLAIMED)))
     while held_locks:
         held_locks.pop().release()
+
+
+def wait_for_end(log: Path) -> None:
+    """Wait until W&B's service has written the end of a run, for it does so after `finish` has returned.
+
+    Whoever reads the run in this process, such as a report or the next command, would find a part of it.
+    """
+    deadline = time.monotonic() + SECONDS_FOR_END
+    with suppress(UserError):  # the file is gone
+        while time.monotonic() < deadline:
+            records = list(read_records(log))
+            if records and parse_record(records[-1], log).HasField("exit"):
+                return
+            time.sleep(0.01)
 
 
 def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:

@@ -3,12 +3,13 @@
 import math
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
 import errors
@@ -137,6 +138,14 @@ def logged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_cli(["fit", "--config", DIGITS, *overlays, *flags, *TINY])
         run_cli(["test", "--ckpt_path", "runs/digits/resnet20"])
     return folder / "runs/digits/resnet20/version_0"
+
+
+@pytest.fixture
+def new_wandb() -> Iterator[None]:
+    """W&B's settings read anew, as in a process of its own, and again behind it."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
 
 
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,9 @@
 import itertools
 import re
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import wandb
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
@@ -56,20 +54,12 @@ def test_a_sweep_has_what_wandb_asks_for(path):
     assert f"wandb sweep configs/sweeps/{path.name}" in header and "python -m reports.compare runs/" in header
 
 
-@pytest.fixture
-def new_process() -> Iterator[None]:
-    """W&B's settings read anew, as in the process of each run, and again behind it."""
-    wandb.teardown()
-    yield
-    wandb.teardown()
-
-
 @pytest.mark.parametrize(
     "path",
     [path if path.stem == "digits_lr_norm" else pytest.param(path, marks=pytest.mark.slow) for path in SWEEPS],
     ids=lambda path: path.stem,
 )
-def test_the_agents_command_trains(path, run, here, monkeypatch, new_process):
+def test_the_agents_command_trains(path, run, here, monkeypatch, new_wandb):
     sweep = read_yaml(path)
     point = first_point(sweep)
     env, interpreter, program, *args = expand(sweep, point)

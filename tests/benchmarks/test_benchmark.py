@@ -124,7 +124,7 @@ def test_the_plain_loop_has_the_transforms_of_the_tutorials(cifar, tree):
 def test_each_case_is_measured_in_a_process_of_its_own():
     assert run_in_new_process(os.getpid) != os.getpid()
     with pytest.raises(SystemExit, match="one sentence"):
-        run_in_new_process(sys.exit, "one sentence")
+        run_in_new_process(exec, "import sys; sys.exit('one sentence')")
 
 
 def test_what_was_printed_is_shown_if_a_measurement_fails(capfd):

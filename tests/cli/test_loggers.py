@@ -1,5 +1,6 @@
-"""W&B takes its server, folders and account from the user, and from nothing that came with a run."""
+"""W&B takes its server, folders and account from the user, and from nothing that came with a run; how its runs end."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 import wandb
 
 from checkpointing.record import RECORD_KEY
-from cli.loggers import refuse_workspace_settings
+from checkpointing.transaction_log import HEADER, parse_record, read_records
+from cli.loggers import close_run, refuse_workspace_settings, wait_for_end
 from errors import UserError
 from tests.conftest import DIGITS, TINY
 
@@ -47,7 +49,7 @@ def test_such_settings_are_refused_before_wandb_reads_them(fails, here, monkeypa
     assert not list(Path("runs").rglob("*"))
 
 
-def test_wandb_takes_the_settings_of_the_repository(run, here, monkeypatch):
+def test_wandb_takes_the_settings_of_the_repository(run, here, monkeypatch, new_wandb):
     Path("wandb").mkdir()
     Path("wandb/settings").write_text("[default]\nentity = me\n")
     monkeypatch.setattr("cli.loggers.HOME", Path.cwd())
@@ -99,3 +101,35 @@ def test_the_failure_of_the_type_that_was_meant_is_told(fails, here):
     )
     said = fails("fit", "--config", DIGITS, "--config", "ema.yaml", *TINY)
     assert "EMAWeightAveraging cannot be made with these arguments (TypeError: " in said
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The file of a W&B run that is logged to."""
+    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
+    return Path(wandb.init(mode="offline", dir=tmp_path, settings=settings).settings.sync_file)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_closed_run_is_complete_on_the_disk(log, failed):
+    close_run(failed)
+    *_, last = read_records(log)
+    assert parse_record(last, log).exit.exit_code == failed
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_closing_waits_for_what_wandb_writes_late(log, share):
+    close_run(failed=False)
+    content = log.read_bytes()
+    log.write_bytes(content[: max(len(HEADER), int(share * len(content)))])
+    service = threading.Timer(0.2, lambda: log.write_bytes(content))
+    service.start()
+    wait_for_end(log)
+    assert log.read_bytes() == content
+    service.join()
+
+
+def test_a_run_whose_file_is_gone_is_closed(log):
+    log.unlink()
+    close_run(failed=False)
+    assert wandb.run is None
