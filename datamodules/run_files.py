@@ -4,13 +4,12 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from checkpointing.split import Split
 from datamodules.decode import SUFFIXES
-from datamodules.image_files import ImageFiles, content_id
+from datamodules.image_files import ImageFiles
 from datamodules.trained_on import as_mask, leave_out_sample, of_same_size
 from errors import UserError, pluralize
 
@@ -140,19 +139,25 @@ def is_run_folder(images: ImageFiles, split: Split) -> bool:
     return holds_sample(images, split) or is_copy(images.portable_paths(), split.trained_on)
 
 
-def find_validated(images: ImageFiles, split: Split, val_folder: Path) -> np.ndarray:
+def find_validated(images: ImageFiles, split: Split, val_images: ImageFiles) -> np.ndarray:
     """[N] bool: whether a training image was moved there from val/, judged by its content, or by its path if it is new.
 
     Args:
         images: of the training folder.
         split: of the run, which validates on the images of val/.
-        val_folder: files that are still there have not been moved.
+        val_images: of val/; those that are still there have not been moved.
     """
-    files = {path: os.fsencode(val_folder / path) for path in split.held_back}
-    lost = {path: content for path, content in split.held_back.items() if content_id(files[path]) != content}
+    val_paths = val_images.portable_paths()
+    index_of = {path: index for index, path in enumerate(val_paths)}
+    lost = {
+        path: content
+        for path, content in split.held_back.items()
+        if path not in index_of or val_images.content(index_of[path]) != content
+    }
     moved = search_contents(images, range(len(images)), lost)
     paths, trained_on = images.portable_paths(), set(split.trained_on)
-    gone = {path for path in without(lost, moved.values()) if not os.path.exists(files[path])}
+    gone = without(lost, moved.values()).keys() - index_of.keys()
+    gone -= set(match_stems(val_paths, range(len(val_paths)), gone).values())  # converted or resized
     new = [index for index, path in enumerate(paths) if index not in moved and path not in trained_on]
     in_place = {index: paths[index] for index in new if paths[index] in gone}
     moved |= in_place | match_stems(paths, new, gone - set(in_place.values()))
@@ -178,8 +183,8 @@ class Division:
     other_folder: bool = False
 
 
-def divide_as_run(images: ImageFiles, split: Split, val_folder: Path | None, verb: str) -> Division:
-    """Divide the training folder of a run as the run did.
+def divide_as_run(images: ImageFiles, split: Split, val_images: ImageFiles | None, verb: str) -> Division:
+    """Divide the training folder of a run as the run did; `val_images` are those of val/.
 
     What the run held back stays held back. New images are trained on by `fit`, and left out by `test` and `validate`.
     A folder in which none of the run's images is there is another one: all of it is tested.
@@ -188,10 +193,11 @@ def divide_as_run(images: ImageFiles, split: Split, val_folder: Path | None, ver
         UserError: if none of the images that the run has held back is there.
     """
     if split.own_folder:
-        assert val_folder is not None
-        moved = find_validated(images, split, val_folder)
+        assert val_images is not None
+        moved = find_validated(images, split, val_images)
         count = pluralize(int(moved.sum()), "image")
-        notes = [f"{count} not trained on: the run validated on them, in {val_folder}"] if moved.any() else []
+        folder = os.fsdecode(val_images.folder)
+        notes = [f"{count} not trained on: the run validated on them, in {folder}"] if moved.any() else []
         return Division(images.subset(np.flatnonzero(~moved)), None, notes, {})
     found = find_run_files(images, split)
     if found.other_folder and verb == "test":

@@ -1,7 +1,7 @@
 """Images that a run has trained on, found among those that it is evaluated on."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,21 @@ def as_mask(indices: Collection[int], length: int) -> np.ndarray:
     return mask
 
 
-def find_moved(images: ImageFiles, split: Split, own_paths: Collection[str], train_folder: Path) -> np.ndarray:
+def find_moved(
+    images: ImageFiles, split: Split, own_paths: Collection[str], is_training_image: Callable[[str], bool]
+) -> np.ndarray:
     """[N] bool: whether an image of val/ or test/ seems, by its path, to have been moved there after the training.
 
     Args:
         images: of the folder.
         split: of the run.
         own_paths: paths that the run had in this folder.
-        train_folder: files that are still there have not been moved.
+        is_training_image: whether the training images have one of a name, relative to their folder, which has not been
+            moved then.
     """
     suspects = set(split.trained_on) - set(own_paths)
     names = enumerate(images.file_names)
-    moved = [k for k, name in names if portable_path(name) in suspects and not os.path.exists(train_folder / name)]
+    moved = [k for k, name in names if portable_path(name) in suspects and not is_training_image(name)]
     return as_mask(moved, len(images))
 
 

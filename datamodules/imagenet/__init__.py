@@ -4,7 +4,8 @@ python -m datamodules.imagenet resize SRC DST        # a copy with smaller image
 python -m datamodules.imagenet pack SRC DST          # a copy with many images in each file
 """
 
-from functools import partial
+import os
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,10 @@ class ImageNet(ImageData):
         self.has_test_images = bool(self.test_folder or val_size)
         self.tests_validation_images = self.test_folder in (None, None if val_size else val)
         if stage == "test" and self.test_folder:
-            self.test_set = self._list_evaluated(self.test_folder)
+            self.test_set = self._leave_out_trained_on(self.list_images(self.test_folder))
             announce(f"test: {pluralize(len(self.test_set), 'image')} in {self.test_folder}")
         elif stage == "validate" and val and not val_size:
-            self.val_set = self._list_evaluated(val)
+            self.val_set = self._leave_out_trained_on(self.list_images(val))
             announce(f"validation: {pluralize(len(self.val_set), 'image')} in {val}")
         else:
             self._split_training_images(stage, val, val_size)
@@ -195,13 +196,23 @@ class ImageNet(ImageData):
             names, labels = read_flat_labels(folder, files, class_to_idx)
         return ImageFiles(folder, names, labels, self.center_crop)
 
-    def _list_evaluated(self, folder: Path) -> ImageFiles:
+    @cached_property
+    def _packed_training_names(self) -> frozenset[str]:
+        """Names of the training images of a packed data set, relative to their folder."""
+        assert self.packed
+        return frozenset(self.packed.read_split(self.train_folder.name).names)
+
+    def _is_training_image(self, name: str) -> bool:
+        """Whether the folder of the training images has a file of a name."""
+        return name in self._packed_training_names if self.packed else os.path.exists(self.train_folder / name)
+
+    def _leave_out_trained_on(self, images: ImageFiles) -> ImageFiles:
         """The images of val/ or test/; where they are not the run's own, without those that it has trained on."""
-        images, run = self.list_images(folder), self.run
+        run, folder = self.run, Path(os.fsdecode(images.folder))
         if run is None or (split := run.split) is None:
             return images
         validated = split.held_back if split.own_folder and folder == self.splits.val else ()
-        moved, known = find_moved(images, split, validated, self.train_folder), find_sample(images, split)
+        moved, known = find_moved(images, split, validated, self._is_training_image), find_sample(images, split)
         if not (moved | known).any():
             return images
         if matches(self, images, {run.record.test_hash, run.record.val_hash}):
@@ -230,8 +241,9 @@ class ImageNet(ImageData):
 
     def _split_training_images(self, stage: str, val: Path | None, val_size: float) -> None:
         images, run = self.list_images(self.train_folder), self.run
+        val_images = self.list_images(val) if val and not val_size else None
         if run and run.split:
-            division = divide_as_run(images, run.split, val, stage)
+            division = divide_as_run(images, run.split, val_images, stage)
             images, held_back = division.train, division.held_back
             self.tests_validation_images &= not division.other_folder
             self.renamed = division.renamed
@@ -241,7 +253,7 @@ class ImageNet(ImageData):
             by_name = run is None or run.record.data_hash is not None  # older runs drew positions in the list
             images, held_back = split_validation(images, val_size, self.split_seed, by_name)
         self.train_set = images.with_transform(TrainCrop(self.augmentation, self.preprocessing["interpolation"]))
-        self.val_set = self._list_evaluated(val) if val and not val_size else held_back
+        self.val_set = held_back if val_images is None else self._leave_out_trained_on(val_images)
 
     def _announce_split(self, val_source: str) -> None:
         train = f"{pluralize(len(self.train_set), 'training image')} of {self.num_classes:,} classes"

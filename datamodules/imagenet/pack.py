@@ -81,7 +81,7 @@ def pack_tree(
 def list_splits(data: ImageNet) -> dict[str, ImageFiles]:
     """The images of each split of a folder; test/ without class folders is left out."""
     folders = {"train": data.splits.train, "val": data.splits.val, "test": data.splits.test}
-    if folders["test"] and not list_folder(folders["test"])[0]:
+    if folders["test"] and not data.packed and not list_folder(folders["test"])[0]:
         announce(f"{folders['test']} is not packed: it holds no class folders")
         folders["test"] = None
     return {name: data.list_images(folder) for name, folder in folders.items() if folder}

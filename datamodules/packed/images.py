@@ -85,6 +85,15 @@ class PackedFolder:
         folders = {name: self.root / name for name in self.index.splits}
         return SplitFolders(folders["train"], folders.get("val"), folders.get("test"))
 
+    def read_split(self, name: str) -> SplitIndex:
+        """The list of a split.
+
+        Raises:
+            UserError: if it is not as packing writes it.
+        """
+        path = Path(name, IMAGES)
+        return parse_split(self._read(path), self.root / path, self.index.splits[name], len(self.index.classes))
+
     def list_images(self, folder: Path, transform: Transform) -> PackedImages:
         """The images of a split, given by its folder.
 
@@ -92,9 +101,7 @@ class PackedFolder:
             UserError: if its list is not as packing writes it, or a chunk is missing or of another size.
         """
         name = folder.name
-        path = Path(name, IMAGES)
-        digest, classes = self.index.splits[name], len(self.index.classes)
-        index = parse_split(self._read(path), self.root / path, digest, classes)
+        index, digest = self.read_split(name), self.index.splits[name]
         chunks = [chunk.name for chunk in index.chunks], [chunk.bytes for chunk in index.chunks]
         reader = StoredChunks(self.store, name, digest, *chunks) if self.store else ChunkReader(folder, *chunks)
         reader.check()
