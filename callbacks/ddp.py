@@ -77,7 +77,12 @@ class DDP(pl.Callback):
             model: holds them.
             images: a device's share of a batch.
             devices: all of them.
+
+        Raises:
+            UserError: where they are to, and the model has none to train.
         """
+        if self.sync_batchnorm is True:
+            check_sync_batch_norm(model)
         norms = [norm for norm in find_batch_norms(model) if not is_frozen(norm)]
         if devices > 1 and any(map(is_synchronised, norms)):  # by --trainer.sync_batchnorm
             return True
@@ -93,8 +98,6 @@ class DDP(pl.Callback):
             return
         if data is None:
             raise UserError("callbacks.DDP needs a data module of this project (datamodules.ImageData): leave it out.")
-        if self.sync_batchnorm is True:
-            check_sync_batch_norm(pl_module)
         images = data.images_per_batch(training=True)
         notes = [f"{pluralize(devices, 'device')}: {pluralize(images, 'image')} each of a batch of {data.batch_size}"]
         if self.synchronises(pl_module, images, devices):

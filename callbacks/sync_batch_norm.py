@@ -1,6 +1,7 @@
 """BatchNorm statistics over all processes, where the user asks for them."""
 
 import lightning.pytorch as pl
+from torch import nn
 
 from errors import UserError, pluralize
 from lit_models.nets.layers import find_batch_norms
@@ -24,7 +25,7 @@ class SyncBatchNorm(pl.Callback):
             print(note, flush=True)
 
 
-def check_sync_batch_norm(module: pl.LightningModule) -> None:
+def check_sync_batch_norm(module: nn.Module) -> None:
     """Refuse to synchronise the BatchNorms of a model that has none, or frozen ones alone."""
     norms = find_batch_norms(module)
     if all(map(is_frozen, norms)):

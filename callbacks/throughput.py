@@ -12,7 +12,7 @@ from trainer_settings import settings
 class Throughput(pl.Callback):
     """Log `train/images_per_s` over all devices: every `log_every_n_steps`, and of each whole epoch at its end.
 
-    Of several devices, the rates of the slowest and of the fastest one too, once an epoch.
+    With several devices, the rate of each rank too, once an epoch: `train/images_per_s_rank_0` and so on.
 
     Time runs from the end of one training batch to the end of the next: loading and callbacks count, validation does
     not, nor does the first batch of an epoch, which waits for loader processes and, once, for compilation.
@@ -45,10 +45,10 @@ class Throughput(pl.Callback):
         self.mark = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.images:
-            # Every process says the rate of all together; their clocks differ a little, so the mean of that is taken
-            pl_module.log("train/images_per_s", self.images / self.seconds, sync_dist=True)
-            if trainer.world_size > 1:
-                own = self.images / self.seconds / trainer.world_size
-                pl_module.log("train/images_per_s_slowest_rank", own, sync_dist=True, reduce_fx="min")
-                pl_module.log("train/images_per_s_fastest_rank", own, sync_dist=True, reduce_fx="max")
+        if not self.seconds:  # an epoch of one batch, on every rank
+            return
+        own = self.images / self.seconds / trainer.world_size
+        pl_module.log("train/images_per_s", own, sync_dist=True, reduce_fx="sum")
+        for rank in range(trainer.world_size) if trainer.world_size > 1 else ():
+            rate = own if rank == trainer.global_rank else 0.0
+            pl_module.log(f"train/images_per_s_rank_{rank}", rate, sync_dist=True, reduce_fx="sum")

@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 
-from callbacks.ddp import DDP
 from callbacks.sync_batch_norm import SyncBatchNorm, check_sync_batch_norm
 from errors import UserError
 from lit_models.classifier import LitClassifier
@@ -40,7 +39,7 @@ def check_callbacks(trainer: pl.Trainer, model: pl.LightningModule) -> None:
             raise UserError(f"{name} would have to change --{flag} of a run that is laid out for it: leave it out.")
         if isinstance(callback, BackboneFinetuning) and not hasattr(model, "backbone"):
             raise UserError(f"{name} freezes a model's `backbone`, and {type(model).__name__} has none: leave it out.")
-        if isinstance(callback, SyncBatchNorm) or (isinstance(callback, DDP) and callback.sync_batchnorm is True):
+        if isinstance(callback, SyncBatchNorm):
             check_sync_batch_norm(model)
 
 

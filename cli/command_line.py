@@ -9,7 +9,6 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,10 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks import DDP, InputChecks, Progress
-from callbacks.finite_loss import FiniteLoss, Policy
+from callbacks.finite_loss import Policy
 from callbacks.input_checks import check_inputs
-from callbacks.prediction_table import PredictionTable
-from callbacks.prediction_writer import PredictionWriter
-from callbacks.result_writer import ResultWriter
-from callbacks.resume_accumulation import ResumeAccumulation
-from callbacks.resume_run import CheckLoops, CheckOptimizerState, ResumeRun
-from callbacks.run_facts import WriteRunFacts
-from callbacks.run_messages import RunMessages
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
-from callbacks.train_means import TrainMeans
-from callbacks.wandb_results import WandbResults
 from checkpointing.confinement import refuse_links, refuse_roots
 from checkpointing.finished_run import schedule_progress
 from checkpointing.import_policy import names_given, restored_import_policy
@@ -45,6 +34,7 @@ from checkpointing.resume import (
     refuse_other_weights,
 )
 from checkpointing.run_dir import find_checkpoint, results_folder
+from cli.callbacks import complete_callbacks
 from cli.config_files import Flag, Layer, insert_files, list_values, read_config, read_flags
 from cli.devices import refuse_missing_devices
 from cli.early_checks import VERBS, asks_for_help, take_flag
@@ -79,7 +69,6 @@ from cli.resumed_run import (
 )
 from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps, refuse_root_dir
-from cli.wandb_runs import continue_run
 from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
 from errors import UserError, expand_home, printable_lines, protect_output
@@ -234,26 +223,12 @@ class CommandLine(LightningCLI):
             print_notes(describe_changed_run(resumed.record.config, self.layers, self.given, config))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        config = self.config_init[self.subcommand].trainer
-        added: list[Callback] = [InputChecks()]
-        added += [] if config.enable_progress_bar is False else [Progress()]
-        added += [FiniteLoss(self.config_init.fit.on_nonfinite), TrainMeans()] if self.subcommand == "fit" else []
-        added += [PredictionTable()] if self.subcommand == "predict" else []
-        # A test that did not count every image is refused before its predictions replace others
-        added += [] if config.fast_dev_run else [RunMessages(), ResultWriter()]
-        if self.subcommand in ("validate", "test") and self.checkpoint:
-            predictions = PredictionWriter()
-            added += [predictions, WandbResults(predictions, partial(continue_run, self.checkpoint))]
-        first: list[Callback] = [CheckLoops(), *([] if config.fast_dev_run else [ResumeRun()])]
-        added += [ResumeAccumulation(), CheckOptimizerState()] if self.subcommand == "fit" else []
-        added += [WriteRunFacts()] if self.subcommand == "fit" and not config.fast_dev_run else []
         if self.subcommand == "fit":
-            added += [WandbResults()]
             # There, and not in the directory where the command is typed, Lightning looks for another job's hpc_ckpt
             kwargs["default_root_dir"] = str(self.run_folder or Path(self.config.fit.runs, "no run directory"))
-        # LearningRateMonitor is to see the rates that DDP scales
-        own = sorted(config.callbacks or [], key=lambda callback: not isinstance(callback, DDP))
-        trainer = super().instantiate_trainer(callbacks=[*first, *own, *added], **kwargs)
+        config = self.config_init[self.subcommand]
+        callbacks = complete_callbacks(str(self.subcommand), config, self.checkpoint)
+        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
         prepare_processes(trainer, self.config[self.subcommand], self.checkpoint)
         return trainer
 

@@ -43,13 +43,18 @@ class Launch(NamedTuple):
 
 def find_launch() -> Launch | None:
     """What torchrun or srun has started; None where this process was started alone, or by Lightning."""
-    numbers = {name: max(1, int(os.environ[name])) for name in COUNTS if os.environ.get(name, "").isdecimal()}
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return Launch("torchrun", "LOCAL_RANK", numbers.get(COUNTS[0], 1), numbers.get(COUNTS[1], 1))
-    tasks, nodes = numbers.get(COUNTS[2], 1), numbers.get(COUNTS[3], numbers.get(COUNTS[4], 1))
+        return Launch("torchrun", "LOCAL_RANK", read_count("GROUP_WORLD_SIZE"), read_count("LOCAL_WORLD_SIZE"))
+    tasks, nodes = read_count("SLURM_STEP_NUM_TASKS"), read_count("SLURM_STEP_NUM_NODES", "SLURM_NNODES")
     if tasks == 1 or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
     return Launch("srun", "SLURM_PROCID", nodes, tasks // nodes)
+
+
+def read_count(*names: str) -> int:
+    """The first of some variables that is set to a number; 1 where none is."""
+    counts = [int(value) for name in names if (value := os.environ.get(name, "")).isdecimal()]
+    return max(1, counts[0]) if counts else 1
 
 
 def defer_to_first_process() -> None:

@@ -121,8 +121,8 @@ class Rendezvous:
     def _open_store(self) -> Store:
         """Host the store where this is the first process and no agent does; else connect to it once it is there."""
         if self.is_leader and self.nodes > 1:
-            who = f"{self.nodes - 1} of {self.nodes} nodes" if self.rank == 0 else "the first node"
-            print(f"Waiting for {who} at {self.host}:{self.port}, at most {self.seconds:g} s.", flush=True)
+            others = f"{self.nodes - 1} of {self.nodes} nodes" if self.rank == 0 else "the first node"
+            print(f"Waiting for {others} at {self.host}:{self.port}, at most {self.seconds:g} s.", flush=True)
         hosts = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         timeout = timedelta(seconds=max(self.seconds, CONNECT_SECONDS))
         try:
@@ -191,15 +191,15 @@ class Rendezvous:
             arrived: the nodes of those that have.
         """
         present = [0, *arrived]
-        missing = [str(node) for node in range(self.nodes) if present.count(node) < self.devices]
-        if missing == ["0"]:
-            who = f"{pluralize(self.devices - present.count(0), 'process')} of this node"
+        nodes = [str(node) for node in range(self.nodes) if present.count(node) < self.devices]
+        if nodes == ["0"]:
+            missing = f"{pluralize(self.devices - present.count(0), 'process')} of this node"
             remedy = "look at the messages above"
         else:
-            who = f"{len(missing)} of {self.nodes} nodes (NODE_RANK {', '.join(missing)})"
+            missing = f"{len(nodes)} of {self.nodes} nodes (NODE_RANK {', '.join(nodes)})"
             remedy = "start all nodes with the same MASTER_ADDR, MASTER_PORT and --trainer.num_nodes"
         return (
-            f"Missing at {self.host}:{self.port} after {self.seconds:g} s: {who}; {remedy}, or wait longer "
+            f"Missing at {self.host}:{self.port} after {self.seconds:g} s: {missing}; {remedy}, or wait longer "
             "(--trainer.node_timeout)."
         )
 

@@ -33,7 +33,7 @@ class Augmentation:
         area: share of an image's area that a crop covers, drawn between these two; the crop's aspect ratio is drawn
             between 3:4 and 4:3 (arXiv 1409.4842, section 6).
         shorter_side: in place of `area`: the shorter side is resized to a length drawn between these two, in pixels,
-            and the crop is a square at a random place (arXiv 1409.1556, section 3.1); [] takes `area`.
+            and the crop is a square at a random position (arXiv 1409.1556, section 3.1); [] takes `area`.
         flip: flip half of the images horizontally.
         colour: brightness, contrast and saturation are each multiplied by a factor between 1 - colour and 1 + colour.
         lighting: standard deviation of the shift along the principal components of ImageNet's colours; 0.1 in AlexNet.
@@ -163,17 +163,17 @@ def constant(values: tuple, device: torch.device) -> Tensor:
 
 
 def random_crop(images: Tensor, padding: int) -> Tensor:
-    """Pad every side with zeros and cut a window of the original size, at a random place for each image.
+    """Pad every side with zeros and cut a window of the original size, at a random offset for each image.
 
     Args:
         images: [B, C, H, W], any dtype.
-        padding: pixels on each side; each of the (2 * padding + 1)^2 places is equally likely.
+        padding: pixels on each side; each of the (2 * padding + 1)^2 offsets is equally likely.
     """
     b, _, height, width = images.shape
     # [B, C, 2 * padding + 1, 2 * padding + 1, H, W], a view: only the chosen windows are copied
     windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    places, device = 2 * padding + 1, images.device
-    top, left = draw_per_image(lambda count: torch.randint(places, (2, count), device=device), b, dim=1)
+    offsets, device = 2 * padding + 1, images.device
+    top, left = draw_per_image(lambda count: torch.randint(offsets, (2, count), device=device), b, dim=1)
     return windows[torch.arange(b, device=device), :, top, left]
 
 

@@ -54,9 +54,9 @@ def notes_on_groups(findings: Findings) -> Iterator[str]:
         counted = [run for run, _ in entry.results]
         if short := [run for run in counted if run.state in CUT_SHORT]:
             yield f"{entry.label}: tested or validated though the training did not come to its end: {name_runs(short)}."
-        left_out = [run for run in entry.group.runs if run not in counted and run.state != "diverged"]
-        if counted and left_out:
-            yield f"{entry.label}: left out of the mean, without a {describe(findings)}: {name_runs(left_out)}."
+        excluded = [run for run in entry.group.runs if run not in counted and run.state != "diverged"]
+        if counted and excluded:
+            yield f"{entry.label}: not in the mean, because they have no {describe(findings)}: {name_runs(excluded)}."
         if entry.group.repeated_seeds:
             seeds = ", ".join(map(str, entry.group.repeated_seeds))
             yield f"{entry.label}: several runs have the seed {seeds}; they are no independent ones."

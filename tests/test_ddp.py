@@ -37,7 +37,11 @@ def test_two_processes_share_one_run_and_train_as_one(run, here, capsys):
     checkpoint = torch.load("runs/digits/resnet20/version_0/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 4  # 32 images in batches of 8 over both: 4 each
     with open("runs/digits/resnet20/version_0/metrics.csv") as file:
-        in_fit = next(float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"])
+        rows = list(csv.DictReader(file))
+    in_fit = next(float(row["val/loss"]) for row in rows if row["val/loss"])
+    rates = {name: float(rate) for name, rate in rows[-1].items() if name.startswith("train/images_per_s")}
+    assert rates.pop("train/images_per_s") == pytest.approx(sum(rates.values()))
+    assert [*rates] == ["train/images_per_s_rank_0", "train/images_per_s_rank_1"]
     run("validate", "--ckpt_path", "runs/digits/resnet20/version_0/checkpoints/last.ckpt")
     assert float(re.search(r"val/loss\D+([0-9.]+)", capsys.readouterr().out)[1]) == pytest.approx(in_fit, rel=1e-4)
     run(*fit, "--trainer.callbacks+=callbacks.DDP")

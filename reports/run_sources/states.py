@@ -26,7 +26,7 @@ class Limits:
         return any(limit is not None and done >= limit for limit, done in ((self.epochs, epochs), (self.steps, steps)))
 
     def locate(self, epochs: float, steps: int) -> str:
-        """The place in the training after so many epochs, such as "in epoch 7 of 20"; empty if nothing is known."""
+        """The position in the training after so many epochs, such as "in epoch 7 of 20"; empty if nothing is known."""
         if self.epochs is not None and epochs >= self.epochs:
             return f"after epoch {self.epochs:,}"
         if self.epochs is not None:
@@ -84,7 +84,7 @@ def find_state(traces: Traces) -> tuple[State, str]:
 
 def choose_state(traces: Traces) -> tuple[State, str]:
     """The state of a run, and why it is in that state."""
-    place = locate_end(traces)
+    position = locate_end(traces)
     session = traces.facts.sessions[-1] if traces.facts and traces.facts.sessions else None
     outcome = session.outcome if session and session.outcome != "running" else None
     said = session.reason.strip().removesuffix(".").partition(ADVICE)[0] if session else ""
@@ -93,27 +93,25 @@ def choose_state(traces: Traces) -> tuple[State, str]:
         also = ", and training goes on" if traces.is_locked else ""
         return "diverged", (said if outcome == "diverged" and said else divergence) + also
     if traces.is_locked:
-        return "running", f"training now, {place}" if place else "training now"
+        return "running", f"training now, {position}" if position else "training now"
     if outcome == "diverged":
-        return "diverged", said or f"diverged {place}".strip()
+        return "diverged", said or f"diverged {position}".strip()
     if outcome == "finished":
         return "finished", ""
     if outcome == "stopped" or outcome == "failed":
-        return outcome, f"{outcome} {place}".strip() + (f": {said}" if said else "")
+        return outcome, f"{outcome} {position}".strip() + (f": {said}" if said else "")
     if not traces.config and not traces.measured.curves and traces.saved is None and traces.facts is None:
         return "unreadable", ""
     epochs, steps = count_done(traces)
     if find_limits(traces.config).are_reached(epochs, steps):
         return "finished", ""
     if traces.exit_code is not None:
-        how: State = "stopped" if traces.exit_code in (0, *STOPPED_BY_SIGNAL) else "failed"
-        return how, f"{how} {place}".strip()
+        state: State = "stopped" if traces.exit_code in (0, *STOPPED_BY_SIGNAL) else "failed"
+        return state, f"{state} {position}".strip()
     if not epochs and session is None:
-        return (
-            "empty",
-            f"no epoch has ended{f': killed {place}' if traces.measured.epochs is not None or steps else ''}",
-        )
-    return "killed", f"killed {place or 'before an epoch had ended'}"
+        has_begun = traces.measured.epochs is not None or steps
+        return "empty", f"no epoch has ended{f': killed {position}' if has_begun else ''}"
+    return "killed", f"killed {position or 'before an epoch had ended'}"
 
 
 def count_done(traces: Traces) -> tuple[int, int]:

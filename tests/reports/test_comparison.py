@@ -80,7 +80,7 @@ def test_runs_of_a_group_that_broke_off_or_lack_a_test_are_named(tmp_path):
         write_run(tmp_path / f"digits/a/version_{seed}", 2, config, outcome=outcome)
     write_test(tmp_path / "digits/a/version_4", wrong(300))
     said = " ".join(notes(find(tmp_path)))
-    assert "left out of the mean, without a test error with center: version_3 (killed)." in said
+    assert "not in the mean, because they have no test error with center: version_3 (killed)." in said
     assert "did not come to its end: version_4 (stopped)." in said
 
 
