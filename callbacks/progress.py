@@ -15,9 +15,9 @@ SHOWN = ("train/loss", "train/top1_error", "val/loss", "val/top1_error")
 
 
 class Progress(TQDMProgressBar):
-    """A bar in a terminal, over the images in an evaluation; elsewhere a line per epoch, or every 30 s.
+    """A progress bar in a terminal; in a file, a pipe or a batch job a line per epoch, or every 30 s.
 
-    Elsewhere is a file, a pipe or a batch job.
+    The bar counts the batches of a training and the images of an evaluation.
     """
 
     def __init__(self) -> None:

@@ -150,14 +150,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     count = 1 if get_worker_info() else min(len(items), torch.get_num_threads())
     if count <= 1:
         return [function(item) for item in items]
-    results: list[Any] = [None] * len(items)
-
-    def compute_share(first: int) -> None:
-        results[first::count] = [function(item) for item in items[first::count]]
-
     with ThreadPoolExecutor(count) as pool:
-        list(pool.map(compute_share, range(count)))
-    return results
+        return list(pool.map(function, items))
 
 
 def choose_num_workers(trainer: pl.Trainer | None, images: ImageSet) -> int:

@@ -55,13 +55,18 @@ def build_model(path: Path) -> LitClassifier:
     return instantiate(LitClassifier, section | {"init_args": arguments | {"num_classes": 10}})
 
 
-def train_a_batch(run: Callable[..., None], path: Path, size: int) -> None:
-    """Fit and validate one batch of two noise images of `size` px; weights of a hub are replaced by a local file."""
+def train_a_batch(run: Callable[..., None], capsys: pytest.CaptureFixture[str], path: Path, size: int) -> None:
+    """Fit one batch of two noise images of `size` px, and validate one where the experiment holds images back.
+
+    Weights of a hub are replaced by a local file.
+    """
     flags = ["--data", "datamodules.Synthetic", "--data.size", size, "--data.classes", 10, "--data.batch_size", 2]
     if "weights" in read_section(path, "model")["init_args"]:
         torch.save(build_model(path).net.state_dict(), "weights.pth")
         flags += ["--model.weights", "weights.pth"]
     run("fit", "--config", path, *flags, "--trainer.fast_dev_run", 1)
+    said, validates = capsys.readouterr().out, read_section(path, "data")["init_args"].get("val_size") != 0
+    assert "train/loss" in said and ("val/loss" in said) == validates
     gc.collect()  # nets are large, and some contain reference cycles
 
 
@@ -88,15 +93,15 @@ FIRST_OF_EACH = {read_section(path, "model")["class_path"]: path for path in rev
 
 
 @pytest.mark.parametrize("path", sorted(FIRST_OF_EACH.values()), ids=name_of)
-def test_experiment_trains_a_batch(run, path):
-    train_a_batch(run, path, smallest_size(path))
+def test_experiment_trains_a_batch(run, capsys, path):
+    train_a_batch(run, capsys, path, smallest_size(path))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
-def test_experiment_trains_a_batch_at_its_own_size(run, path):
+def test_experiment_trains_a_batch_at_its_own_size(run, capsys, path):
     native = 224 if path in IMAGE_FOLDERS else 32
-    train_a_batch(run, path, read_section(path, "data")["init_args"].get("size", native))
+    train_a_batch(run, capsys, path, read_section(path, "data")["init_args"].get("size", native))
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +146,12 @@ def test_experiment_reads_its_images(path, roots):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet20_short"])
-def test_cifar10_is_trained_with_and_without_validation(run, here, name):
+def test_cifar10_is_trained_with_and_without_validation(run, here, capsys, name):
     root = ["--data.root", write_synthetic_cifar(here / "data"), "--data.batch_size", 4]
     val_size = ["--data.val_size", 20] if name == "resnet20_short" else []
     run("fit", "--config", CONFIGS / "cifar10" / f"{name}.yaml", *root, *val_size, "--trainer.fast_dev_run", 1)
+    said = capsys.readouterr().out
+    assert "train/loss" in said and ("val/loss" in said) == bool(val_size)
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)

@@ -511,11 +511,14 @@ def test_a_result_that_cannot_be_written_is_printed(run, tiny_run, capsys, monke
     assert "top-1 error" in printed and '"images": 11' in printed
 
 
-def test_fit_reads_no_test_image(run, here):
+def test_fit_reads_no_test_image(run, here, capsys):
     root = write_synthetic_cifar(here / "data")
     (root / "cifar-10-batches-py/test_batch").write_bytes(b"not to be read")
+    with pytest.raises(UserError, match="test_batch"):
+        datamodules.CIFAR10(root).setup("test")
     config = HOME / "configs/cifar10/resnet20.yaml"
     run("fit", "--config", config, "--data.root", root, "--data.batch_size", 20, "--trainer.fast_dev_run", 1)
+    assert "train/loss" in capsys.readouterr().out
 
 
 def test_a_logger_may_also_be_given_alone(run, here):
