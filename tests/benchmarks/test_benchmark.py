@@ -33,6 +33,7 @@ KEYS = {
 def small(monkeypatch, here):
     """Cases of one step a turn, in this process."""
     monkeypatch.setattr(benchmark, "run_in_new_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(cases, "EPOCH_IMAGES", 100)  # to make and remove 12,800 links takes a slow disk half a minute
     fp32 = "--trainer.precision=32-true"
     flags = ["--data.batch_size=4", "--data.size=64", "--data.num_workers=0", cases.ONE_BATCH, fp32]
     noise = ["--data=datamodules.Synthetic", "--data.size=16", "--data.train_size=256", "--data.batch_size=256", fp32]
