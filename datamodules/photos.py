@@ -13,6 +13,7 @@ from datamodules.crops import CenterCrop
 from datamodules.decode import SUFFIXES, Interpolation
 from datamodules.folder_walk import FolderWalk
 from datamodules.image_files import ImageFiles
+from datamodules.packed.index import INDEX
 from datamodules.skipped_files import SkippedFiles
 from errors import UserError, check_at_least, check_reachable, expand_home, pluralize
 
@@ -87,6 +88,8 @@ def expand_path(path: Path) -> list[Path]:
     walk = FolderWalk()
     (files,) = walk.list_images(str(path))
     walk.announce(path)
+    if not files and os.path.lexists(path / INDEX):
+        raise UserError(f"{path} is a packed data set: give --data.paths the folder that it was packed from.")
     if not files:
         raise UserError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
     return [Path(file) for file in files]

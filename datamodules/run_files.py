@@ -13,6 +13,7 @@ from datamodules.image_files import ImageFiles
 from datamodules.trained_on import as_mask, leave_out_sample, of_same_size
 from errors import UserError, pluralize
 
+CONVERTED = "no image has the content that the run knows: a converted or resized copy, found by its paths"
 COPY_SHARE = 0.9  # of the run's paths: a converted or resized copy may lack files that could not be read
 
 
@@ -195,9 +196,10 @@ def divide_as_run(images: ImageFiles, split: Split, val_images: ImageFiles | Non
     if split.own_folder:
         assert val_images is not None
         moved = find_validated(images, split, val_images)
-        count = pluralize(int(moved.sum()), "image")
-        folder = os.fsdecode(val_images.folder)
-        notes = [f"{count} not trained on: the run validated on them, in {folder}"] if moved.any() else []
+        notes = [] if holds_sample(images, split) else [describe_other_contents(images, split)]
+        if moved.any():
+            count, folder = pluralize(int(moved.sum()), "image"), os.fsdecode(val_images.folder)
+            notes.append(f"{count} not trained on: the run validated on them, in {folder}")
         return Division(images.subset(np.flatnonzero(~moved)), None, notes, {})
     found = find_run_files(images, split)
     if found.other_folder and verb == "test":
@@ -222,11 +224,17 @@ def describe_other_folder(images: ImageFiles, split: Split) -> str:
     return f"no image has a content that is known of the run's{names}, so all of them are tested"
 
 
+def describe_other_contents(images: ImageFiles, split: Split) -> str:
+    """A sentence on training images none of which has the content of one of the run's."""
+    copied = is_copy(images.portable_paths(), split.trained_on)
+    return CONVERTED if copied else "no image has the path and the content of one that the run has trained on"
+
+
 def describe_changes(found: FoundFiles, held_back: int, verb: str) -> list[str]:
     """Sentences on a run's folder that has changed; `held_back` is the number of images that the run held back."""
     notes = []
     if not found.unchanged:
-        notes.append("no image has the content that the run knows: a converted or resized copy, found by its paths")
+        notes.append(CONVERTED)
     if found.missing:
         total = pluralize(held_back, "image")
         notes.append(f"of the {total} that the run held back, {found.missing:,} cannot be found")

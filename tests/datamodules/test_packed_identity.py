@@ -7,6 +7,8 @@ import pytest
 
 from datamodules.imagenet import pack
 from datamodules.imagenet.__main__ import main as imagenet
+from datamodules.photos import expand_path
+from errors import UserError
 from tests.datamodules.test_imagenet import write
 from tests.datamodules.test_run_data import again, paths, trained_on
 
@@ -73,3 +75,22 @@ def test_a_copy_says_its_test_images_when_it_is_complete(photos, capsys):
     out = capsys.readouterr().out
     assert "is complete: images 24 in train/, 8 in test/, every chunk of its size" in out
     assert "is not packed" not in out
+
+
+@pytest.mark.parametrize("make_copy", [pack_copy, resize_copy])
+def test_resuming_on_other_contents_is_said_of_a_run_with_a_val_folder_too(photos, make_copy, capsys):
+    (photos / "test").rename(photos / "val")
+    run_data = trained_on(photos)
+    again(run_data, photos, "fit")
+    assert "no image has" not in capsys.readouterr().out
+    again(run_data, make_copy(photos), "fit")
+    assert "the content that the run knows: a converted or resized copy, found by its paths" in capsys.readouterr().out
+    for path in photos.rglob("*.png"):
+        path.rename(path.with_name(f"other {path.name}"))
+    again(run_data, photos, "fit")
+    assert "no image has the path and the content of one that the run has trained on" in capsys.readouterr().out
+
+
+def test_predict_names_what_a_packed_copy_is(photos):
+    with pytest.raises(UserError, match="is a packed data set: give --data.paths the folder that it was packed from"):
+        expand_path(pack_copy(photos))
