@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from datamodules.decode import EncodedImage, open_image
 from datamodules.folder_walk import FolderWalk, is_image_file
-from errors import UserError, check_at_least, check_reachable, pluralize, printable
+from errors import UserError, address_of, check_at_least, check_reachable, pluralize, printable
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 MAX_JPEG_SIDE = 65_500  # pixels, of libjpeg
@@ -60,6 +60,11 @@ def resize_tree(
 def check_copy(source: Path, target: Path, shorter_side: int, quality: int, workers: int) -> None:
     """Refuse a copy without a source, or inside of it, or with a number out of range."""
     for folder in (source, target):
+        if address := address_of(folder):
+            raise UserError(
+                f"{address} is in an object store: name folders on a disk, and copy the packed one to the store when "
+                "it is complete."
+            )
         check_reachable(folder)
     if not os.path.isdir(source):
         raise UserError(f"There is no folder {source} to copy from.")

@@ -283,6 +283,37 @@ def test_targets_that_are_refused(photos, tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("pack A B --quality 1.5", "quality is 1.5: it must be a whole number."),
+        ("resize A B --workers many", "workers is many: it must be a whole number."),
+        ("pack A B --format png", "format is png: it must be one of 'jpeg', 'uint8'."),
+        ("pack A B --on_bad_image maybe", "on_bad_image is maybe: it must be one of 'stop', 'skip'."),
+        ("pack . ../B --quality 0", "quality is 0: it must be between 1 and 100."),
+        ("pack . ../B --workers -1", "workers is -1: it must be at least 1."),
+        ("pack A B --shorter_side", "--shorter_side needs a value."),
+        ("pack A B --size 3", "There is no argument --size here. See --help."),
+        ("pack A B C", "There is no argument C here. See --help."),
+        ("pack A B --config /none.yaml", "There is no config file /"),
+        ("pack A", "Give a command and two folders: pack SRC DST, or resize SRC DST."),
+        ("", "Give a command and two folders: pack SRC DST, or resize SRC DST."),
+        ("packs A B", "There is no command packs: choose from resize, pack."),
+        (
+            "pack . s3://bucket/x",
+            "s3://bucket/x is in an object store: name folders on a disk, and copy the packed one ",
+        ),
+        ("resize s3://bucket/x ../B", "s3://bucket/x is in an object store: name folders on a disk, and copy the "),
+    ],
+)
+def test_mistakes_in_the_command_are_one_sentence(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        imagenet(words.split())
+    assert stop.value.code.startswith(f"error: {sentence}") and "\n" not in stop.value.code
+    assert capsys.readouterr().err == "" and not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_is_one_sentence(photos, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(tmp_path / "packed/train/chunk-0-0.bin"))
