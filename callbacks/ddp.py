@@ -4,12 +4,10 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CyclicLR, LinearLR, OneCycleLR, SequentialLR
 
 from callbacks.equal_ranks import check_equal_ranks
 from callbacks.global_draws import draw_as_one_process
-from callbacks.lr_decay import StepLRDecay
+from callbacks.lr_scaling import LearningRateScaling, has_warmup
 from callbacks.scaling import measure_scaling_efficiency
 from callbacks.sync_batch_norm import check_sync_batch_norm
 from datamodules.base import image_data
@@ -17,20 +15,17 @@ from errors import UserError, check_at_least, pluralize
 from lit_models.classifier import LitClassifier
 from lit_models.nets.layers import find_batch_norms
 from lit_models.nets.sync_batch_norm import is_frozen, is_synchronised, sync_batch_norms
-from trainer_settings import epochs_done, settings
+from trainer_settings import epochs_done
 
 SMALL_BATCH = 16  # images on a device; the statistics of fewer are noisy (arXiv 1803.08494, Figure 1)
-WITH_WARMUP = (OneCycleLR, CyclicLR, SequentialLR, LinearLR, ConstantLR)  # schedules that bring one of their own
 
 
 class DDP(pl.Callback):
     """Adapts a recipe for one device to several, and prints how.
 
-    The learning rate is multiplied by batch / reference (Goyal et al., arXiv 1706.02677, section 2.1), whatever
-    schedule sets it, and rises to that linearly from the recipe's own rate over the first epochs (section 2.2). A
-    recipe that warms up by itself is not warmed up twice. Where the batch is the reference, nothing is changed. The
-    factor follows in closed form from where training stands, and schedules and checkpoints hold the recipe's own rate:
-    a resumed run goes on exactly. From Python, put it before LearningRateMonitor; the command line does.
+    The learning rate is multiplied by batch / reference, and rises to that linearly from the recipe's own rate over the
+    first epochs: see `LearningRateScaling`. A recipe that warms up by itself is not warmed up twice. Where the batch is
+    the reference, nothing is changed. From Python, put this callback before LearningRateMonitor; the command line does.
 
     Parameters and buffers must be equal on all ranks, see `check_equal_ranks`.
 
@@ -65,8 +60,7 @@ class DDP(pl.Callback):
         self.reference_batch_size, self.warmup_epochs = reference_batch_size, warmup_epochs
         self.check_every_n_epochs = check_every_n_epochs
         self.equal_to_one_process = equal_to_one_process
-        self.scale = 1.0  # batch / reference
-        self.recipe_rates: dict[Optimizer, list[float]] = {}  # of its groups, while they hold the scaled ones
+        self.lr_scaling = LearningRateScaling([])
         self.efficiency: float | None = None
         self.notes: list[str] = []  # what the log says before the first batch
 
@@ -108,65 +102,44 @@ class DDP(pl.Callback):
         if self.equal_to_one_process and devices > 1:
             draw_as_one_process(data, pl_module, trainer.global_rank, devices)
             notes.append("draws of one process")
-        if self.scale_lr and self.reference_batch_size:
-            self.scale = data.batch_size / self.reference_batch_size
         self.notes = notes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if has_warmup(trainer) or self.scale < 1:
-            self.warmup_epochs = 0
-        for optimizer in trainer.optimizers:
-            optimizer.register_step_post_hook(self._restore_after_step)
+        data = image_data(trainer)
+        assert data is not None  # see `setup`
+        if self.scale_lr and self.reference_batch_size:
+            warmup_epochs = 0 if has_warmup(trainer) else self.warmup_epochs
+            scale = data.batch_size / self.reference_batch_size
+            self.lr_scaling = LearningRateScaling(trainer.optimizers, scale, warmup_epochs)
         if trainer.world_size > 1:
             check_equal_ranks(pl_module)
-            if isinstance(pl_module, LitClassifier) and (data := image_data(trainer)):
+            if isinstance(pl_module, LitClassifier):
                 self.efficiency = measure_scaling_efficiency(trainer, pl_module, data)
         if trainer.is_global_zero:
-            print(f"{'; '.join([*self.notes, *self._describe()])}.", flush=True)
+            print(f"{'; '.join([*self.notes, *self._describe_start()])}.", flush=True)
 
-    def _describe(self) -> list[str]:
-        notes = []
-        if self.scale != 1:
-            rise = f", reached after {self.warmup_epochs:g} epochs" if self.warmup_epochs else ""
-            notes.append(f"learning rate x {self.scale:g} (the recipe's batch is {self.reference_batch_size}){rise}")
+    def _describe_start(self) -> list[str]:
+        notes, scale, warmup_epochs = [], self.lr_scaling.scale, self.lr_scaling.warmup_epochs
+        if scale != 1:
+            rise = f", reached after {warmup_epochs:g} epochs" if warmup_epochs else ""
+            notes.append(f"learning rate x {scale:g} (the recipe's batch is {self.reference_batch_size}){rise}")
         if self.efficiency is not None:
             notes.append(f"scaling efficiency {self.efficiency:.2f}")
         return notes
 
-    def lr_factor(self, epochs: float) -> float:
-        """The factor of the recipe's learning rate after some epochs, which need not be whole."""
-        risen = min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
-        return 1 + (self.scale - 1) * risen
-
-    def _scale(self, trainer: pl.Trainer, batches: int) -> None:
-        if self.scale == 1 or self.recipe_rates:
-            return
-        factor = self.lr_factor(epochs_done(trainer, batches))
-        for optimizer in trainer.optimizers:
-            self.recipe_rates[optimizer] = [group["lr"] for group in optimizer.param_groups]
-            for group in optimizer.param_groups:
-                group["lr"] *= factor
-
-    def _restore_after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        """Give the schedule, which steps next, the recipe's own learning rate back."""
-        for group, rate in zip(optimizer.param_groups, self.recipe_rates.pop(optimizer, []), strict=False):
-            group["lr"] = rate
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        # Where no step was taken: checkpoints hold the recipe's own learning rate
-        for optimizer in [*self.recipe_rates]:
-            self._restore_after_step(optimizer)
-
-    def on_exception(self, *_: Any) -> None:
-        self.on_train_batch_end()
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._scale(trainer, batches=0)
+        self.lr_scaling.scale_rates(epochs_done(trainer, batches=0))  # LearningRateMonitor reads them now
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._scale(trainer, batches=batch_idx)
+        self.lr_scaling.scale_rates(epochs_done(trainer, batches=batch_idx))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.lr_scaling.restore_rates()
+
+    def on_exception(self, *_: Any) -> None:
+        self.lr_scaling.restore_rates()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.efficiency is not None:
@@ -175,10 +148,3 @@ class DDP(pl.Callback):
         every = self.check_every_n_epochs
         if every and trainer.world_size > 1 and (trainer.current_epoch + 1) % every == 0:
             check_equal_ranks(pl_module)
-
-
-def has_warmup(trainer: pl.Trainer) -> bool:
-    """Whether the recipe's own schedule begins below its learning rate."""
-    decays = [each for each in settings(trainer).callbacks if isinstance(each, StepLRDecay)]
-    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
-    return any(each.warmup > 0 for each in decays) or any(isinstance(each, WITH_WARMUP) for each in schedules)
