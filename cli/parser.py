@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +21,6 @@ import datamodules
 import lit_models
 from checkpointing.confinement import TO_FILL_IN
 from cli.config_files import Layer
-from cli.early_checks import VERBS
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
 from errors import expand_home, printable_lines
 
@@ -158,15 +157,16 @@ def needs_save_dir(theclass: type) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-def parser_settings() -> dict[str, Any]:
+def parser_settings(verbs: Collection[str]) -> dict[str, Any]:
     """The arguments of the parsers: of the outer one, and under its name of each verb's."""
-    verbs: dict[str, dict[str, Any]] = {
+    settings: dict[str, dict[str, Any]] = {
         verb: {
             "usage": f"python main.py {verb} [--FLAG VALUE ...]",
             "allow_abbrev": False,  # jsonargparse before 4.53 does not hand it down
             "description": (Path(__file__).parent / "help" / f"{verb}.txt").read_text(),
         }
-        for verb in VERBS
+        for verb in verbs
     }
-    verbs["fit"]["default_config_files"] = [str(BASE)]
-    return {"allow_abbrev": False, "formatter_class": HelpFormatter, **verbs}
+    if "fit" in settings:
+        settings["fit"]["default_config_files"] = [str(BASE)]
+    return {"allow_abbrev": False, "formatter_class": HelpFormatter, **settings}
