@@ -55,8 +55,8 @@ def saved_arguments(checkpoint: Any, path: Path) -> dict[str, Any]:
     saved = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else None
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds no arguments of a model: give a .ckpt file that `main.py fit` wrote.")
-    left_out = INITIAL_WEIGHTS | {"optimizer", "lr_scheduler"}
-    arguments = {name: value for name, value in saved.items() if name not in left_out}
+    of_training = INITIAL_WEIGHTS | {"optimizer", "lr_scheduler"}
+    arguments = {name: value for name, value in saved.items() if name not in of_training}
     for name, value in arguments.items():
         if name == "_instantiator" or not is_plain([name, value]):
             raise UserError(

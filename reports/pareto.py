@@ -133,13 +133,13 @@ def _decades(costs: np.ndarray) -> dict[str, Any]:
 
 def _label_layer(base: alt.Chart) -> alt.Chart:
     """The names, where there is room for them at the width of the chart."""
-    place = f"(width < {SWITCH} ? datum.narrow : datum.wide)"
+    position = f"(width < {SWITCH} ? datum.narrow : datum.wide)"
     return base.mark_text(
         fontSize=11,
         color=INK,
         baseline="middle",
-        align=alt.expr(f"{place}[0]"),
-        dx=alt.expr(f"{place}[1] + datum.nudge"),
-        dy=alt.expr(f"{place}[2]"),
-        opacity=alt.expr(f"{place}[3]"),
+        align=alt.expr(f"{position}[0]"),
+        dx=alt.expr(f"{position}[1] + datum.nudge"),
+        dy=alt.expr(f"{position}[2]"),
+        opacity=alt.expr(f"{position}[3]"),
     ).encode(text="name:N")

@@ -158,7 +158,7 @@ class ImageNet(ImageData):
 
     def make_sampler(self, images: ImageSet, shuffle: bool, **options: Any) -> ExactSampler:
         if shuffle:
-            if self.packed and self.packed.store and isinstance(images, PackedImages):
+            if isinstance(images, PackedImages) and images.is_remote:
                 options["chunk_of"] = images.chunk_of
             options["repeats"] = self.augmentation.repeats
             options["crop_size"] = partial(self.augmentation.crop_size, size=self.size)

@@ -22,7 +22,7 @@ from datamodules.imagenet import ImageNet
 from datamodules.packed.chunks import ChunkFile, Format, check_chunk, make_litdata_index
 from datamodules.packed.images import PackedFolder
 from datamodules.packed.index import IMAGES, INDEX, LITDATA_INDEX, PLAN, PackedIndex, SplitIndex
-from datamodules.packed.writer import ChunkPlan, Encoding, pack_chunks, plan_chunks, read_written
+from datamodules.packed.writer import CHUNK_LISTS, ChunkPlan, Encoding, pack_chunks, plan_chunks, read_written
 from datamodules.resize import check_copy, make_folder
 from datamodules.skipped_files import Policy
 from errors import UserError, printable
@@ -64,13 +64,14 @@ def pack_tree(
     with lock_folder(target), name_unwritable(target):
         plan = hash_plan(splits, encoding)
         if not is_packed(target, plan, source):
+            mark_unfinished(target, plan, source)
             chunks = {name: plan_chunks(images, target / name, encoding) for name, images in splits.items()}
             pack_chunks([chunk for split in chunks.values() for chunk in split], encoding, on_bad_image, workers)
             digests = {name: write_split(chunks[name], images, encoding) for name, images in splits.items()}
             with atomic_write(target / INDEX) as file:
                 file.write(PackedIndex(**asdict(encoding), classes=data.classes, splits=digests, plan=plan).text)
-            for path in [target / PLAN, *(chunk.list_path for split in chunks.values() for chunk in split)]:
-                path.unlink()
+        for path in [target / PLAN, *target.glob(f"*/{CHUNK_LISTS}")]:  # also of a packing that was killed here
+            path.unlink(missing_ok=True)
     counts = [f"{len(images):,} in {name}/" for name, images in read_packed(target).items()]
     print(
         f"{target} is complete: images {', '.join(counts)}, every chunk of its size. Train on it with --data.root "
@@ -123,18 +124,32 @@ def name_unwritable(target: Path) -> Iterator[None]:
 
 
 def is_packed(target: Path, plan: str, source: Path) -> bool:
-    """Whether a folder holds the packed copy already; else it is marked as one that is being packed.
+    """Whether a folder holds the packed copy already.
+
+    Args:
+        target: the folder.
+        plan: of the copy, see `hash_plan`.
+        source: what is packed.
 
     Raises:
-        UserError: if it holds something else.
+        UserError: if it holds another one.
     """
-    if os.path.lexists(target / INDEX):
-        if PackedFolder(target).index.plan == plan:
-            return True
+    if not os.path.lexists(target / INDEX):
+        return False
+    if PackedFolder(target).index.plan != plan:
         raise UserError(
             f"{target} is the packed copy of other images than {source} has now, or with other settings: choose "
             "another folder, or remove it."
         )
+    return True
+
+
+def mark_unfinished(target: Path, plan: str, source: Path) -> None:
+    """Mark a folder as one into which a copy is being packed, with the arguments of `is_packed`.
+
+    Raises:
+        UserError: if it holds something else.
+    """
     if not os.path.lexists(target / PLAN):
         if strange := sorted(set(os.listdir(target)) - {".lock"}):
             raise UserError(f"{target} holds {printable(strange[0])} and no packed images: choose a new folder.")
@@ -145,7 +160,6 @@ def is_packed(target: Path, plan: str, source: Path) -> bool:
             f"{target} holds half a packed copy of other images than {source} has now, or with other settings: "
             "choose another folder, or remove it."
         )
-    return False
 
 
 def write_split(chunks: Sequence[ChunkPlan], images: ImageFiles, encoding: Encoding) -> str:

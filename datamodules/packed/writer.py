@@ -29,6 +29,7 @@ from datamodules.skipped_files import FILES_NAMED, Policy
 from errors import UserError, pluralize, printable
 
 IMAGES_PER_CHUNK: dict[Format, int] = {"jpeg": 1024, "uint8": 256}  # 30 to 70 MB
+CHUNK_LISTS = "chunk-0-*.json"  # those beside the chunks, while they are written
 ORDER_SEED = 0  # of the order in which training images are packed
 
 

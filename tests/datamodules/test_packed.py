@@ -125,6 +125,14 @@ def test_a_packing_that_stopped_goes_on(photos, tmp_path, monkeypatch):
     assert len(load(target).train_set) == 10
 
 
+def test_a_packing_that_was_killed_at_its_very_end_leaves_nothing_behind(photos, copy):
+    leftovers = [copy / "packing.json", copy / "train/chunk-0-1.json", copy / "val/chunk-0-0.json"]
+    for path in leftovers:
+        path.write_text("{}")
+    pack.pack_tree(photos, copy, shorter_side=32, workers=1)
+    assert not any(path.exists() for path in leftovers) and len(load(copy).train_set) == 10
+
+
 def test_no_more_processes_are_started_than_there_are_chunks(photos, tmp_path, monkeypatch):
     started, pool = [], writer.ProcessPoolExecutor
     monkeypatch.setattr(writer, "ProcessPoolExecutor", lambda n, *args, **kw: started.append(n) or pool(n, *args, **kw))
