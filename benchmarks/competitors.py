@@ -3,7 +3,8 @@
 import copy
 import statistics
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -88,13 +89,22 @@ def plain_loop(model: LitClassifier, data: ImageData) -> Generator[int]:
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
     while True:
         for batch in loader:
-            return_freed_memory()
-            images, labels = (part.to(model.device, non_blocking=True) for part in batch)
-            optimizer.zero_grad()
-            model.loss(net(images), labels).backward()
-            optimizer.step()
-            keep_freed_memory()
+            with default_malloc(model.device):
+                images, labels = (part.to(model.device, non_blocking=True) for part in batch)
+                optimizer.zero_grad()
+                model.loss(net(images), labels).backward()
+                optimizer.step()
             yield len(labels)
+
+
+@contextmanager
+def default_malloc(device: torch.device) -> Iterator[None]:
+    """Within it malloc has glibc's defaults, which only a `fit` on a CPU changes."""
+    if device.type == "cpu":
+        return_freed_memory()
+    yield
+    if device.type == "cpu":
+        keep_freed_memory()
 
 
 def bare_step(model: LitClassifier, data: ImageData) -> Generator[int]:

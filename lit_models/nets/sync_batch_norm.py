@@ -88,11 +88,11 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         """[B, C, H, W] to the same; in training mode every process must call it."""
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         if self.training and several and torch.distributed.get_world_size() > 1:
-            return self.normalise_together(input)
+            return self.normalise_global_batch(input)
         return super().forward(input)
 
     @torch.compiler.disable  # the net is compiled around it
-    def normalise_together(self, values: Tensor) -> Tensor:
+    def normalise_global_batch(self, values: Tensor) -> Tensor:
         """Normalise over all processes and update the running statistics, as BatchNorm2d does in training mode."""
         output, mean, variance, count = GlobalBatchNorm.apply(values, self.weight, self.bias, self.eps)
         momentum = self.momentum
@@ -117,7 +117,7 @@ class SyncBatchNormAct2d(SyncBatchNorm2d):
         return self.act(self.drop(super().forward(input)))
 
 
-OURS: dict[str, type[SyncBatchNorm2d]] = {
+SYNC_CLASSES: dict[str, type[SyncBatchNorm2d]] = {  # by the full name of the class that each replaces
     "torch.nn.modules.batchnorm.BatchNorm2d": SyncBatchNorm2d,
     "timm.layers.norm_act.BatchNormAct2d": SyncBatchNormAct2d,  # by name: timm takes two seconds to import
 }
@@ -140,8 +140,8 @@ def sync_batch_norms(module: nn.Module, device: torch.device) -> int:
             kind = f"{type(norm).__module__}.{type(norm).__qualname__}"
             if device.type == "cuda":
                 module.set_submodule(path, convert_for_cuda(norm))
-            elif kind in OURS:
-                norm.__class__ = OURS[kind]  # its hooks and all that refers to it stay
+            elif kind in SYNC_CLASSES:
+                norm.__class__ = SYNC_CLASSES[kind]  # its hooks and all that refers to it stay
     return sum(map(is_synchronised, find_batch_norms(module)))
 
 
