@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from torch import nn
 
 from callbacks.equal_ranks import check_equal_ranks
@@ -41,8 +42,9 @@ class DDP(pl.Callback):
             weights, up to rounding. This costs time, for each device draws for all; otherwise each draws for itself.
 
     Raises:
-        UserError: for lengths below 0, a reference below 1, BatchNorms that cannot be synchronised, ranks that differ,
-            a training that several devices cannot do as one process would (`check_equality`).
+        UserError: for lengths below 0, a reference below 1, another strategy than ddp, BatchNorms that cannot be
+            synchronised, ranks that differ, a training that several devices cannot do as one process would
+            (`check_equality`).
     """
 
     def __init__(
@@ -92,6 +94,11 @@ class DDP(pl.Callback):
             return
         if data is None:
             raise UserError("callbacks.DDP needs a data module of this project (datamodules.ImageData): leave it out.")
+        if devices > 1 and not holds_all_weights(trainer.strategy):
+            raise UserError(
+                f"callbacks.DDP is for the strategy ddp, by which each device holds all weights, and this run has "
+                f"{type(trainer.strategy).__name__}: give --trainer.strategy ddp, or leave the callback out."
+            )
         images = data.images_per_batch(training=True)
         notes = [f"{pluralize(devices, 'device')}: {pluralize(images, 'image')} each of a batch of {data.batch_size}"]
         if self.synchronises(pl_module, images, devices):
@@ -148,3 +155,8 @@ class DDP(pl.Callback):
         every = self.check_every_n_epochs
         if every and trainer.world_size > 1 and (trainer.current_epoch + 1) % every == 0:
             check_equal_ranks(pl_module)
+
+
+def holds_all_weights(strategy: Strategy) -> bool:
+    """Whether every process holds all parameters and optimizer states, of which others keep a shard on each."""
+    return isinstance(strategy, DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)

@@ -2,12 +2,14 @@
 
 import os
 from functools import partial
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -129,6 +131,14 @@ def test_impossible_arguments_are_refused():
     for arguments in ({"reference_batch_size": 0}, {"warmup_epochs": -1}, {"check_every_n_epochs": -1}):
         with pytest.raises(UserError, match=next(iter(arguments))):
             DDP(**arguments)
+
+
+def test_a_strategy_that_shards_the_weights_is_refused():
+    model, data = make()
+    for strategy in (FSDPStrategy(), DeepSpeedStrategy.__new__(DeepSpeedStrategy)):
+        trainer = SimpleNamespace(world_size=2, strategy=strategy, datamodule=data)
+        with pytest.raises(UserError, match=f"is for the strategy ddp, .* has {type(strategy).__name__}"):
+            DDP().setup(trainer, model, "fit")
 
 
 def test_the_reference_is_the_experiments_batch(run, capsys):
