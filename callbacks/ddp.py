@@ -123,12 +123,14 @@ class DDP(pl.Callback):
             if isinstance(pl_module, LitClassifier):
                 self.efficiency = measure_scaling_efficiency(trainer, pl_module, data)
         if trainer.is_global_zero:
-            print(f"{'; '.join([*self.notes, *self._describe_start()])}.", flush=True)
+            print(f"{'; '.join([*self.notes, *self._describe_start(trainer.max_epochs)])}.", flush=True)
 
-    def _describe_start(self) -> list[str]:
+    def _describe_start(self, max_epochs: int | None) -> list[str]:
         notes, scale, warmup_epochs = [], self.lr_scaling.scale, self.lr_scaling.warmup_epochs
         if scale != 1:
             rise = f", reached after {warmup_epochs:g} epochs" if warmup_epochs else ""
+            if max_epochs is not None and 0 <= max_epochs < warmup_epochs:
+                rise += f" (this run ends after {max_epochs})"
             notes.append(f"learning rate x {scale:g} (the recipe's batch is {self.reference_batch_size}){rise}")
         if self.efficiency is not None:
             notes.append(f"scaling efficiency {self.efficiency:.2f}")

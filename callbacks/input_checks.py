@@ -1,8 +1,7 @@
 """Checks of the model against the data, before anything is written."""
 
-import warnings
-
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from callbacks.ddp import DDP
@@ -148,7 +147,7 @@ def warn_of_normalisation(data: ImageData, model: LitClassifier) -> None:
         return
     difference = max(abs(a - b) for name in given for a, b in zip(expected[name], given[name], strict=True))
     if difference > 0.02:
-        warnings.warn(
+        rank_zero_warn(
             f"The pretrained weights were trained on images normalised with {expected}, these data use {given}: "
             "training will adapt, but a test without training would be wrong.",
             stacklevel=2,

@@ -44,11 +44,11 @@ class StepLRDecay(pl.Callback):
             raise UserError(
                 f"StepLRDecay needs either step_size or milestones (got {step_size} and {milestones}): give one."
             )
-        if step_size is not None and step_size <= 0:
+        if step_size is not None and not step_size > 0:  # NaN is refused too
             raise UserError(f"StepLRDecay's step_size is {step_size}: it must be more than 0 {interval}s.")
-        if milestones is not None and sorted(set(milestones)) != milestones:
+        if milestones is not None and (sorted(set(milestones)) != milestones or any(map(math.isnan, milestones))):
             raise UserError(f"StepLRDecay's milestones {milestones} must ascend.")
-        if gamma <= 0 or warmup < 0 or warmup_factor <= 0:
+        if not (gamma > 0 and warmup >= 0 and warmup_factor > 0):
             raise UserError(
                 f"StepLRDecay's gamma {gamma} and warmup_factor {warmup_factor} must be positive, "
                 f"its warmup {warmup} not negative."

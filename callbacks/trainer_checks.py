@@ -31,7 +31,9 @@ def check_limit(trainer: pl.Trainer, verb: str) -> None:
 
 
 def check_callbacks(trainer: pl.Trainer, model: pl.LightningModule) -> None:
-    """Refuse callbacks of Lightning that need attributes which the model or the data do not have."""
+    """Refuse callbacks of Lightning that need attributes which the model or the data do not have, and DDP twice."""
+    if sum(isinstance(callback, DDP) for callback in settings(trainer).callbacks) > 1:
+        raise UserError("There are two DDP callbacks, and both would scale the learning rate: give one overlay alone.")
     for callback in settings(trainer).callbacks:
         name = type(callback).__name__
         if isinstance(callback, LearningRateFinder | BatchSizeFinder):

@@ -33,7 +33,7 @@ def exit_if_finished(trainer: Namespace, checkpoint: Checkpoint) -> None:
                 "learning-rate schedule has ended and cannot be made longer."
             )
         catch_up(checkpoint)
-        print(
+        rank_zero_only(print)(
             f"Nothing to do: the run of {checkpoint.path} has finished {done:,} of {pluralize(limit, unit)}. "
             f"To train further, {advice}"
         )

@@ -37,7 +37,7 @@ from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.callbacks import complete_callbacks
 from cli.config_files import Flag, Layer, insert_files, list_values, read_config, read_flags
 from cli.devices import refuse_missing_devices
-from cli.early_checks import VERBS, asks_for_help, take_flag
+from cli.early_checks import asks_for_help, take_flag, take_verb
 from cli.failures import explain_failure
 from cli.layer_notes import describe_changed_run, describe_losses, describe_unused, print_notes
 from cli.layers import (
@@ -160,22 +160,23 @@ class CommandLine(LightningCLI):
 
         Lightning would put the model's arguments from the checkpoint above the user's.
         """
-        arguments = argv = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
-        verb = next((arg for arg in argv if arg in VERBS), None)
+        arguments = [str(arg) for arg in (args if isinstance(args, list) else sys.argv[1:])]
+        verb, argv = take_verb(arguments)
         paths, argv = take_flag(argv, "--ckpt_path")
         allowed, argv = take_flag(argv, "--allow")
         self.checkpoint: Checkpoint | None = None
         self.layers: list[Layer] = []
         self.flags: list[str] = []
         self.given: list[Flag] = []
-        if verb and not asks_for_help(argv):
+        if verb and asks_for_help(argv):
+            argv = [verb, *argv]
+        elif verb:
             if paths and paths[-1]:
                 self.checkpoint = read_checkpoint(find_checkpoint(expand_home(paths[-1]), verb))
                 refuse_links(results_folder(self.checkpoint.path))
             elif verb != "fit":
                 raise UserError(missing_checkpoint(verb))
             configs, flags = take_flag(argv, "--config", "-c")
-            flags.remove(verb)
             flags = put_classes_first([*add_up_paths(flags)])
             refuse_optimizer_flags(verb, flags)
             self.given = read_flags(flags)
@@ -194,7 +195,8 @@ class CommandLine(LightningCLI):
             check_run_name(self.config.fit.run_name, self.config.fit.runs)
             requeued = find_requeued_run(self.config.fit.runs / self.config.fit.run_name, arguments)
             if requeued and not self.checkpoint:
-                print(f"This job was requeued: it goes on with its run {requeued}.", flush=True)
+                if is_first_process():
+                    print(f"This job was requeued: it goes on with its run {requeued}.", flush=True)
                 self.parse_arguments(parser, [*arguments, "--ckpt_path", str(requeued)])
 
     def before_instantiate_classes(self) -> None:
@@ -254,7 +256,7 @@ class CommandLine(LightningCLI):
             keep_weights(self.config[self.subcommand], self.checkpoint)
             self.config_init[self.subcommand].ckpt_path = str(self.checkpoint.path)
             self.config_init[self.subcommand].weights_only = True
-            if self.subcommand != "fit":
+            if self.subcommand != "fit" and is_first_process():
                 print(f"Checkpoint: {self.checkpoint.path} ({type(self.model).__name__})", flush=True)
 
     def before_fit(self) -> None:

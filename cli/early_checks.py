@@ -12,7 +12,7 @@ import sys
 from checkpointing.run_dir import refuse_missing_checkpoint
 from cli.config_files import read_config
 from cli.messages import NO_VERB, describe_unknown_verb, missing_checkpoint
-from cli.rank_variables import is_first_process
+from cli.rank_variables import defer_to_first_process, is_first_process
 from cli.yaml_files import parse_yaml, read_text
 from errors import UserError, expand_home, printable_lines
 
@@ -30,14 +30,15 @@ def check_early(argv: list[str]) -> None:
     """
     if asks_for_help(argv):
         return
-    if not (verbs := [word for word in argv if word in VERBS]):
+    verb, argv = take_verb(argv)
+    if verb is None:
         refuse_verb(argv)
         return
     paths, argv = take_flag(argv, "--ckpt_path")
     if paths and paths[-1]:
         refuse_missing_checkpoint(expand_home(paths[-1]))
-    elif verbs[0] != "fit":
-        raise UserError(missing_checkpoint(verbs[0]))
+    elif verb != "fit":
+        raise UserError(missing_checkpoint(verb))
     for config in take_flag(argv, "--config", "-c")[0]:
         check_config(config)
 
@@ -46,6 +47,7 @@ def refuse_verb(argv: list[str]) -> None:
     """Exit with status 2 if the first word is no verb, or if there is none; flags without a verb are left alone."""
     if not argv or not argv[0].startswith("-"):
         sentence = describe_unknown_verb(argv[0], VERBS) if argv else NO_VERB
+        defer_to_first_process()
         sys.stderr.write(f"error: {printable_lines(sentence)}\n")
         sys.exit(2)
 
@@ -66,6 +68,18 @@ def announce_start() -> None:
     """Say at once, in a terminal, that the command has begun; a file or a pipe gets no line more."""
     if is_first_process() and all(stream and stream.isatty() for stream in (sys.stdout, sys.stderr)):
         print("Starting: loading PyTorch and Lightning takes a few seconds.", file=sys.stderr, flush=True)
+
+
+def take_verb(argv: list[str]) -> tuple[str | None, list[str]]:
+    """The verb, and the command line without it.
+
+    The value of a flag may be a verb's name too (`--run_name test fit`). It counts as the verb only where no other word
+    is one (`--print_config fit`).
+    """
+    found = [index for index, word in enumerate(argv) if word in VERBS]
+    values = [index for index in found if index and re.fullmatch(r"--?[a-zA-Z][^=]*", argv[index - 1])]
+    index = next((index for index in found if index not in values), found[0] if found else None)
+    return (None, argv) if index is None else (argv[index], [*argv[:index], *argv[index + 1 :]])
 
 
 def take_flag(argv: list[str], *names: str) -> tuple[list[str], list[str]]:

@@ -5,13 +5,13 @@ import os
 import sys
 import threading
 import time
-import warnings
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock
 from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_warn
 
 from checkpointing.atomic import remove_leftovers
 from checkpointing.confinement import find_entities
@@ -209,7 +209,7 @@ def choose_wandb_mode() -> Literal["offline", "online", "disabled"]:
     else:
         return "online"
     if problem:
-        warnings.warn(f"W&B stays offline: {problem}. Upload the run later with wandb sync.", stacklevel=2)
+        rank_zero_warn(f"W&B stays offline: {problem}. Upload the run later with wandb sync.", stacklevel=2)
     return "offline" if problem else "online"
 
 

@@ -174,6 +174,7 @@ def missing_arguments(problem: Problem, names: str) -> str:
 def not_a_choice(problem: Problem, quoted_choices: str) -> str:
     """A value that is none of those allowed, and those that are."""
     choices = quoted_choices.replace("'", "").split(", ")
+    choices += ["true", "false"] if "Expected a <class 'bool'>" in problem.message else []
     meant = guess(problem.value, choices)
     return f"{problem.flag} is {problem.value}: it must be one of {', '.join(choices)}.{meant}"
 

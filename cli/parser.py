@@ -22,6 +22,7 @@ import lit_models
 from checkpointing.confinement import TO_FILL_IN
 from cli.config_files import Layer
 from cli.messages import HOME, rephrase, rephrase_for_outer_parser
+from cli.rank_variables import defer_to_first_process
 from errors import expand_home, printable_lines
 
 BASE = HOME / "configs" / "base.yaml"  # which every fit starts from
@@ -92,6 +93,7 @@ class Parser(LightningArgumentParser):
             raise argparse.ArgumentError(None, rephrase_for_outer_parser(message, self.known_names())) from ex
         sentence = rephrase(message, self.known_names())
         where = self.find_file(sentence)
+        defer_to_first_process()
         sys.stderr.write(f"error: {printable_lines(f'{where}: {sentence}' if where else sentence)}\n")
         sys.exit(2)
 

@@ -19,6 +19,8 @@ from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
 from trainer_settings import settings
 
+LONGEST_WAIT = 604800  # seconds
+
 
 class Trainer(pl.Trainer):
     """Lightning's Trainer, which chooses the precision by the hardware where `precision` is auto.
@@ -36,6 +38,8 @@ class Trainer(pl.Trainer):
         self, precision: Literal["auto"] | int | str | None = None, node_timeout: float = 600, **kwargs: Any
     ) -> None:
         check_at_least(0, gradient_clip_val=kwargs.get("gradient_clip_val"), node_timeout=node_timeout)
+        if node_timeout > LONGEST_WAIT:
+            raise UserError(f"node_timeout is {node_timeout:g}: give at most {LONGEST_WAIT} seconds, a week.")
         interval = kwargs.get("val_check_interval")
         check_at_least(
             1,

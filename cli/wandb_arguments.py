@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_warn
 
 from checkpointing.record import CheckpointRecord
 from cli.rank_variables import is_first_process
@@ -67,7 +68,9 @@ def choose_id(arguments: Namespace, resumed: CheckpointRecord | None, runs: Path
     if resumed and resumed.wandb_run_id:
         arguments.id = resumed.wandb_run_id
         if variable not in (None, "", arguments.id):
-            warnings.warn(f"WANDB_RUN_ID is {variable}, but a resumed run keeps its own, {arguments.id}.", stacklevel=2)
+            rank_zero_warn(
+                f"WANDB_RUN_ID is {variable}, but a resumed run keeps its own, {arguments.id}.", stacklevel=2
+            )
         return
     if not is_first_process() or not (given or variable):
         return

@@ -1,7 +1,6 @@
 """Optimizer and learning-rate schedule of a model, from the callables that its config gives."""
 
 import math
-import warnings
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, PolynomialLR
 
@@ -130,7 +130,7 @@ def check_schedules(trainer: pl.Trainer, interval: str) -> None:
         for kind, (name, end) in ENDS.items():
             if isinstance(scheduler, kind) and length is not None and (own := getattr(scheduler, name)) < length:
                 said = f"{kind.__name__} has a {name} of {own} {interval}s and the run is longer"
-                warnings.warn(f"{said}: its learning rate is {end}.", stacklevel=2)
+                rank_zero_warn(f"{said}: its learning rate is {end}.", stacklevel=2)
 
 
 def refuse_to_train(parameters: Iterable[Any]) -> torch.optim.Optimizer:

@@ -27,10 +27,11 @@ for rank in $(seq 0 $((SLURM_NTASKS - 1))); do
     processes+=($!)
 done
 worst=0
-for process in "${processes[@]}"; do
-    wait "$process"
+for _ in "${processes[@]}"; do
+    wait -n  # for whichever ends first
     status=$?
     ((status > worst)) && worst=$status
+    ((status)) && kill -KILL "${processes[@]}" 2> /dev/null  # --kill-on-bad-exit
 done
 exit $worst
 """

@@ -1,4 +1,5 @@
 import csv
+import math
 from functools import partial
 from pathlib import Path
 
@@ -97,7 +98,10 @@ def test_the_monitor_sees_at_an_epochs_start_what_the_epoch_uses(tmp_path):
         ({}, "either step_size or milestones"),
         ({"step_size": 2, "milestones": [1]}, "either step_size or milestones"),
         ({"step_size": 0}, "step_size is 0"),
+        ({"step_size": math.nan}, "step_size is nan"),
         ({"milestones": [3, 1]}, "must ascend"),
+        ({"milestones": [1, math.nan]}, "must ascend"),
+        ({"step_size": 1, "warmup": math.nan}, "warmup nan"),
         ({"step_size": 1, "gamma": 0}, "gamma 0"),
         ({"step_size": 1, "warmup": -1}, "warmup -1"),
     ],

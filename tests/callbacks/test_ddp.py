@@ -19,7 +19,7 @@ from callbacks.scaling import measure_scaling_efficiency
 from datamodules import Synthetic
 from errors import UserError
 from lit_models import LitResNet
-from tests.conftest import DIGITS, TINY
+from tests.conftest import DIGITS, HOME, TINY
 from tests.ranks import run_ranks
 
 
@@ -139,6 +139,20 @@ def test_a_strategy_that_shards_the_weights_is_refused():
         trainer = SimpleNamespace(world_size=2, strategy=strategy, datamodule=data)
         with pytest.raises(UserError, match=f"is for the strategy ddp, .* has {type(strategy).__name__}"):
             DDP().setup(trainer, model, "fit")
+
+
+@pytest.mark.parametrize(("warmup", "said"), [(2, "2 epochs."), (3, "3 epochs (this run ends after 2).")])
+def test_a_warm_up_that_the_run_does_not_end_is_said(warmup, said, capsys):
+    fit(*make(), [DDP(reference_batch_size=1, warmup_epochs=warmup)], epochs=2)
+    assert capsys.readouterr().out.endswith(f"learning rate x 4 (the recipe's batch is 1), reached after {said}\n")
+
+
+def test_the_overlay_given_twice_is_refused(run, here):
+    """The learning rate would be scaled twice."""
+    overlay = ["--config", HOME / "configs/overlays/ddp.yaml"]
+    with pytest.raises(SystemExit, match="There are two DDP callbacks, and both would scale the learning rate"):
+        run("fit", "--config", DIGITS, *overlay, *overlay, *TINY, "--trainer.accelerator", "cpu")
+    assert not list(here.rglob("version_*"))
 
 
 def test_the_reference_is_the_experiments_batch(run, capsys):

@@ -338,6 +338,11 @@ def test_help_is_asked_for_by_a_flag(argv, asked):
 WRONG_FLAGS = [
     ([*FIT, "--model.dept", "3"], "There is no argument --model.dept here. Did you mean --model.depth?"),
     ([*FIT, "--model.depth", "21"], "error: --model.depth is 21: it must be one of 18, 34"),
+    (
+        [*FIT, "--trainer.callbacks+=callbacks.DDP", "--trainer.callbacks.sync_batchnorm", "AUTO"],
+        "sync_batchnorm is AUTO: it must be one of auto, true, false. Did you mean auto?",
+    ),
+    ([*FIT, "--trainer.callbacks+=callbacks.DDP", "--trainer.callbacks.sync_batchnorm", "tru"], "Did you mean true?"),
     ([*FIT, "--model.norm", "bach"], "Did you mean batch?"),
     ([*FIT, "--model", "lit_models.LitResnet"], "Did you mean lit_models.LitResNet?"),
     ([*FIT, "--data", "datamodules.Cifar10"], "Did you mean datamodules.CIFAR10?"),

@@ -9,7 +9,7 @@ import pytest
 
 import main
 from cli import early_checks
-from cli.early_checks import check_early
+from cli.early_checks import check_early, take_verb
 from errors import UserError
 from tests.conftest import DIGITS, HOME
 
@@ -53,6 +53,25 @@ def test_a_mistake_is_refused_before_torch_is_imported(argv, status, said, here,
 
 
 @pytest.mark.parametrize(
+    ("line", "verb", "rest"),
+    [
+        ("fit --run_name test", "fit", "--run_name test"),
+        ("--run_name test fit --seed_everything 1", "fit", "--run_name test --seed_everything 1"),
+        ("--data.root fit fit", "fit", "--data.root fit"),
+        ("--ckpt_path test -c predict validate", "validate", "--ckpt_path test -c predict"),
+        ("--trainer.callbacks+ test predict", "predict", "--trainer.callbacks+ test"),
+        ("--run_name=test fit", "fit", "--run_name=test"),
+        ("--trainer.max_epochs -1 fit", "fit", "--trainer.max_epochs -1"),
+        ("--print_config fit --run_name test", "fit", "--print_config --run_name test"),
+        ("--run_name fit", "fit", "--run_name"),
+        ("fitt --run_name a", None, "fitt --run_name a"),
+    ],
+)
+def test_the_value_of_a_flag_is_not_the_verb(line, verb, rest):
+    assert take_verb(line.split()) == (verb, rest.split())
+
+
+@pytest.mark.parametrize(
     "argv",
     [
         ["--help"],
@@ -82,6 +101,21 @@ def test_the_sentences_are_those_of_the_command_line(run, capsys):
             text = capsys.readouterr().err or str(stopped.value)
             said.append(text.removeprefix("error: ").strip())
         assert said[0] == said[1]
+
+
+def test_a_mistake_of_usage_is_said_by_the_first_process_alone(run, monkeypatch, capsys):
+    """The second one waits, so that the launcher ends it once the first one has spoken."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    waits = []
+    monkeypatch.setattr("cli.rank_variables.time.sleep", lambda seconds: waits.append(capsys.readouterr().err))
+    for argv in (["fitt"], ["fit", "--config", DIGITS, "--trainer.nope", "3"], ["fit", "--trainer.max_epochs", "x"]):
+        with pytest.raises(SystemExit):
+            run(*argv)
+        assert "error: " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        check_early(["fitt"])
+    assert waits == [""] * 4
 
 
 def test_a_terminal_is_told_at_once_that_the_command_has_begun(monkeypatch, capsys):
