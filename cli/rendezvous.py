@@ -279,7 +279,10 @@ def reports_error() -> bool:
 
 def count_failed(store: Store) -> int:
     """The number of processes that have failed, this one included; 1 where the store is gone."""
+    inner = store.underlying_store if isinstance(store, PrefixStore) else store
     try:
+        if isinstance(inner, TCPStore):  # of a connection that is lost, torch prints the C++ frames
+            socket.create_connection((inner.host, inner.port), CONNECT_SECONDS).close()
         return store.add("failed", 1)
-    except RuntimeError:
+    except (RuntimeError, OSError):
         return 1

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from torch.distributed import HashStore, Store
+from torch.distributed import HashStore, PrefixStore, Store, TCPStore
 
 from cli import rendezvous
 from cli.processes import refuse_other_launch
@@ -120,6 +120,16 @@ def test_one_process_says_why_the_command_ends(monkeypatch):
     assert reports_error()
     monkeypatch.setattr(rendezvous, "shared_stores", [HashStore()])
     assert [reports_error() for _ in range(3)] == [True, False, False]
+
+
+def test_a_first_process_that_has_gone_leaves_one_sentence_and_no_stack(monkeypatch, capfd):
+    gone = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    store = PrefixStore("here", TCPStore("127.0.0.1", gone.port, None, False))
+    monkeypatch.setattr(rendezvous, "shared_stores", [store])
+    assert [reports_error() for _ in range(2)] == [True, False]
+    del gone
+    assert reports_error()
+    assert capfd.readouterr().err == ""
 
 
 LAUNCHES = [
