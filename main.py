@@ -1,5 +1,6 @@
 """The entry point: `python main.py fit --config configs/digits/resnet20.yaml`, and `python main.py --help`."""
 
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -29,4 +30,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: no traceback
     main()

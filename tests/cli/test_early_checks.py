@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 
@@ -90,6 +91,25 @@ def test_other_command_lines_are_left_to_the_parser(argv, here):
 def test_a_config_from_a_pipe_is_not_read_early(here):
     os.mkfifo(here / "pipe")
     check_early(["fit", "--config", "pipe"])
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "cli.command_line":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+def test_ctrl_c_during_the_imports_leaves_no_traceback():
+    arguments = ["fit", "--config", DIGITS]
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, *arguments], cwd=HOME, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_the_sentences_are_those_of_the_command_line(run, capsys):
