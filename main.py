@@ -4,7 +4,7 @@ import signal
 import sys
 from importlib.util import find_spec
 
-from cli.rank_variables import defer_to_first_process, refuse_odd_ranks
+from cli.rank_variables import defer_to_first_process, refuse_odd_ranks, refuse_restart
 from errors import UserError, printable_lines
 
 
@@ -12,6 +12,7 @@ def main() -> None:
     """Run one verb, once what needs no torch is checked: see `cli.command_line.run_cli`."""
     try:
         refuse_odd_ranks()
+        refuse_restart()
         if find_spec("lightning") is None:
             raise UserError(
                 f"The packages of this project are not installed in {sys.executable}: type `make setup` once, then "

@@ -21,6 +21,7 @@ VARIABLES = (
     "SLURM_NODEID",
     "SLURM_NTASKS",
     "JSM_NAMESPACE_RANK",
+    "TORCHELASTIC_RESTART_COUNT",
 )
 SECONDS_FOR_FIRST = 10  # in which the first process ends a command that all of them find wrong
 
@@ -78,3 +79,15 @@ def refuse_odd_ranks() -> None:
                 f"The environment variable {name} is {value!r}, and must be a number (0, 1, ...): launchers set it for "
                 f"each of several processes; if it is left over, type `env -u {name} python main.py ...`."
             )
+
+
+def refuse_restart() -> None:
+    """Raise UserError where torchrun has started the command again: `fit` would begin another run.
+
+    Besides, the processes find the addresses of those before them at the port, and wait for them (static rendezvous).
+    """
+    if (restarts := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))) > 0:
+        raise UserError(
+            f"torchrun has restarted this command ({restarts}), which would begin another run: leave its "
+            "--max_restarts at 0, and go on with the run by fit --ckpt_path runs/<dataset>/<experiment>."
+        )

@@ -133,7 +133,7 @@ class Rendezvous:
                 store = TCPStore(self.host, self.port, None, False, timeout, wait_for_workers=False)
         except DistNetworkError as error:
             raise UserError(self._explain(str(error))) from error
-        return PrefixStore(f"lit-classics {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        return PrefixStore("lit-classics", store)
 
     def _reach(self, seconds: float) -> None:
         """Wait until somebody listens at the address; signals are handled meanwhile."""

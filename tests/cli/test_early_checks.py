@@ -123,6 +123,13 @@ def test_the_sentences_are_those_of_the_command_line(run, capsys):
         assert said[0] == said[1]
 
 
+def test_a_command_that_torchrun_has_restarted_is_refused(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setattr(sys, "argv", ["main.py", "fit", "--config", DIGITS])
+    with pytest.raises(SystemExit, match="torchrun has restarted this command .* leave its --max_restarts at 0"):
+        main.main()
+
+
 def test_a_mistake_of_usage_is_said_by_the_first_process_alone(run, monkeypatch, capsys):
     """The second one waits, so that the launcher ends it once the first one has spoken."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
