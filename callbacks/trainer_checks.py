@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 
+from callbacks.ddp import DDP
 from callbacks.sync_batch_norm import SyncBatchNorm, check_sync_batch_norm
 from errors import UserError
 from lit_models.classifier import LitClassifier

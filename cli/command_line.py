@@ -37,7 +37,7 @@ from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.callbacks import complete_callbacks
 from cli.config_files import Flag, Layer, insert_files, list_values, read_config, read_flags
 from cli.devices import refuse_missing_devices
-from cli.early_checks import asks_for_help, take_flag, take_verb
+from cli.early_checks import VERBS, asks_for_help, take_flag, take_verb
 from cli.failures import explain_failure
 from cli.layer_notes import describe_changed_run, describe_losses, describe_unused, print_notes
 from cli.layers import (
