@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import CASES, find_or_make_images
-from benchmarks.measure import Result, measure_case
+from benchmarks.measure import measure_case
 from benchmarks.process import run_in_new_process
-from benchmarks.tables import speed_tables, update_documents
+from benchmarks.tables import Result, speed_tables, update_documents
 from benchmarks.timm_script import SCRIPT, TimmScript
 from errors import UserError
 from reports.command import print_sections

@@ -2,7 +2,6 @@
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +11,7 @@ from benchmarks.cases import CASES, Case
 from benchmarks.competitors import bare_step, loading_bound, measure_loaders, plain_loop
 from benchmarks.evaluation import time_test
 from benchmarks.prediction import time_predictions
+from benchmarks.tables import Result
 from benchmarks.timing import Competitor, TakeTurns
 from benchmarks.timm_script import TimmScript
 from callbacks.run_facts import processor
@@ -21,7 +21,6 @@ from datamodules.loading import choose_num_workers
 from lit_models.counts import count_used
 from reports.zoo import CONFIGS
 
-Result = dict[str, Any]
 # Floating-point operations of NVIDIA's tensor cores in bfloat16 per second, without sparsity. Cards for PCIe are slower
 # than those on a board of their own (SXM), whose names have no addition: the first name that fits decides.
 PEAK_FLOPS = {

@@ -105,19 +105,19 @@ def check_gpus(devices: Any, available: int) -> None:
         raise UserError(f"devices names GPU {wrong[0]}, and {there}: indices go from 0 to {available - 1}.")
 
 
-def check_cores(devices: Any, chosen: bool) -> None:
+def check_cores(devices: Any, is_fallback: bool) -> None:
     """Refuse more processes on a CPU than it has cores; two are always allowed, to try what several do.
 
     Args:
         devices: a number, text with one, or auto.
-        chosen: whether the CPU was chosen for want of a GPU.
+        is_fallback: whether the CPU was taken because there is no GPU.
     """
     if devices == "auto":
         return
     count, most = read_count(devices), max(usable_cores(), 2)
     if count is None or not 1 <= count <= most:
         cores = pluralize(usable_cores(), "core")
-        no_gpu = ", and no GPU that PyTorch finds" if chosen else ""
+        no_gpu = ", and no GPU that PyTorch finds" if is_fallback else ""
         raise UserError(
             f"devices is {devices}, and on a CPU it is the number of processes, each of which needs a core: this "
             f"machine has {cores}{no_gpu}, so give --trainer.devices 1 to {most}."
