@@ -150,8 +150,16 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     count = 1 if get_worker_info() else min(len(items), torch.get_num_threads())
     if count <= 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(function, items))
+    results: list[Any] = [None] * len(items)
+    remaining = iter([*enumerate(items)])  # of all threads, for some items take longer than others
+
+    def compute(_: int) -> None:
+        for position, item in remaining:
+            results[position] = function(item)
+
+    with ThreadPoolExecutor(count) as pool:  # a task for each item would cost a tenth of a packed image's decoding
+        list(pool.map(compute, range(count)))
+    return results
 
 
 def choose_num_workers(trainer: pl.Trainer | None, images: ImageSet) -> int:
