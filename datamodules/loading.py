@@ -145,7 +145,8 @@ def keep_batch(batch: Any) -> Any:
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """The results of a function for all items, in their order: computed by as many threads as torch uses.
 
-    In a loader process it is one thread, for the others are at work as well.
+    In a loader process it is one thread, for the others are at work as well. Where a thread raises, or a signal ends
+    the wait for them, no thread begins another item.
     """
     count = 1 if get_worker_info() else min(len(items), torch.get_num_threads())
     if count <= 1:
@@ -158,7 +159,10 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
             results[position] = function(item)
 
     with ThreadPoolExecutor(count) as pool:  # a task for each item would cost a tenth of a packed image's decoding
-        list(pool.map(compute, range(count)))
+        try:
+            list(pool.map(compute, range(count)))
+        finally:
+            list(remaining)  # leaves none
     return results
 
 

@@ -39,7 +39,9 @@ def find_moved(
 
 def find_sample(images: ImageFiles, split: Split) -> np.ndarray:
     """[N] bool: whether an image has the content of a training image in the run's sample, under any name."""
-    known = set(split.sample.values()) - {""}
+    known = {
+        content for content in split.sample.values() if content and not content.startswith("0-")
+    }  # empty ones are none
     candidates = of_same_size(images, range(len(images)), known)
     return as_mask([index for index in candidates if images.content(index) in known], len(images))
 

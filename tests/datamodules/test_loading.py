@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,6 +57,18 @@ def test_threads_of_torch_share_the_images_and_keep_their_order(three_threads):
 def test_what_a_thread_raises_reaches_the_caller(three_threads):
     with pytest.raises(ZeroDivisionError):
         map_in_threads(lambda item: 1 // item, [3, 2, 1, 0])
+
+
+def test_no_thread_goes_on_when_another_has_failed(three_threads):
+    computed = []
+
+    def work(item: int) -> None:
+        computed.append(1 // item)
+        time.sleep(0.01)
+
+    with pytest.raises(ZeroDivisionError):
+        map_in_threads(work, range(3000))
+    assert len(computed) < 1000  # of 2,000 in the other threads
 
 
 @pytest.mark.parametrize(("device", "lowered_by"), [("cpu", [NICENESS]), ("cuda", [])])

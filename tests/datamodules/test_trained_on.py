@@ -72,6 +72,14 @@ def test_copies_of_training_images_among_others_are_left_out_of_what_is_evaluate
         assert identify_evaluated(data, verb).is_run_data
 
 
+def test_empty_files_are_no_training_images(splits, capsys):
+    (splits / "train" / "cat" / "empty.bmp").touch()
+    run_data = trained_on(splits)
+    (splits / "test" / "dog" / "empty too.bmp").touch()
+    assert len(again(run_data, splits, "test").test_set) == 9
+    assert "trained on" not in capsys.readouterr().out
+
+
 def test_another_folder_is_tested_without_the_images_that_were_trained_on(root, tmp_path, capsys):
     run_data = trained_on(root)
     copy_some(root, tmp_path / "other", 12, new_name)
