@@ -21,11 +21,11 @@ from callbacks.finite_loss import Policy
 from callbacks.input_checks import check_inputs
 from callbacks.save_config import SaveConfig
 from callbacks.stop_signals import StopSignals
-from checkpointing.confinement import refuse_links, refuse_roots
+from checkpointing.confinement import refuse_roots
 from checkpointing.finished_run import schedule_progress
 from checkpointing.import_policy import names_given, restored_import_policy
 from checkpointing.progress import ended_on_epoch_boundary
-from checkpointing.record import Checkpoint, read_checkpoint
+from checkpointing.record import Checkpoint
 from checkpointing.requeue import find_requeued_run
 from checkpointing.resume import (
     check_can_resume,
@@ -33,7 +33,6 @@ from checkpointing.resume import (
     refuse_other_model,
     refuse_other_weights,
 )
-from checkpointing.run_dir import find_checkpoint, results_folder
 from cli.callbacks import complete_callbacks
 from cli.config_files import Flag, Layer, insert_files, list_values, read_config, read_flags
 from cli.devices import refuse_missing_devices
@@ -53,7 +52,7 @@ from cli.layers import (
 )
 from cli.literal_values import read_names_literally
 from cli.loggers import close_run, open_run
-from cli.messages import find_user_error, missing_checkpoint
+from cli.messages import find_user_error
 from cli.nulls import refuse_nulls
 from cli.parser import BASE, Parser, parser_settings
 from cli.rank_variables import is_first_process
@@ -64,6 +63,7 @@ from cli.resumed_run import (
     keep_place,
     keep_weights,
     leave_out_weights,
+    read_given_checkpoint,
     refuse_optimizer_flags,
     refuse_other_preprocessing,
 )
@@ -71,7 +71,7 @@ from cli.silence import silence_known_warnings
 from cli.trainer import Trainer, count_steps, refuse_root_dir
 from datamodules.base import ImageData
 from datamodules.identity import compare_with_run, refuse_other_epoch
-from errors import UserError, expand_home, printable_lines, protect_output
+from errors import UserError, printable_lines, protect_output
 from lit_models import LitClassifier
 from lit_models.optimization import run_length
 
@@ -137,7 +137,7 @@ class CommandLine(LightningCLI):
         super().__init__(*args, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # called on the object alone
-        return {verb: left_out for verb, left_out in super().subcommands().items() if verb in self.verbs}
+        return {verb: skipped for verb, skipped in super().subcommands().items() if verb in self.verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data", "model.init_args.num_classes", compute_fn=count_classes, apply_on="instantiate")
@@ -171,11 +171,7 @@ class CommandLine(LightningCLI):
         if verb and asks_for_help(argv):
             argv = [verb, *argv]
         elif verb:
-            if paths and paths[-1]:
-                self.checkpoint = read_checkpoint(find_checkpoint(expand_home(paths[-1]), verb))
-                refuse_links(results_folder(self.checkpoint.path))
-            elif verb != "fit":
-                raise UserError(missing_checkpoint(verb))
+            self.checkpoint = read_given_checkpoint(verb, paths)
             configs, flags = take_flag(argv, "--config", "-c")
             flags = put_classes_first([*add_up_paths(flags)])
             refuse_optimizer_flags(verb, flags)

@@ -1,4 +1,4 @@
-"""What a command line may not say beside --ckpt_path, because the checkpoint decides it: place and weights of the run.
+"""The checkpoint of --ckpt_path, and what a command line may not say beside it: place and weights of the run.
 
 The record of a resumed run keeps both as they are, whatever the command line has named.
 """
@@ -9,15 +9,43 @@ from pathlib import Path
 import lightning.pytorch as pl
 from jsonargparse import Namespace
 
+from checkpointing.confinement import refuse_links
 from checkpointing.predictions import read_tested_hashes
-from checkpointing.record import INITIAL_WEIGHTS, Checkpoint, CheckpointRecord, as_recorded, selected_on_validation
-from checkpointing.run_dir import results_folder, version_folder
+from checkpointing.record import (
+    INITIAL_WEIGHTS,
+    Checkpoint,
+    CheckpointRecord,
+    as_recorded,
+    read_checkpoint,
+    selected_on_validation,
+)
+from checkpointing.run_dir import find_checkpoint, results_folder, version_folder
 from checkpointing.split import read_split
 from cli.config_parts import flag_keys
+from cli.messages import missing_checkpoint
 from datamodules.base import ImageData
 from datamodules.photos import Photos
 from datamodules.run_data import RunData, names_same_data
 from errors import UserError, expand_home
+
+
+def read_given_checkpoint(verb: str, paths: list[str]) -> Checkpoint | None:
+    """The checkpoint that a command is given; None for a `fit` without one.
+
+    Args:
+        verb: fit, validate, test or predict.
+        paths: values of --ckpt_path, of which the last one counts.
+
+    Raises:
+        UserError: if there is none, it cannot be read, or its run directory holds links.
+    """
+    if paths and paths[-1]:
+        checkpoint = read_checkpoint(find_checkpoint(expand_home(paths[-1]), verb))
+        refuse_links(results_folder(checkpoint.path))
+        return checkpoint
+    if verb != "fit":
+        raise UserError(missing_checkpoint(verb))
+    return None
 
 
 def keep_place(config: Namespace, checkpoint: Path, flags: list[str]) -> None:
