@@ -15,6 +15,8 @@ from http.client import HTTPException
 from itertools import takewhile
 from types import FrameType
 
+from torch.distributed import DistNetworkError, DistStoreError
+
 from errors import shorten
 
 SHARED_MEMORY = (
@@ -46,11 +48,15 @@ LOADER_MODULES = ("multiprocessing", "torch.multiprocessing")
 DOWNLOAD_MODULES = ("urllib", "http", "urllib3", "requests", "httpx", "httpcore", "huggingface_hub", "socket", "ssl")
 
 ENDED_LOADER = r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?:is )?(killed by signal: \w+|exited unexpectedly[^.]*)"
+LOST_CONNECTION = (
+    r"Connection (?:closed by|reset by) peer|timeout caused pair closure|gloo.*(?:[Tt]imed? ?out|Socket)"
+    r"|NCCL.*remote process"
+)
 
 SENTENCES = [
     (r"(?s)DataLoader worker.*?(?:Bus error|shared memory)|unable to \w+ .*shared memory", SHARED_MEMORY),
     (ENDED_LOADER, LOADER),
-    (r"Connection (?:closed by|reset by) peer|gloo.*(?:[Tt]imed? ?out|Socket)|NCCL.*remote process", OTHER_PROCESS),
+    (LOST_CONNECTION, OTHER_PROCESS),
     (r"CUDA out of memory|MPS backend out of memory|DefaultCPUAllocator: can't allocate memory", DEVICE_MEMORY),
     (r"(?s)(Early stopping conditioned on metric `[^`]*` which is not available.*)", "%s"),
     (r"(Function '\w+' returned nan values in its \d+th output)", ANOMALY),
@@ -68,6 +74,8 @@ def explain_failure(error: BaseException) -> str | None:
         return LOADER % "its connection was lost"
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
         return UNUSABLE_PATH % (shorten(str(error.filename)), error.strerror)  # of a logger or profiler of Lightning's
+    if isinstance(error, DistNetworkError | DistStoreError):
+        return OTHER_PROCESS
     # Of torch.distributed, a lost connection is a RuntimeError
     if isinstance(error, RuntimeError | OSError) and not isinstance(error, ConnectionError):
         for pattern, sentence in SENTENCES:

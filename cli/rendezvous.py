@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from subprocess import Popen
 from typing import Any
 
 import lightning.pytorch as pl
@@ -32,6 +33,7 @@ NODE_SETTINGS = {"config", "runs", "root", "paths", "save_dir", "dirpath", "defa
 POLL_SECONDS = 0.1
 CONNECT_SECONDS = 10  # an address, once
 shared_stores: list[Store] = []  # that of this training, once all of its processes are there
+launched_processes: list[Popen[bytes]] = []  # by Lightning, from this one
 
 
 def prepare_processes(trainer: pl.Trainer, config: Namespace, checkpoint: Checkpoint | None) -> None:
@@ -46,6 +48,7 @@ def prepare_processes(trainer: pl.Trainer, config: Namespace, checkpoint: Checkp
         UserError: for a mistake in the variables of a launcher.
     """
     shared_stores.clear()
+    launched_processes.clear()
     refuse_ranks_of_another_job(trainer)
     strategy = trainer.strategy
     if not isinstance(strategy, ParallelStrategy) or trainer.world_size == 1:
@@ -54,9 +57,10 @@ def prepare_processes(trainer: pl.Trainer, config: Namespace, checkpoint: Checkp
     if trainer.num_nodes > 1:
         check_address(find_environment(strategy).main_address)
     settings = dict(flatten({**config.as_dict(), "ckpt_path": checkpoint and checkpoint.path.name}))
-    set_up = strategy.setup_environment
+    set_up, launcher = strategy.setup_environment, strategy.launcher
 
     def agree_and_set_up() -> None:
+        launched_processes[:] = getattr(launcher, "procs", [])
         shared_stores[:] = [Rendezvous(trainer, strategy, config.trainer.node_timeout).agree(settings)]
         set_up()
 
@@ -265,7 +269,10 @@ def find_difference(first: dict[str, str], other: dict[str, str]) -> str | None:
 
 
 def reports_error() -> bool:
-    """Whether this process is the first that fails, and tells the user why. Each process that fails calls this once."""
+    """Whether this process is the first that fails, and tells the user why. Each process that fails calls this once.
+
+    The first one ends those that it has launched, which have nothing to say.
+    """
     if not shared_stores:
         defer_to_first_process()
         return True
@@ -274,7 +281,10 @@ def reports_error() -> bool:
     thread = threading.Thread(target=lambda: failed.append(count_failed(shared_stores[0])), daemon=True)
     thread.start()
     thread.join(CONNECT_SECONDS)
-    return failed in ([], [1])
+    is_first = failed in ([], [1])
+    for process in launched_processes if is_first else ():
+        process.kill()  # one that is stopped or hangs would outlive the command
+    return is_first
 
 
 def count_failed(store: Store) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch.distributed import DistNetworkError, DistStoreError
 from torchvision.datasets import Flowers102, ImageFolder
 
 from cli.failures import explain_failure
@@ -42,6 +43,17 @@ def test_a_command_whose_reader_has_gone_goes_on_to_its_end(here, redirection):
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (here / "done").exists() and done.returncode == 0
     assert not {line for line in done.stderr.splitlines() if line != "note"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DistNetworkError("Failed to recv, got 0 bytes. Connection was likely closed."),
+        DistStoreError("wait timeout after 10000ms, keys: /default_pg/0//cpu//0/rank_1"),
+    ],
+)
+def test_a_store_that_other_processes_have_left_is_one_sentence(error):
+    assert str(explain_failure(error)).startswith("Another process of this command has ended, or cannot be reached")
 
 
 def send_to_a_process_that_has_ended() -> None:

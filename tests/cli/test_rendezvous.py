@@ -1,6 +1,9 @@
 """Processes of one training wait for each other in bounded time, and train with one config or not at all."""
 
+import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -130,6 +133,15 @@ def test_a_first_process_that_has_gone_leaves_one_sentence_and_no_stack(monkeypa
     del gone
     assert reports_error()
     assert capfd.readouterr().err == ""
+
+
+def test_the_first_process_that_fails_ends_a_stopped_one(monkeypatch):
+    monkeypatch.setattr(rendezvous, "shared_stores", [HashStore()])
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(rendezvous, "launched_processes", [process])
+        assert reports_error()
+        assert process.wait() == -signal.SIGKILL
 
 
 LAUNCHES = [

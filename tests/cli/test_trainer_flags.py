@@ -260,6 +260,7 @@ FAILURES = [
         "out of shared memory (/dev/shm)",
     ),
     ("unable to allocate shared memory(shm) for file </torch_1>: No space left", "out of shared memory (/dev/shm)"),
+    ("Application timeout caused pair closure", "Another process of this command"),
     ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1", "Another process of this command"),
     ("Read error [127.0.0.1]:1: Connection reset by peer", "Another process of this command has ended"),
     ("CUDA out of memory. Tried to allocate 2 GiB", "give a smaller --data.batch_size"),
