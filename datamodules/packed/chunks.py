@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class ChunkReader:
         try:
             with self.open(chunk) as file:
                 if chunk not in self._offsets:
-                    self._offsets[chunk] = read_offsets(file.read(4 * (2 + MAX_ITEMS)), self.sizes[chunk], path)
+                    self._offsets[chunk] = read_offsets(file, self.sizes[chunk], path)
                 offsets = self._offsets[chunk]
                 if item + 1 >= len(offsets):
                     raise UserError(f"{path} has no image number {item}")
@@ -163,8 +163,13 @@ class ChunkReader:
         return take_image(data, path)
 
 
-def read_offsets(data: bytes, size: int, path: Path) -> np.ndarray:
-    """[N + 1] offsets from the beginning of a chunk of `size` bytes."""
+def read_offsets(file: IO[bytes], size: int, path: Path) -> np.ndarray:
+    """[N + 1] offsets from the beginning of a chunk of `size` bytes.
+
+    Raises:
+        UserError: if it begins otherwise.
+    """
+    data = file.read(4 * (2 + MAX_ITEMS))
     count = int.from_bytes(data[:4], "little")
     header = 4 * (count + 2)
     whole = count <= MAX_ITEMS and len(data) >= header

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from datamodules.packed.chunks import ChunkReader, check_chunk
+from datamodules.packed.chunks import ChunkReader, check_chunk, read_offsets
 from errors import UserError, printable
 
 DEFAULT_CACHE, DEFAULT_SIZE = "~/.cache/lit-classics/chunks", "20GB"
-SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", re.IGNORECASE)
+SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?) ?([KMGT]?)B?", re.IGNORECASE)
 POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 MIN_CHUNKS = 48  # in the cache: three times those that an epoch reads at a time, see `samplers.CHUNK_WINDOW`
 TRIES = 3
@@ -62,7 +62,8 @@ class Store:
         try:
             get_downloader(self.address, str(target.parent), []).download_file(remote, str(target))
         except Exception as error:  # each kind of store has errors of its own
-            raise UserError(printable(f"{remote} cannot be fetched ({error or type(error).__name__})")) from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(printable(f"{remote} cannot be fetched ({reason})")) from error
         if not os.path.isfile(target):
             raise UserError(f"{remote} cannot be fetched (nothing came)")
 
@@ -116,21 +117,37 @@ class StoredChunks(ChunkReader):
     def _provide(self, chunk: int) -> None:
         """Fetch a chunk that the cache lacks; mark one that it has as read now."""
         path, size = self.locate(chunk), self.sizes[chunk]
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(path)
-            return
+        if self._is_chunk(chunk, path):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
+                return
         with name_cache(path):
             path.parent.mkdir(exist_ok=True)
             with FileLock(f"{path}.lock"):
-                if os.path.exists(path):
+                if self._is_chunk(chunk, path):
                     return
                 with tempfile.TemporaryDirectory(dir=self.store.cache) as folder:
                     part = Path(folder, path.name)
                     with FileLock(self.store.cache / "room.lock"):
                         make_room(self.store.cache, size, self.store.cache_size)
                     self.store.fetch(Path(self.split, path.name), part)
-                    check_chunk(part, size)
+                    if not self._is_chunk(chunk, part):
+                        raise UserError(
+                            f"{self.store.address}/{self.split}/{path.name} has {part.stat().st_size:,} bytes and was "
+                            f"written with {size:,}, or has another content: copy the data set to the store again"
+                        )
                     part.replace(path)
+
+    def _is_chunk(self, chunk: int, path: Path) -> bool:
+        """Whether a file has the size and the beginning of a chunk; a damaged one in the cache is fetched anew."""
+        try:
+            check_chunk(path, self.sizes[chunk])
+            if chunk not in self._offsets:
+                with open(path, "rb") as file:
+                    self._offsets[chunk] = read_offsets(file, self.sizes[chunk], path)
+        except (UserError, OSError):
+            return False
+        return True
 
 
 def make_room(cache: Path, size: int, limit: int) -> None:

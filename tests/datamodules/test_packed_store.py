@@ -60,6 +60,39 @@ def test_a_stored_chunk_that_is_gone_or_cut_off_is_an_unreadable_image(packed, c
     assert not list(cache.rglob("*.bin"))
 
 
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def link_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("damage", [cut_off, overwrite, link_nowhere])
+def test_a_chunk_that_was_damaged_in_the_cache_is_fetched_again(packed, cache, damage):
+    images = load(f"local:{packed}").train_set
+    assert not any(map(images.check_file, range(12)))
+    for path in cache.rglob("*.bin"):
+        damage(path)
+    images = load(f"local:{packed}").train_set
+    assert not any(map(images.check_file, range(12)))
+    assert len(list(cache.rglob("*.bin"))) == 4
+
+
+def test_a_chunk_of_another_content_in_the_store_is_named_by_its_address(packed, cache, tmp_path):
+    copy = Path(shutil.copytree(packed, tmp_path / "copy"))
+    for path in copy.rglob("*.bin"):
+        overwrite(path)
+    reason = load(f"local:{copy}").train_set.check_file(0).reason
+    assert reason.startswith(f"local:{copy}/train/chunk-0-") and "or has another content: copy the data set" in reason
+    assert not list(cache.rglob("*.bin"))
+
+
 def test_the_cache_is_bounded_and_may_be_emptied(packed, cache, monkeypatch):
     data = load(f"local:{packed}")
     size = max(data.train_set.reader.sizes)
@@ -89,6 +122,9 @@ def test_what_is_refused(packed, cache, monkeypatch, tmp_path):
         load(f"local:{packed}", val_size=2)
     monkeypatch.setenv("MAX_CACHE_SIZE", "1KB")
     with pytest.raises(UserError, match=r"A cache of 1,000 bytes is too small for chunks of .*MAX_CACHE_SIZE"):
+        load(f"local:{packed}")
+    monkeypatch.setenv("MAX_CACHE_SIZE", "9" * 400)
+    with pytest.raises(UserError, match="MAX_CACHE_SIZE is '9+': it should be a size such as 20GB"):
         load(f"local:{packed}")
     monkeypatch.setenv("MAX_CACHE_SIZE", "much")
     with pytest.raises(UserError, match="MAX_CACHE_SIZE is 'much': it should be a size such as 20GB"):
