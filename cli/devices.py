@@ -4,6 +4,7 @@ Lightning would start any number of processes on a CPU, and learns of a strategy
 there, in a traceback or not at all.
 """
 
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
@@ -67,6 +68,7 @@ def check_strategy(given: Any, accelerator: str) -> None:
         name = given.class_path.rpartition(".")[2]
         inside = given.get("init_args", Namespace()).get("start_method") in STARTED_INSIDE
         known = True
+        check_timeout(given.get("init_args", Namespace()).get("timeout"))
     else:
         name = str(given).lower()
         inside = any(word in name.split("_") for word in STARTED_INSIDE)
@@ -86,6 +88,12 @@ def check_strategy(given: Any, accelerator: str) -> None:
         raise UserError(f"The strategy {name} needs GPUs, and this command runs on a CPU: give ddp, or auto.")
     if name.startswith(("single_", "xla")) and accelerator != "tpu":
         raise UserError(f"The strategy {name} cannot be asked for by name here: give --trainer.strategy auto.")
+
+
+def check_timeout(timeout: timedelta | None) -> None:
+    """Refuse a time limit of a strategy that is over before the processes have met, or that torch cannot count."""
+    if timeout is not None and not timedelta(seconds=1) <= timeout <= timedelta(weeks=1):
+        raise UserError(f"The strategy's timeout is {timeout}: give from 0:00:01 to 7 days, such as 0:30:00.")
 
 
 def check_gpus(devices: Any, available: int) -> None:

@@ -206,6 +206,10 @@ SENTENCES: list[tuple[str, str | Callable[..., str]]] = [
         r"(?:Expected a dot import path string|has no attribute '\w+'. Got value): (?:Namespace.*?')?([^\s']+)",
         unknown_class,
     ),
+    (
+        r'Not of type timedelta.* but got "([^"]*)"',
+        "{flag} is {}: it must be hours, minutes and seconds, such as 0:30:00.",
+    ),
     (r"does not correspond to a subclass of (\w+)", "{flag} is {value}: it must be a {}."),
     (r"Expected a typing.Literal\[([^]]*)\]", not_a_choice),
     (r"Literal\[([^\n]*)\]. Got", not_a_choice),

@@ -343,6 +343,10 @@ WRONG_FLAGS = [
         "sync_batchnorm is AUTO: it must be one of auto, true, false. Did you mean auto?",
     ),
     ([*FIT, "--trainer.callbacks+=callbacks.DDP", "--trainer.callbacks.sync_batchnorm", "tru"], "Did you mean true?"),
+    (
+        [*FIT, "--trainer.strategy", "DDPStrategy", "--trainer.strategy.timeout", "5"],
+        "timeout is 5: it must be hours, minutes and seconds, such as 0:30:00.",
+    ),
     ([*FIT, "--model.norm", "bach"], "Did you mean batch?"),
     ([*FIT, "--model", "lit_models.LitResnet"], "Did you mean lit_models.LitResNet?"),
     ([*FIT, "--data", "datamodules.Cifar10"], "Did you mean datamodules.CIFAR10?"),

@@ -1,5 +1,7 @@
 """Devices, nodes and strategies that a machine does not have are one sentence before any data are read."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 from jsonargparse import Namespace
@@ -9,6 +11,10 @@ from errors import UserError
 from tests.conftest import HOME
 
 SPAWN = Namespace(class_path="lightning.pytorch.strategies.DDPStrategy", init_args=Namespace(start_method="spawn"))
+FOR_EVER, NO_TIME = (
+    Namespace(class_path="lightning.pytorch.strategies.DDPStrategy", init_args=Namespace(timeout=timeout))
+    for timeout in (timedelta(days=8), timedelta(0))
+)
 FSDP = Namespace(class_path="lightning.pytorch.strategies.FSDPStrategy")
 
 
@@ -50,6 +56,8 @@ REFUSED = [
     ({"strategy": "ddp_fork"}, "where no signal reaches them"),
     ({"strategy": "ddp_spawn"}, "The strategy ddp_spawn starts its processes from inside"),
     ({"strategy": SPAWN}, "The strategy DDPStrategy starts its processes from inside"),
+    ({"strategy": NO_TIME}, "The strategy's timeout is 0:00:00: give from 0:00:01 to 7 days, such as 0:30:00"),
+    ({"strategy": FOR_EVER}, "The strategy's timeout is 8 days, 0:00:00: give"),
     ({"strategy": "dpp"}, "There is no strategy dpp. Did you mean ddp?"),
     ({"strategy": "horovod"}, "There is no strategy horovod. There are auto, ddp,"),
     ({"strategy": "single_device"}, "give --trainer.strategy auto"),
