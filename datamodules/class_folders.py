@@ -29,6 +29,7 @@ SPLITS = {
 }
 # What other projects call them: never read as splits, but three of them are not taken for classes
 ALIKE = SPLITS | {"val": (*SPLITS["val"], "dev", "eval"), "test": (*SPLITS["test"], "holdout", "tests")}
+ADDRESS_LIKE = re.compile(r"(?:^|/)[A-Za-z]\w+:(?:\w|/|$)")  # also behind the working directory
 ENDINGS = ("set", "data", "images", "split")  # training_set, test-images, ValData
 
 
@@ -91,6 +92,11 @@ def find_splits(root: Path) -> SplitFolders:
     """
     check_reachable(root)
     if not os.path.isdir(root):
+        if ADDRESS_LIKE.search(str(root)):
+            raise UserError(
+                f"There is no folder {root}. If it is an address, it should begin with s3://, gs://, r2:// or azure://, "
+                "or be local:/FOLDER."
+            )
         raise UserError(f"There is no folder {root}: name one with class folders in it with --data.root.")
     names, _ = list_folder(root)
     splits = {split: [name for name in names if split_of(name) == split] for split in SPLITS}

@@ -134,6 +134,14 @@ def test_what_is_refused(packed, cache, monkeypatch, tmp_path):
         load("s3://bucket/x")
 
 
+@pytest.mark.parametrize("root", ["hf://datasets/x", "http://host/x", "S3://bucket/x", "local:x", "/data/local:"])
+def test_the_addresses_that_can_be_read_are_named(root):
+    with pytest.raises(
+        UserError, match=r"There is no folder .* begin with s3://, gs://, r2:// or azure://, or be local:/"
+    ):
+        ImageNet(Path(root))
+
+
 def test_addresses():
     for text in ("s3://bucket/data/x", "gs://b", "local:/mnt/x"):
         assert address_of(text) == address_of(Path(text)) == address_of(text + "/") == text
