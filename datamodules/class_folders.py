@@ -94,8 +94,8 @@ def find_splits(root: Path) -> SplitFolders:
     if not os.path.isdir(root):
         if ADDRESS_LIKE.search(str(root)):
             raise UserError(
-                f"There is no folder {root}. If it is an address, it should begin with s3://, gs://, r2:// or azure://, "
-                "or be local:/FOLDER."
+                f"There is no folder {root}. If it is an address, it should begin with s3://, gs://, r2:// or "
+                "azure://, or be local:/FOLDER."
             )
         raise UserError(f"There is no folder {root}: name one with class folders in it with --data.root.")
     names, _ = list_folder(root)
