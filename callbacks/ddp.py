@@ -128,7 +128,8 @@ class DDP(pl.Callback):
     def _describe_start(self, max_epochs: int | None) -> list[str]:
         notes, scale, warmup_epochs = [], self.lr_scaling.scale, self.lr_scaling.warmup_epochs
         if scale != 1:
-            rise = f", reached after {warmup_epochs:g} epochs" if warmup_epochs else ""
+            epochs = f"{warmup_epochs:g} epoch{'' if warmup_epochs == 1 else 's'}"
+            rise = f", reached after {epochs}" if warmup_epochs else ""
             if max_epochs is not None and 0 <= max_epochs < warmup_epochs:
                 rise += f" (this run ends after {max_epochs})"
             notes.append(f"learning rate x {scale:g} (the recipe's batch is {self.reference_batch_size}){rise}")

@@ -141,7 +141,7 @@ def test_a_strategy_that_shards_the_weights_is_refused():
             DDP().setup(trainer, model, "fit")
 
 
-@pytest.mark.parametrize(("warmup", "said"), [(2, "2 epochs."), (3, "3 epochs (this run ends after 2).")])
+@pytest.mark.parametrize(("warmup", "said"), [(1, "1 epoch."), (3, "3 epochs (this run ends after 2).")])
 def test_a_warm_up_that_the_run_does_not_end_is_said(warmup, said, capsys):
     fit(*make(), [DDP(reference_batch_size=1, warmup_epochs=warmup)], epochs=2)
     assert capsys.readouterr().out.endswith(f"learning rate x 4 (the recipe's batch is 1), reached after {said}\n")
