@@ -179,10 +179,10 @@ def write_split(chunks: Sequence[ChunkPlan], images: ImageFiles, encoding: Encod
     folder = chunks[0].path.parent
     if not contents:
         raise UserError(f"No image of {os.fsdecode(images.folder)} could be read: there is nothing to pack.")
-    kept = sorted(contents)
+    kept, names = sorted(contents), images.file_names
     position = {index: number for number, index in enumerate(kept)}
     index = SplitIndex(
-        [images.file_names[k] for k in kept],
+        [names[k] for k in kept],
         images.labels[kept].tolist(),
         [contents[k] for k in kept],
         [file._replace(images=[position[k] for k in file.images]) for file in files],

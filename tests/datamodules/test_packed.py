@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from datamodules import ImageNet
-from datamodules.image_files import content_id, content_id_of
+from datamodules.image_files import ImageFiles, content_id, content_id_of
 from datamodules.imagenet import pack
 from datamodules.imagenet.__main__ import main as imagenet
 from datamodules.packed import writer
@@ -131,6 +131,13 @@ def test_a_packing_that_was_killed_at_its_very_end_leaves_nothing_behind(photos,
         path.write_text("{}")
     pack.pack_tree(photos, copy, shorter_side=32, workers=1)
     assert not any(path.exists() for path in leftovers) and len(load(copy).train_set) == 10
+
+
+def test_the_names_of_a_split_are_decoded_once(photos, tmp_path, monkeypatch):
+    read, file_names = [], ImageFiles.file_names
+    monkeypatch.setattr(ImageFiles, "file_names", property(lambda images: read.append(1) or file_names.fget(images)))
+    pack.pack_tree(photos, tmp_path / "new", workers=1)
+    assert len(read) < 10  # of 14 images in two splits: a million names would be decoded a million times
 
 
 def test_no_more_processes_are_started_than_there_are_chunks(photos, tmp_path, monkeypatch):
