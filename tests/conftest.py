@@ -140,6 +140,11 @@ def logged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs/digits/resnet20/version_0"
 
 
+def file_times(folder: Path) -> dict[Path, int]:
+    """When the files of a folder were last written, but for locks: filelock before 4.2.11 touches one that it asks."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
 @pytest.fixture
 def new_wandb() -> Iterator[None]:
     """W&B's settings read anew, as in a process of its own, and again behind it."""

@@ -20,7 +20,7 @@ from checkpointing.metrics_file import append_metrics, read_metrics, truncate_me
 from checkpointing.run_dir import find_checkpoint, lock_run, release_version
 from checkpointing.split import Split, read_split
 from errors import UserError
-from tests.conftest import DIGITS, TINY
+from tests.conftest import DIGITS, TINY, file_times
 
 
 def no_space(*_args, **_options):
@@ -194,11 +194,11 @@ def test_a_folder_in_place_of_the_lock_file_is_one_sentence(tmp_path):
 
 
 def test_a_running_run_cannot_be_resumed(fails, tiny_run):
-    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
+    before = file_times(tiny_run)
     lock = lock_run(tiny_run)
     assert "Another process is training" in fails("fit", "--ckpt_path", tiny_run, "--trainer.max_epochs", 4)
     lock.release()
-    assert before == {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
+    assert before == file_times(tiny_run)
 
 
 def test_a_refused_new_run_leaves_nothing(fails, here):

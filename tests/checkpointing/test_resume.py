@@ -12,7 +12,7 @@ import yaml
 from checkpointing.metrics_file import read_metrics, write_metrics
 from checkpointing.record import RECORD_KEY
 from cli.early_checks import VERBS
-from tests.conftest import DIGITS, HOME, STEP_CHECKPOINTS, TINY, Run
+from tests.conftest import DIGITS, HOME, STEP_CHECKPOINTS, TINY, Run, file_times
 
 EXPERIMENT = """
 model:
@@ -195,12 +195,12 @@ def test_a_run_stopped_before_its_first_epoch_ended_goes_on_from_its_newest_chec
 
 
 def test_a_finished_run_is_left_as_it_is(run, tiny_run, capsys):
-    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.is_file()}
+    before = file_times(tiny_run)
     with pytest.raises(SystemExit) as stop:
         run("fit", "--ckpt_path", tiny_run)
     assert stop.value.code == 0
     assert "has finished 3 of 3 epochs. To train further, give a larger --trainer.max_epochs" in capsys.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.is_file()}
+    assert before == file_times(tiny_run)
 
 
 class Stop(pl.Callback):
@@ -297,7 +297,7 @@ def test_another_schedule_on_resuming_is_refused(fails, cycle_run):
 def test_a_cycle_that_is_over_is_not_to_be_made_longer_and_its_weights_start_a_new_run(
     run, fails, cycle_run, experiment, capsys, monkeypatch
 ):
-    before = {path: path.stat().st_mtime_ns for path in cycle_run.rglob("*")}
+    before = file_times(cycle_run)
     with pytest.raises(SystemExit) as stop:
         run("fit", "--allow", "tests", "--ckpt_path", cycle_run)
     printed, last = capsys.readouterr().out, cycle_run / "checkpoints" / "last.ckpt"
@@ -306,7 +306,7 @@ def test_a_cycle_that_is_over_is_not_to_be_made_longer_and_its_weights_start_a_n
     for checkpoint in (last, cycle_run / "checkpoints" / "step-6.ckpt"):
         said = fails("fit", "--allow", "tests", "--ckpt_path", checkpoint, "--trainer.max_epochs", 4)
         assert "laid out for 12 steps and this run takes 16: it cannot be made longer" in said
-    assert {path: path.stat().st_mtime_ns for path in cycle_run.rglob("*")} == before
+    assert file_times(cycle_run) == before
     monkeypatch.setenv("WANDB_MODE", "disabled")
     run("fit", "--config", experiment, "--model.weights", last, "--trainer.max_epochs", 1)
 
