@@ -20,6 +20,7 @@ STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unuse
 ON_GPUS = ("fsdp", "deepspeed")  # how their names begin
 # Their processes begin in the middle of a command: it could neither stop them with a checkpoint nor tell their failures
 STARTED_INSIDE = ("spawn", "fork", "forkserver", "notebook")
+LONGEST_WAIT = timedelta(weeks=1)  # of one process for another
 
 
 def refuse_missing_devices(trainer: Namespace) -> None:
@@ -92,7 +93,7 @@ def check_strategy(given: Any, accelerator: str) -> None:
 
 def check_timeout(timeout: timedelta | None) -> None:
     """Refuse a time limit of a strategy that is over before the processes have met, or that torch cannot count."""
-    if timeout is not None and not timedelta(seconds=1) <= timeout <= timedelta(weeks=1):
+    if timeout is not None and not timedelta(seconds=1) <= timeout <= LONGEST_WAIT:
         raise UserError(f"The strategy's timeout is {timeout}: give from 0:00:01 to 7 days, such as 0:30:00.")
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -186,8 +187,8 @@ def wait_for_end(log: Path) -> None:
     deadline = time.monotonic() + SECONDS_FOR_END
     with suppress(UserError):  # the file is gone
         while time.monotonic() < deadline:
-            records = list(read_records(log))
-            if records and parse_record(records[-1], log).HasField("exit"):
+            last = deque(read_records(log), maxlen=1)
+            if last and parse_record(last[0], log).HasField("exit"):
                 return
             time.sleep(0.01)
 

@@ -13,13 +13,12 @@ from callbacks.finite_loss import FiniteLoss
 from callbacks.resume_run import ResumeRun
 from callbacks.sync_batch_norm import SyncBatchNorm
 from checkpointing.checkpoint_io import AtomicCheckpointIO
+from cli.devices import LONGEST_WAIT
 from cli.memory import keep_freed_memory
 from cli.processes import alone_in_allocation
 from datamodules.base import ImageData, image_data
 from errors import UserError, check_at_least
 from trainer_settings import settings
-
-LONGEST_WAIT = 604800  # seconds
 
 
 class Trainer(pl.Trainer):
@@ -38,8 +37,8 @@ class Trainer(pl.Trainer):
         self, precision: Literal["auto"] | int | str | None = None, node_timeout: float = 600, **kwargs: Any
     ) -> None:
         check_at_least(0, gradient_clip_val=kwargs.get("gradient_clip_val"), node_timeout=node_timeout)
-        if node_timeout > LONGEST_WAIT:
-            raise UserError(f"node_timeout is {node_timeout:g}: give at most {LONGEST_WAIT} seconds, a week.")
+        if node_timeout > (longest := LONGEST_WAIT.total_seconds()):
+            raise UserError(f"node_timeout is {node_timeout:g}: give at most {longest:.0f} seconds, a week.")
         interval = kwargs.get("val_check_interval")
         check_at_least(
             1,

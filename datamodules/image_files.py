@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.decode import AnyImage, open_image
 from datamodules.loading import ImageSet, RawBatch, UnreadableFile, map_in_threads
-from datamodules.samplers import SampleSpec
+from datamodules.samplers import SampleSpec, index_of
 from errors import UserError, printable
 
 Transform = Callable[..., Tensor | list[Tensor]]
@@ -57,13 +57,13 @@ class ImageFiles(ImageSet):
                 unreadable.append(image)
             else:
                 images.append(image)
-                labels.append(self.labels[item.index if isinstance(item, SampleSpec) else item])
+                labels.append(self.labels[index_of(item)])
         torch.set_rng_state(state)
         return RawBatch(stack_images(images), torch.tensor(np.array(labels, dtype=np.int64)), unreadable)
 
     def _load(self, item: SampleSpec | int) -> Any:
         """What `transform` makes of an image, or why its file cannot be read."""
-        index = item.index if isinstance(item, SampleSpec) else item
+        index = index_of(item)
         try:
             image = self.open(index)
             if isinstance(item, SampleSpec):

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from batch import Images
 from checkpointing.resume import refuse_other_batches
-from datamodules.samplers import ExactSampler
+from datamodules.samplers import ExactSampler, index_of
 
 NICENESS = 10  # of loader processes beside a net on the same cores: they take what its threads leave
 Item = TypeVar("Item")
@@ -122,7 +122,7 @@ class ResumableLoader(DataLoader):
         """The indices of the images in a batch of the current epoch, of this process's share."""
         sampler = copy.copy(self.sampler)
         sampler.start = number * self.batch_size
-        return [getattr(item, "index", item) for item in islice(sampler, self.batch_size)]
+        return [index_of(item) for item in islice(sampler, self.batch_size)]
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Refuse other batches inside an epoch; checkpoints of an epoch's end are loaded without this state."""

@@ -27,6 +27,11 @@ class SampleSpec:
     size: int
 
 
+def index_of(item: SampleSpec | int) -> int:
+    """The index of the image that a sampler asks for, in training by a SampleSpec."""
+    return item.index if isinstance(item, SampleSpec) else item
+
+
 def mix_seed(*numbers: int) -> int:
     """Hash several numbers (seed, epoch, step, rank) to one seed; neighbouring numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -36,6 +36,7 @@ class Parser(ArgumentParser):
         for pattern, sentence in SENTENCES.items():
             if match := re.search(pattern, message, re.DOTALL):
                 message = sentence.format(*match.groups())
+                break  # what a user typed may look like another message
         sys.exit(f"error: {printable_lines(message)}")
 
 
