@@ -21,7 +21,7 @@ FLOORS = {
             ["callbacks"],
             ["cli"],
             ["main", "reports"],
-            ["benchmarks"],
+            ["benchmarks", "studies"],
         ]
     )
     for name in names

@@ -1,0 +1,69 @@
+"""The stored results of a study: one row for each arm and seed, in studies/results/<study>-<budget>.json."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from checkpointing.atomic import atomic_write
+from errors import UserError
+
+FOLDER = Path(__file__).parent / "results"
+State = Literal["finished", "diverged"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one arm of a study gave with one seed.
+
+    Args:
+        arm: its name.
+        seed: of the run, or the number of the ensemble.
+        state: diverged if a loss was NaN or infinite: that is a result.
+        measures: by name, a number or a list of them (a profile over layers, a curve); None where there is none.
+        recipe: a digest of the commands that made it: a row of other commands is not skipped.
+        test_images: number of test images.
+        code_version: commit, as the checkpoint has it.
+        environment: CPU, threads, torch, as run.json has it.
+        seconds: of training and test; 0 for an arm that shares the run of another one.
+    """
+
+    arm: str
+    seed: int
+    state: State
+    measures: dict[str, Any]
+    recipe: str
+    test_images: int = 0
+    code_version: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def results_path(study: str, budget: str, folder: Path = FOLDER) -> Path:
+    """The file of a study's results."""
+    return folder / f"{study}-{budget}.json"
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file; none if it does not exist.
+
+    Raises:
+        UserError: if it holds something else.
+    """
+    try:
+        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} holds no results of a study ({error}): move it away, or give --results DIR."
+        ) from error
+
+
+def write_rows(path: Path, study: str, budget: str, rows: list[Row]) -> None:
+    """Write all rows of a file, a line each."""
+    lines = ",\n".join("    " + json.dumps(asdict(row)) for row in rows)
+    text = f'{{\n  "study": {json.dumps(study)},\n  "budget": {json.dumps(budget)},\n  "rows": [\n{lines}\n  ]\n}}\n'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(text)
