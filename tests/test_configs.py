@@ -20,7 +20,8 @@ from tests.families import smallest_training_size
 CONFIGS = HOME / "configs"
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))  # see test_sweeps.py
-EXPERIMENTS = sorted(set(CONFIGS.glob("*/**/*.yaml")) - set(OVERLAYS) - set(SWEEPS))
+STUDIES = sorted((CONFIGS / "studies").glob("*.yaml"))  # see studies/
+EXPERIMENTS = sorted(set(CONFIGS.glob("*/**/*.yaml")) - set(OVERLAYS) - set(SWEEPS) - set(STUDIES))
 
 
 def name_of(path: Path) -> str:
