@@ -41,11 +41,11 @@ def instantiate(base_class: type, section: dict[str, Any]) -> Any:
 IMAGE_FOLDERS = [p for p in EXPERIMENTS if read_section(p, "data")["class_path"] == "datamodules.ImageNet"]
 
 
-def test_every_yaml_is_an_experiment_an_overlay_or_a_sweep():
+def test_every_yaml_is_an_experiment_an_overlay_a_sweep_or_a_study():
     """No other test would find a YAML at another place."""
     assert len(EXPERIMENTS) >= 59 and len(IMAGE_FOLDERS) >= 37 and len(OVERLAYS) >= 8
     assert CONFIGS / "imagenet" / "modern" / "resnet50_tv2.yaml" in IMAGE_FOLDERS
-    known = {CONFIGS / "base.yaml", *EXPERIMENTS, *OVERLAYS, *SWEEPS}
+    known = {CONFIGS / "base.yaml", *EXPERIMENTS, *OVERLAYS, *SWEEPS, *STUDIES}
     assert {*CONFIGS.rglob("*.y*ml"), *CONFIGS.rglob("*.json")} == known
 
 
