@@ -4,6 +4,7 @@ Errors are in [0, 1]. A difference is the error of A minus that of B.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -119,12 +120,32 @@ def welch(a_errors: np.ndarray, b_errors: np.ndarray, images: int) -> WelchTest:
         b_errors: the same of B.
         images: N.
     """
-    rounding = 1 / (12 * images**2)
-    squares = [np.maximum(errors.var(axis=-1, ddof=1), rounding) / errors.shape[-1] for errors in (a_errors, b_errors)]
-    freedom = [errors.shape[-1] - 1 for errors in (a_errors, b_errors)]
-    total = squares[0] + squares[1]
+    rounding = rounding_variance(images)
+    variances = [np.maximum(errors.var(axis=-1, ddof=1), rounding) for errors in (a_errors, b_errors)]
+    sizes = [float(errors.shape[-1]) for errors in (a_errors, b_errors)]
+    return welch_of_moments(a_errors.mean(axis=-1) - b_errors.mean(axis=-1), variances, sizes)
+
+
+def rounding_variance(images: int) -> float:
+    """The variance of rounding an error rate to a multiple of 1/N."""
+    return 1 / (12 * images**2)
+
+
+def welch_of_moments(
+    difference: np.ndarray | float, variances: Sequence[np.ndarray | float], sizes: Sequence[np.ndarray | float]
+) -> WelchTest:
+    """Welch's t-test of two groups whose means differ by so much.
+
+    Args:
+        difference: mean of A minus that of B.
+        variances: of A and of B, each estimated from its values; 0 for a number that is known.
+        sizes: numbers of values; infinite for a number that is known.
+    """
+    squares = [variance / size for variance, size in zip(variances, sizes, strict=True)]
+    total = np.asarray(squares[0] + squares[1])
+    freedom = [size - 1 for size in sizes]
     degrees = total**2 / (squares[0] ** 2 / freedom[0] + squares[1] ** 2 / freedom[1])
-    return WelchTest(a_errors.mean(axis=-1) - b_errors.mean(axis=-1), np.sqrt(total), degrees)
+    return WelchTest(np.asarray(difference), np.sqrt(total), degrees)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

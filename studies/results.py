@@ -23,6 +23,7 @@ class Row:
         measures: by name, a number or a list of them (a profile over layers, a curve); None where there is none.
         recipe: a digest of the commands that made it: a row of other commands is not skipped.
         test_images: number of test images.
+        num_classes: K of the data; a run that diverged counts as guessing among them. 0 if unknown.
         code_version: commit, as the checkpoint has it.
         environment: CPU, threads, torch, as run.json has it.
         seconds: of training and test; 0 for an arm that shares the run of another one.
@@ -34,6 +35,7 @@ class Row:
     measures: dict[str, Any]
     recipe: str
     test_images: int = 0
+    num_classes: int = 0
     code_version: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
