@@ -8,6 +8,7 @@ from lit_models.classifier import LitClassifier
 from lit_models.densenet import LitDenseNet
 from lit_models.googlenet import LitGoogLeNet
 from lit_models.inception import LitInceptionResNetV2, LitInceptionV3, LitInceptionV4
+from lit_models.nasbench201 import LitNASBench201
 from lit_models.nasnet import LitNASNet
 from lit_models.resnet import LitResNet
 from lit_models.shake_shake import LitShakeShake
@@ -20,6 +21,7 @@ __all__ = [
     "LitInceptionResNetV2",
     "LitInceptionV3",
     "LitInceptionV4",
+    "LitNASBench201",
     "LitNASNet",
     "LitResNet",
     "LitShakeShake",

@@ -26,6 +26,7 @@ SMALL = {
     "LitInceptionV3": {"stem": "cifar"},
     "LitInceptionV4": {"stem": "cifar"},
     "LitInceptionResNetV2": {"stem": "cifar"},
+    "LitNASBench201": {"repeats": 1},
     "LitNASNet": {"variant": "cifar", "repeats": 1, "filters": 8},
     "LitShakeShake": {"width": 32},
 }
