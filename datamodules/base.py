@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 from batch import Batch
 from datamodules.augment import normalise
 from datamodules.image_files import ImageFiles
-from datamodules.loading import ImageSet, RawBatch, ResumableLoader, choose_num_workers, keep_batch, make_worker_init
+from datamodules.loading import ImageSet, RawBatch, ResumableLoader, make_loader
 from datamodules.run_data import RunData, match_classes, number_classes
 from datamodules.samplers import ExactSampler, mix_seed, run_seed, seed_generators
 from datamodules.skipped_files import SkippedFiles
-from datamodules.tensor_images import TensorImages
+from datamodules.training_images import choose_training_images
 from datamodules.views import Views
 from errors import UserError, check_at_least
 from random_draws import LOCAL_DRAWS
@@ -48,6 +48,8 @@ class ImageData(pl.LightningDataModule):
         tests_validation_images: whether those are the validation images, for want of others.
         run: the data of the run whose checkpoint a command starts from; None without a checkpoint.
         renamed: the path in the run's list of each held-back file that has another path now, by this path.
+        passed_over: paths of the training images that `train_images` leaves out, where they are files.
+        evaluates_by_class: whether the images of a class are evaluated one after the other.
         skipped: decides about files that cannot be read, and keeps those that were skipped.
         train_set, val_set, test_set: the images; `val_set` is None where none are held back.
 
@@ -58,6 +60,10 @@ class ImageData(pl.LightningDataModule):
         drop_last: leave out a last training batch that is not full.
         protocol: the views of an image that `test` and `validate` evaluate: see `datamodules.views`. Validation within
             `fit` evaluates the centre crop. A batch holds `batch_size` views, or those of one image if they are more.
+        train_images: how many of the training images to train on: the same ones for every seed of a run, of each class
+            in proportion. Unset, all.
+        bootstrap: train on as many draws with replacement as there are training images, by the run's seed (bagging,
+            Breiman 1994): in each epoch an image takes part as often as it was drawn.
     """
 
     num_classes: int
@@ -67,6 +73,7 @@ class ImageData(pl.LightningDataModule):
     hflip_preserves_label = True
     has_test_images = True
     tests_validation_images = False
+    evaluates_by_class = False
     run: RunData | None = None
 
     train_set: ImageSet
@@ -79,14 +86,17 @@ class ImageData(pl.LightningDataModule):
         num_workers: int | None = 0,
         drop_last: bool = False,
         protocol: str = "center",
+        train_images: int | None = None,
+        bootstrap: bool = False,
     ) -> None:
         super().__init__()
-        check_at_least(1, batch_size=batch_size)
+        check_at_least(1, batch_size=batch_size, train_images=train_images)
         check_at_least(0, num_workers=num_workers)
         self.batch_size, self.num_workers, self.drop_last = batch_size, num_workers, drop_last
-        self.protocol = protocol
+        self.protocol, self.train_images, self.bootstrap = protocol, train_images, bootstrap
         self.skipped = SkippedFiles()
         self.renamed: dict[str, str] = {}
+        self.passed_over: list[str] = []
         self.draws = LOCAL_DRAWS  # a context of the augmentation
         self._loaded: set[str] = set()
         self._label_map: np.ndarray | None = None  # from the data's own numbers of the classes to those of the run
@@ -166,6 +176,8 @@ class ImageData(pl.LightningDataModule):
             raise UserError(f"std is {list(std)}: every channel's must be above 0.")
         if stage not in self._loaded:
             self.load(stage)
+            if stage == "fit" and self.train_images is not None:
+                self.train_set, self.passed_over = choose_training_images(self.train_set, self.train_images)
             if self._label_map is not None:
                 number_classes([each for each in vars(self).values() if isinstance(each, ImageSet)], self._label_map)
             self._loaded.add(stage)
@@ -257,29 +269,16 @@ class ImageData(pl.LightningDataModule):
         """The sampler of this process's share of a set; `options` are those of `ExactSampler`."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         overfits = self.trainer is not None and settings(self.trainer).overfit_batches > 0
+        options["bootstrap"] = shuffle and self.bootstrap
+        if self.evaluates_by_class and not shuffle:
+            options["order"] = np.argsort(np.asarray(images.labels), kind="stable")
         return ExactSampler(len(images), shuffle, run_seed(), rank, world_size, same_every_epoch=overfits, **options)
 
     def _loader(self, images: ImageSet, shuffle: bool) -> ResumableLoader:
-        trainer = self.trainer
         if self.uses_tta and not shuffle and isinstance(images, ImageFiles):
             images = images.with_transform(self.views)
-        workers = choose_num_workers(trainer, images) if self.num_workers is None else self.num_workers
-        on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        if on_cuda and workers == 0 and isinstance(images, TensorImages):
-            assert trainer is not None
-            images = images.to(trainer.strategy.root_device)
-            on_cuda = False  # without a transfer there is no need of pinned memory
-        return ResumableLoader(
-            images,
-            batch_size=self.images_per_batch(training=shuffle),
-            sampler=self.make_sampler(images, shuffle),
-            num_workers=workers,
-            collate_fn=keep_batch,
-            drop_last=shuffle and self.drop_last,
-            pin_memory=on_cuda,
-            persistent_workers=workers > 0,
-            worker_init_fn=make_worker_init(trainer),
-        )
+        batch_size, sampler = self.images_per_batch(training=shuffle), self.make_sampler(images, shuffle)
+        return make_loader(images, self.trainer, self.num_workers, batch_size, sampler, shuffle and self.drop_last)
 
     def _receive(self, raw: RawBatch, training: bool) -> Batch:
         """The batch without the files that could not be read, after deciding about them."""

@@ -14,6 +14,7 @@ from datamodules.image_files import ImageFiles
 from datamodules.loading import ImageSet
 from datamodules.run_data import RunData
 from datamodules.run_files import is_copy, search_contents
+from datamodules.training_images import refuse_other_training_images
 from errors import UserError
 
 SAMPLE = 100  # files that were trained on, whose content is noted
@@ -35,6 +36,8 @@ def data_hash(data: ImageData) -> str:
 def make_split(data: ImageData) -> Split | None:
     """The files that a training trains on and holds back; of a resumed run, with those of before.
 
+    Images that `train_images` leaves out count as trained on, so that a resumed run knows them.
+
     A file that was held back and has another path now replaces that of before, and one that is gone stays in the list.
     """
     trained, held_back = data.train_set, data.val_set
@@ -43,6 +46,7 @@ def make_split(data: ImageData) -> Split | None:
     trained_on = trained.portable_paths()
     step = max(1, len(trained) // SAMPLE)
     sample = {trained_on[index]: trained.content(index) for index in range(0, len(trained), step)}
+    trained_on += data.passed_over
     contents, own_folder = {}, False
     if isinstance(held_back, ImageFiles):
         contents = {path: held_back.content(index) for index, path in enumerate(held_back.portable_paths())}
@@ -114,9 +118,12 @@ def compare_with_run(data: ImageData, verb: str) -> list[str]:
         Sentences on what is different.
 
     Raises:
-        UserError: for images in memory that are split otherwise than by the run.
+        UserError: for images in memory that are split otherwise than by the run, and for a run that is resumed on more
+            or fewer training images, or on another sample of them.
     """
     run = data.run
+    if run is not None and verb == "fit":
+        refuse_other_training_images(run.record, data.train_images, data.bootstrap)
     if run is None or run.split or run.record.data_hash is None:
         return []
     if run.record.split_hash is None:

@@ -61,6 +61,7 @@ class ImageSet(Dataset):
 
     labels: Any  # [N] int64, a tensor or an array
     is_remote = False  # whether its images are fetched from an object store
+    in_memory = False  # whether a loader only cuts batches out of tensors
     numbered_as_run = False  # whether the labels follow the order of the classes of a checkpoint's run
 
     def __len__(self) -> int:
@@ -78,6 +79,10 @@ class ImageSet(Dataset):
     def check_file(self, index: int) -> UnreadableFile | None:
         """The file of an image and the reason why it cannot be read; None where it can, or where there are no files."""
         return None
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """The same images in the memory of a device, if they are in memory at all."""
+        return self
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -127,6 +132,43 @@ class ResumableLoader(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Refuse other batches inside an epoch; checkpoints of an epoch's end are loaded without this state."""
         refuse_other_batches(state, self.state_dict())
+
+
+def make_loader(
+    images: ImageSet,
+    trainer: pl.Trainer | None,
+    num_workers: int | None,
+    batch_size: int,
+    sampler: ExactSampler,
+    drop_last: bool,
+) -> ResumableLoader:
+    """The loader of this process's share of a set.
+
+    Args:
+        images: of the set.
+        trainer: whose device the batches are for.
+        num_workers: loader processes; None for `choose_num_workers`.
+        batch_size: of this process.
+        sampler: of this process.
+        drop_last: leave out a last batch that is not full.
+    """
+    workers = choose_num_workers(trainer, images) if num_workers is None else num_workers
+    on_cuda = trainer is not None and trainer.strategy.root_device.type == "cuda"
+    if on_cuda and workers == 0 and images.in_memory:
+        assert trainer is not None
+        images = images.to(trainer.strategy.root_device)
+        on_cuda = False  # without a transfer there is no need of pinned memory
+    return ResumableLoader(
+        images,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=keep_batch,
+        drop_last=drop_last,
+        pin_memory=on_cuda,
+        persistent_workers=workers > 0,
+        worker_init_fn=make_worker_init(trainer),
+    )
 
 
 def keep_batch(batch: Any) -> Any:

@@ -16,7 +16,7 @@ from errors import UserError
 CLASSES_NAMED = 5  # in an error
 # Arguments of data modules that change neither which images are evaluated nor their pixels
 LOADING_ARGUMENTS = {"batch_size", "num_workers", "drop_last", "protocol", "on_bad_image"}
-LOADING_ARGUMENTS |= {"augmentation", "flip", "padding", "shift"}  # of training images
+LOADING_ARGUMENTS |= {"augmentation", "flip", "padding", "shift", "train_images", "bootstrap"}  # of training images
 # Those that change how an image becomes an input, and not which images there are
 PREPROCESSING_ARGUMENTS = {"size", "eval_size", "resize", "interpolation", "mean", "std", "hflip_preserves_label"}
 

@@ -71,6 +71,8 @@ class ExactSampler(DistributedSampler, SequentialSampler):
             the sampler gives a SampleSpec for each. Without it, it gives their indices.
         same_every_epoch: the order, and all that is drawn, of the first epoch in every one.
         chunk_of: [size] the chunk of each image, for sets that are read chunk by chunk: see `permute_by_chunk`.
+        bootstrap: train on `size` draws with replacement instead of each image once: see `draw_with_replacement`.
+        order: [size] the images in the order in which they are evaluated; unset, the set's own.
     """
 
     def __init__(
@@ -84,12 +86,15 @@ class ExactSampler(DistributedSampler, SequentialSampler):
         crop_size: Callable[[int], int] | None = None,
         same_every_epoch: bool = False,
         chunk_of: np.ndarray | None = None,
+        bootstrap: bool = False,
+        order: np.ndarray | None = None,
     ) -> None:
         super().__init__(range(size), num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.num_images = size
         self.size = size - size % world_size if shuffle else size
         self.repeats, self.crop_size, self.same_every_epoch = repeats, crop_size, same_every_epoch
-        self.chunk_of = chunk_of
+        self.chunk_of, self.order = chunk_of, np.arange(size) if order is None else order
+        self.drawn = draw_with_replacement(size, seed) if bootstrap else None
         self.start = 0  # number of this rank's images that the epoch has seen already
 
     def set_epoch(self, epoch: int) -> None:
@@ -97,7 +102,7 @@ class ExactSampler(DistributedSampler, SequentialSampler):
 
     def __iter__(self) -> Iterator[Any]:
         rng = np.random.default_rng(mix_seed(self.seed, self.epoch))
-        order = self._permute(rng).repeat(self.repeats) if self.shuffle else np.arange(self.size)
+        order = self._permute(rng).repeat(self.repeats) if self.shuffle else self.order
         indices = self._own(order[: self.size])
         if self.crop_size is None:
             return iter(indices)
@@ -108,7 +113,8 @@ class ExactSampler(DistributedSampler, SequentialSampler):
         return len(range(self.rank, self.size, self.num_replicas))
 
     def _permute(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(self.num_images) if self.chunk_of is None else permute_by_chunk(self.chunk_of, rng)
+        order = rng.permutation(self.num_images) if self.chunk_of is None else permute_by_chunk(self.chunk_of, rng)
+        return order if self.drawn is None else self.drawn[order]
 
     def _own(self, values: np.ndarray) -> list[int]:
         """This rank's share of all ranks' values, without those of images that the epoch has seen already."""
@@ -127,3 +133,13 @@ def permute_by_chunk(chunk_of: np.ndarray, rng: np.random.Generator) -> np.ndarr
     """
     turns = rng.permutation(int(chunk_of.max()) + 1)[chunk_of]
     return np.argsort(turns + CHUNK_WINDOW * rng.random(len(chunk_of)), kind="stable")
+
+
+def draw_with_replacement(size: int, seed: int) -> np.ndarray:
+    """[size] indices of a bootstrap sample, the same in every epoch: of many images 63 % are in it, some several times.
+
+    Ascending, so that in a set that is read chunk by chunk each draw lies near the image whose place it takes.
+    """
+    # More numbers than those of an epoch, which the hash fills up with zeros
+    rng = np.random.default_rng(mix_seed(seed, 0, 0, 0, 1994))  # Breiman's "Bagging Predictors"
+    return np.sort(rng.integers(size, size=size))

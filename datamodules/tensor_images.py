@@ -20,6 +20,8 @@ class TensorImages(ImageSet):
         indices: [N] int64, of the images in the data set that they are a part of; unset, 0 to N - 1.
     """
 
+    in_memory = True
+
     def __init__(self, images: Tensor, labels: Tensor, indices: np.ndarray | None = None) -> None:
         self.images, self.labels = images, labels
         self.indices = np.arange(len(labels)) if indices is None else indices

@@ -19,8 +19,8 @@ class LitDropoutNet(LitClassifier):
 
 
 class JitteredNoise(Synthetic):
-    def __init__(self, batch_size: int = 4, num_workers: int = 0) -> None:
-        super().__init__(6, 8, train_size=15, val_size=5, test_size=5, batch_size=batch_size, num_workers=num_workers)
+    def __init__(self, batch_size: int = 4, num_workers: int = 0, bootstrap: bool = False) -> None:
+        super().__init__(6, 8, 15, 5, 5, batch_size=batch_size, num_workers=num_workers, bootstrap=bootstrap)
 
     def augment(self, images: Tensor) -> Tensor:
         return random_flip(random_crop(images, 2))
