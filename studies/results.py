@@ -1,9 +1,12 @@
 """The stored results of a study: one row for each arm and seed, in studies/results/<study>-<budget>.json."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock
 
 from checkpointing.atomic import atomic_write
 from errors import UserError
@@ -69,3 +72,22 @@ def write_rows(path: Path, study: str, budget: str, rows: list[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(text)
+
+
+def add_row(path: Path, study: str, budget: str, row: Row, arms: Sequence[str]) -> None:
+    """Store a row at once, in the place of an older one of its arm and seed.
+
+    Several processes may add rows to a file: each waits for the others.
+
+    Args:
+        path: of the file.
+        study, budget: names.
+        row: to be stored.
+        arms: names of the arms, whose order the rows get; rows of other arms are dropped.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        rows = {(each.arm, each.seed): each for each in read_rows(path)} | {(row.arm, row.seed): row}
+        order = {arm: number for number, arm in enumerate(arms)}
+        kept = [each for each in rows.values() if each.arm in order]
+        write_rows(path, study, budget, sorted(kept, key=lambda each: (order[each.arm], each.seed)))

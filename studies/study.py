@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cli.config_parts import flag_name
 from cli.yaml_files import read_yaml
 from errors import UserError
 
@@ -269,7 +270,20 @@ def read_budget(name: str, given: dict[str, Any], base: tuple[str, ...], setting
     if not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"{path}: the budget {name} has seeds {seeds}: give a number, 3 or more for an interval.")
     base = as_texts(given.pop("base", base))
-    return Budget(name, seeds, base, settings | given)
+    return Budget(name, seeds, base, merge(settings, given))
+
+
+def merge(*layers: Settings) -> Settings:
+    """Settings of several layers, the lowest first; what a key that ends in + adds to a list is added up."""
+    merged: Settings = {}
+    for key, value in ((flag_name(str(key)), value) for layer in layers for key, value in layer.items()):
+        merged[key] = [*as_list(merged.get(key, [])), *as_list(value)] if key.endswith("+") else value
+    return merged
+
+
+def as_list(value: Any) -> list[Any]:
+    """One value or a list of them as a list."""
+    return value if isinstance(value, list) else [value]
 
 
 def check_keys(given: Mapping[str, Any], known: Iterable[str], where: str) -> None:

@@ -1,0 +1,130 @@
+"""The commands of main.py that a study consists of: `fit` and `test` of each arm and seed."""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.config_files import read_config
+from cli.config_parts import flag_name, flatten
+from cli.messages import HOME
+from cli.yaml_files import parse_yaml, write_yaml
+from errors import UserError
+from studies.study import Arm, Budget, Settings, Study, merge
+
+# No logger but the run's own files: W&B's takes a process and memory for each of hundreds of runs
+LOGGER = "--trainer.logger=false"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an arm of a study is trained and tested at a budget.
+
+    Args:
+        arm: of the study.
+        run_name: <study>/<arm> of its runs; arms that are trained alike share those of the first one.
+        fit: words behind `main.py fit` that the arm's runs have in common.
+        test: words behind `main.py test --ckpt_path FILE`.
+        digest: of all that the results follow from, but seed, data and code.
+    """
+
+    arm: Arm
+    run_name: str
+    fit: tuple[str, ...]
+    test: tuple[str, ...]
+    digest: str
+
+    def fit_words(self, seed: int, runs: Path, data: Iterable[str] = ()) -> list[str]:
+        """The arguments of main.py that train a run.
+
+        Args:
+            seed: of the run.
+            runs: folder of the budget's runs.
+            data: flags of the user, such as --data.root=DIR.
+        """
+        place = [f"--seed_everything={seed}", f"--runs={runs}", f"--run_name={self.run_name}"]
+        return ["fit", *self.fit, *data, *place]
+
+    def test_words(self, checkpoint: Path, data: Iterable[str] = ()) -> list[str]:
+        """The arguments of main.py that test a checkpoint."""
+        return ["test", f"--ckpt_path={checkpoint}", *self.test, *data]
+
+    def run_seeds(self, seed: int) -> range:
+        """The seeds of the runs of one result: that of an ensemble has as many as the ensemble has members."""
+        return range(seed * self.arm.members, (seed + 1) * self.arm.members)
+
+
+def make_recipes(study: Study, budget: Budget) -> list[Recipe]:
+    """The recipes of all arms of a study, in its order.
+
+    Raises:
+        UserError: for a config that cannot be read.
+    """
+    recipes: list[Recipe] = []
+    names: dict[tuple[str, ...], str] = {}
+    base = [find_config(name, study) for name in budget.base]
+    contents = [read_config(str(path)).content for path in base]
+    configs = [f"--config={shown(path)}" for path in base]
+    for arm in study.arms.values():
+        settings = merge(budget.settings, *read_settings(arm.configs, study), arm.settings or {})
+        test_settings = merge(*read_settings(arm.test_configs, study), arm.test_settings or {})
+        fit, test = write_flags(settings), write_flags(test_settings)
+        words = (*configs, LOGGER, *fit)
+        run_name = names.setdefault(words, f"{study.name}/{slug(arm.name)}")
+        digest = make_digest([contents, fit, test, arm.checkpoint, arm.members])
+        recipes.append(Recipe(arm, run_name, words, test, digest))
+    return recipes
+
+
+def find_config(name: str, study: Study) -> Path:
+    """A config file that a study names: relative to the repository, or else to the folder of the study's file."""
+    path = HOME / name
+    beside = study.path.parent.absolute() / name
+    return beside if os.path.exists(beside) and not os.path.exists(path) else path
+
+
+def shown(path: Path) -> Path:
+    """A path relative to the working directory where it lies below, so that a command can be read."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def read_settings(configs: Iterable[str], study: Study) -> list[Settings]:
+    """The settings that overlays hold, as flags: so they stand above the settings of the study and of its budget."""
+    return [dict(flatten(read_config(str(find_config(name, study))).content)) for name in configs]
+
+
+def write_flags(settings: Settings) -> tuple[str, ...]:
+    """Settings as words of a command line; what is added to a list last, for flags are of the item before them."""
+    ordered = sorted(settings.items(), key=lambda item: item[0].endswith("+"))
+    return tuple(f"--{flag_name(key)}={write_value(value)}" for key, value in ordered)
+
+
+def write_value(value: Any) -> str:
+    """A value as a flag gives it: text as it stands where YAML reads it as text."""
+    if isinstance(value, str):
+        try:
+            if parse_yaml(value, "") == value:
+                return value
+        except UserError:
+            pass
+    return write_yaml([value])[1:-1]
+
+
+def slug(name: str) -> str:
+    """The name of an arm's folder, such as "batch-norm-batch-size-2"."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "arm"
+
+
+def make_digest(content: Any) -> str:
+    """The beginning of the SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """A command of main.py as it is typed."""
+    return shlex.join(["python", str(shown(HOME / "main.py")), *words])

@@ -1,0 +1,109 @@
+"""What a study measures: numbers, and lists of them, from the files that a run and its test leave.
+
+- test/top1_error, test/top5_error, test/loss: of the test.
+- train/loss, val/top1_error and any other column of metrics.csv: the last value; train/loss@3: at the end of epoch 3;
+  curve:train/loss: the values of all epochs.
+- parameters, multiply_adds: see run.json.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpointing.predictions import Predictions
+from errors import UserError
+from reports.metrics import ensemble_mean, negative_log_likelihood, reported_k, topk_errors
+from reports.run import Curve, Run
+
+CURVE = "curve:"
+COUNTS = ("parameters", "multiply_adds")
+TEST = ("test/top1_error", "test/top5_error", "test/loss")
+LOGGED = tuple(f"{part}/{name}" for part in ("train", "val") for name in ("loss", "top1_error", "top5_error"))
+DIGITS = 6  # significant ones of a value of a curve
+
+
+def check_measures(names: Sequence[str], where: str) -> None:
+    """Raise UserError for the name of a measure of test, training or validation that there is not.
+
+    Callbacks log values of other names, which are known once a run has ended.
+    """
+    known = [*TEST, *LOGGED, *COUNTS]
+    for name in names:
+        bare = name.removeprefix(CURVE).partition("@")[0]
+        if "/" in bare and bare.partition("/")[0] not in ("test", "val"):
+            continue
+        if bare not in known:
+            similar = difflib.get_close_matches(bare, known, n=1)
+            meant = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(known)}."
+            raise UserError(f"{where} names the measure {name}: {meant}")
+
+
+def read_measures(
+    names: Sequence[str], runs: Sequence[Run], tests: Sequence[Mapping[str, float]], files: Sequence[Path]
+) -> dict[str, Any]:
+    """The measures of one result: of a run, or of several whose predictions are averaged.
+
+    Args:
+        names: of the measures.
+        runs: of the members.
+        tests: metrics of each member's test.
+        files: predictions of each.
+
+    Raises:
+        UserError: for a measure that the runs have not.
+    """
+    tested = dict(tests[0]) if len(tests) == 1 else measure_ensemble([Predictions.read(path) for path in files])
+    return {name: round_value(tested[name]) if name in tested else read_members(name, runs) for name in names}
+
+
+def measure_ensemble(members: Sequence[Predictions]) -> dict[str, float]:
+    """The metrics of the mean of the members' probabilities."""
+    labels = members[0].labels
+    mean = ensemble_mean([member.log_probabilities for member in members])
+    errors = {f"test/top{k}_error": float(topk_errors(mean, labels, k).mean()) for k in reported_k(mean.shape[1])}
+    return errors | {"test/loss": negative_log_likelihood(mean, labels)}
+
+
+def read_members(name: str, runs: Sequence[Run]) -> Any:
+    """A measure of training: counts of an ensemble are sums over its members, everything else is a mean."""
+    values = [read_measure(name, run) for run in runs]
+    if len(values) == 1:
+        return values[0]
+    if name in COUNTS:
+        return sum(values)
+    return np.mean(values, axis=0).tolist()
+
+
+def read_measure(name: str, run: Run) -> Any:
+    """A measure of one run's training.
+
+    Raises:
+        UserError: if the run has not got it.
+    """
+    if name in COUNTS:
+        return None if run.facts is None else getattr(run.facts.model, name)
+    bare, _, epoch = name.removeprefix(CURVE).partition("@")
+    if bare not in run.curves:
+        similar = difflib.get_close_matches(bare, [*run.curves], n=1)
+        meant = f": did you mean {similar[0]}?" if similar else "."
+        raise UserError(f"the run {run.location} has no {name}{meant}")
+    curve = run.curves[bare]
+    if name.startswith(CURVE):
+        return [round_value(value) for value in curve.values]
+    return round_value(value_at(curve, float(epoch), name, run) if epoch else curve.last)
+
+
+def value_at(curve: Curve, epoch: float, name: str, run: Run) -> float:
+    """The value of a curve at the end of an epoch."""
+    found = curve.values[np.isclose(curve.epochs, epoch)]
+    if not len(found):
+        raise UserError(f"the run {run.location} has no {name}: it has {curve.epochs[-1]:g} epochs.")
+    return float(found[-1])
+
+
+def round_value(value: float) -> float:
+    """A value to as many digits as are kept."""
+    return float(f"{value:.{DIGITS}g}")
