@@ -89,8 +89,10 @@ def read_sample(study: Study, rows: Sequence[Row], name: str | float, expectatio
     """The values of an arm for a statement, or those of a number."""
     if not isinstance(name, str):
         return Sample(str(name), np.array([to_scale(name, expectation)]), float(name))
-    rows = sorted((row for row in rows if row.arm == name), key=lambda row: row.seed)
     measure, arm = expectation.measure, study.arms[name]
+    rows = sorted((row for row in rows if row.arm == name), key=lambda row: row.seed)
+    if measure in EXACT:  # a run that diverged has none, and that of the others is its own too
+        rows = [row for row in rows if row.state == "finished"] or rows
     values = [read_value(row, measure) for row in rows]
     problem = find_problem(name, measure, rows, values)
     if not problem and expectation.factor and not all(value > 0 for value in values):
@@ -102,7 +104,7 @@ def read_sample(study: Study, rows: Sequence[Row], name: str | float, expectatio
         [row.seed for row in rows],
         sum(row.state == "diverged" for row in rows),
         nets=nets_of(arm),
-        images=next((row.test_images for row in rows), 0),
+        images=max((row.test_images for row in rows), default=0),
         problem=problem,
     )
     return found if problem else with_values(found, values, expectation)
@@ -145,7 +147,7 @@ def find_problem(name: str, measure: str, rows: Sequence[Row], values: Sequence[
         why = " because it diverged" if diverged == len(missing) == 1 else ""
         why = " because they diverged" if diverged == len(missing) > 1 else why
         return f"{name} has no {measure_name(measure)} in {len(missing)} of {pluralize(len(rows), 'result')}{why}."
-    if measure.startswith("test/") and len({row.test_images for row in rows}) > 1:
+    if measure.startswith("test/") and len({row.test_images for row in rows} - {0}) > 1:
         return f"The results of {name} are of different test images."
     if len(rows) < FEWEST_SEEDS and measure not in EXACT:
         return f"{name} has {pluralize(len(rows), 'result')}, and a test over seeds needs {FEWEST_SEEDS} of each arm."
@@ -158,7 +160,9 @@ def pair_refusal(a: Sample, b: Sample, expectation: Expectation) -> str:
         return a.problem or b.problem
     if not np.isfinite(b.values).all():
         return f"{b.name} is not above 0, and has no ratio."
-    if b.nets is not None and expectation.measure.startswith("test/") and a.images != b.images:
+    if b.nets is not None and a.n == a.diverged and b.n == b.diverged:
+        return f"All runs of {a.name} and of {b.name} diverged."
+    if expectation.measure.startswith("test/") and len({a.images, b.images} - {0}) > 1:
         return f"{a.name} and {b.name} were tested on different images."
     return ""
 

@@ -12,6 +12,11 @@ WORDS = {
     "multiply_adds": "number of multiply-adds",
     "fc_share": "share of the parameters in fully connected layers",
 }
+GRADIENTS = {
+    "gradient_flow/first": "gradient norm of the first layer at the first step",
+    "gradient_flow/first_over_last": "gradient norm of the first layer over that of the last one at the first step",
+    "gradient_flow/profile": "gradient norm by layer at the first step",
+}
 STAGES = {"train": "training", "val": "validation", "test": "test"}
 EXACT = ("parameters", "aux_parameters", "multiply_adds", "fc_share")  # equal for all seeds
 CURVE = "curve:"
@@ -21,6 +26,8 @@ HUGE = 1e5
 
 def measure_name(measure: str) -> str:
     """A measure in words: "test error", "training loss at the end of epoch 3"."""
+    if measure in GRADIENTS:
+        return GRADIENTS[measure]
     name, _, epoch = measure.removeprefix(CURVE).partition("@")
     stage, slash, rest = name.partition("/")
     known = WORDS.get(rest if slash else name)

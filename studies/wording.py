@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from errors import pluralize
 from reports.significance import format_p
+from studies.study import Expectation
 from studies.units import format_margin, format_number, format_value, measure_name
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def state_finding(finding: "Finding") -> str:
     if expectation.relation == "equal":
         verb = "is within" if finding.outcome == "supported" else "differs by more than"
         joint = "of" if finding.outcome == "supported" else "from"
-        return f"{subject(finding)} {verb} {margin(finding)} {joint} {target(finding)}{evidence(finding)}."
+        return f"{subject(finding)} {verb} {margin(expectation)} {joint} {target(finding)}{evidence(finding)}."
     claimed = f"{expectation.relation} than"
     found = DIRECTIONS[sign(finding)]
     if finding.outcome == "supported":
@@ -32,12 +33,23 @@ def state_finding(finding: "Finding") -> str:
     return f"{subject(finding)} is {found} {target(finding)}{evidence(finding)}."
 
 
+def state_claim(expectation: Expectation) -> str:
+    """The statement that was to be tested: "test error of residual lower than that of plain, by more than 1 point"."""
+    measure, other = expectation.measure, expectation.other
+    against = f"that of {other}" if isinstance(other, str) else format_value(measure, other)
+    start = f"{measure_name(measure)} of {expectation.arm}"
+    least = margin(expectation)
+    if expectation.relation == "equal":
+        return f"{start} within {least} of {against}"
+    return f"{start} {expectation.relation} than {against}{f', by more than {least}' if least else ''}"
+
+
 def state_undecided(finding: "Finding") -> str:
     """That there is no evidence for a statement, nor against it."""
     expectation = finding.expectation
-    if margin(finding):
+    if margin(expectation):
         side = {"equal": "lies within or beyond", "lower": "is lower by more than", "higher": "is higher by more than"}
-        what = f"No evidence whether {subject(finding, 'the')} {side[expectation.relation]} {margin(finding)}"
+        what = f"No evidence whether {subject(finding, 'the')} {side[expectation.relation]} {margin(expectation)}"
         joint = "of" if expectation.relation == "equal" else "than"
         return f"{what} {joint} {target(finding)}{evidence(finding)}."
     return f"No evidence of a difference between {subject(finding, 'the')} and {target(finding)}{evidence(finding)}."
@@ -63,9 +75,8 @@ def mean(finding: "Finding", index: int) -> str:
     return f" ({format_value(finding.expectation.measure, finding.means[index])}{diverged})"
 
 
-def margin(finding: "Finding") -> str:
+def margin(expectation: Expectation) -> str:
     """The smallest difference that counts; empty if any does."""
-    expectation = finding.expectation
     if expectation.factor:
         return f"a factor of {format_number(expectation.factor)}"
     return format_margin(expectation.measure, expectation.by) if expectation.by else ""
@@ -73,7 +84,8 @@ def margin(finding: "Finding") -> str:
 
 def by(finding: "Finding", comma: str = ", ") -> str:
     """How large a difference was asked for; empty if any does."""
-    return f"{comma}by more than {margin(finding)}" if margin(finding) else ""
+    least = margin(finding.expectation)
+    return f"{comma}by more than {least}" if least else ""
 
 
 def evidence(finding: "Finding") -> str:

@@ -154,6 +154,24 @@ def test_runs_that_diverged_count_as_guessing():
     assert some.means[0] > 0.18
 
 
+def test_arms_that_all_diverged_are_not_compared():
+    found = finding_of(lower(), [None] * 3, [None] * 3)
+    assert found.reason == "All runs of residual and of plain diverged."
+
+
+def test_a_run_that_diverged_was_tested_on_no_images():
+    lost = [Row("plain", seed, "diverged", {ERROR: None}, "0", 0, CLASSES) for seed in range(5)]
+    assert decide(a_study(lower()), "5min", rows_of("residual", FEW) + lost).outcome == "supported"
+    some = rows_of("plain", MANY[:4]) + lost[4:]
+    assert decide(a_study(lower()), "5min", rows_of("residual", FEW) + some).findings[0].reason == ""
+
+
+def test_a_run_that_diverged_has_the_parameters_of_the_others():
+    rows = rows_of("residual", [18, 18], "parameters") + rows_of("plain", [25, None], "parameters")
+    rows[3] = Row("plain", 1, "diverged", {"parameters": None}, "0")
+    assert decide(a_study(lower(measure="parameters"), seeds=2), "5min", rows).outcome == "supported"
+
+
 def test_a_run_that_diverged_has_what_was_measured_before():
     rows = [Row("residual", seed, "diverged", {"train/loss@1": 1.0 + seed}, "0", num_classes=10) for seed in range(3)]
     rows += rows_of("plain", [5.0, 6.0, 5.5], "train/loss@1")
