@@ -8,11 +8,13 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from callbacks.evaluation_mode import evaluation_name
 from callbacks.result_writer import gather, is_partial_evaluation, refuse_unwritten
 from checkpointing.predictions import Predictions, file_hash, predictions_path
 from datamodules.base import Verb, image_data
 from datamodules.identity import identify_evaluated
 from errors import UserError
+from lit_models.classifier import LitClassifier
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class PredictionWriter(pl.Callback):
             labels=images["labels"].numpy(),
             log_probabilities=images["log_probabilities"].numpy(),
             class_names=np.array(data.class_names),
-            protocol=data.protocol,
-            views=data.views.count,
+            protocol=evaluation_name(trainer, data),
+            views=data.views.count * (pl_module.view_average.passes if isinstance(pl_module, LitClassifier) else 1),
             checkpoint=str(checkpoint.absolute()),
             checkpoint_hash=self.hash,
             data_hash=identity.data_hash,
@@ -91,7 +93,7 @@ class PredictionWriter(pl.Callback):
             selected_on_test=identity.selected_on_test,
         )
         self.evaluation = Evaluation(verb, predictions, identity.is_run_data)
-        path = predictions_path(checkpoint, data.protocol, verb, identity.tag)
+        path = predictions_path(checkpoint, predictions.protocol, verb, identity.tag)
         try:
             predictions.write(path)
             print(f"Wrote {path}", flush=True)

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from callbacks.evaluation_mode import evaluation_name
 from checkpointing.atomic import atomic_write
 from checkpointing.predictions import result_path
 from datamodules.base import image_data
@@ -43,7 +44,7 @@ class ResultWriter(pl.Callback):
         tested = data and identify_evaluated(data, "test")
         result = {
             "checkpoint": str(checkpoint.absolute()),
-            "protocol": "center" if data is None else data.protocol,
+            "protocol": evaluation_name(trainer, data),
             "images": images,
             "metrics": metrics,
             "partial": is_partial_evaluation(trainer) or skipped > 0,

@@ -19,6 +19,7 @@ from lit_models.logged_metrics import LoggedMetrics
 from lit_models.losses import LossName, check_logits, classification_loss, main_logits
 from lit_models.metrics import MeanLoss
 from lit_models.nets.dense import make_dense
+from lit_models.nets.dropout_masks import DropoutMasks
 from lit_models.nets.layers import find_batch_norms, freeze_batch_norms
 from lit_models.nets.surgery import Activation, Norm, apply_surgery
 from lit_models.optimization import check_schedules, make_optimizer, make_schedule, match_memory_layout
@@ -60,6 +61,8 @@ class LitClassifier(LoggedMetrics):
         activation: swap every activation of the net; selu (arXiv 1706.02515) brings LeCun-normal weights and
             AlphaDropout.
         dropout: probability of every dropout of the net, or, where it has none, of one before its classifier.
+        fixed_dropout_masks: number of masks that are drawn once, by the run's seed, and shared by all images: each
+            training batch takes one, evaluation averages the probabilities over all. Unset, each image has a new one.
         weights: where the net starts from: a name of torchvision (ResNet50_Weights.IMAGENET1K_V2) or timm
             (resnet50.a1_in1k), which is downloaded, or a local .pth, .safetensors or .ckpt file. A classifier for
             another number of classes keeps its random initial weights.
@@ -84,6 +87,7 @@ class LitClassifier(LoggedMetrics):
         norm: Norm | None = None,
         activation: Activation | None = None,
         dropout: float | None = None,
+        fixed_dropout_masks: int | None = None,
         weights: str | None = None,
         strict: bool = True,
         freeze_batch_norm: bool = False,
@@ -110,6 +114,8 @@ class LitClassifier(LoggedMetrics):
         self.decay_norm_and_bias, self.compile_net = decay_norm_and_bias, compile
         self.batch_norms_frozen, self.has_weights = freeze_batch_norm, weights is not None
         self.view_average = ViewAverage(images_per_forward, keep_batch_size=compile)
+        if fixed_dropout_masks is not None:
+            self.view_average.masks = DropoutMasks(net, fixed_dropout_masks)
         self.limit_sizes(smallest=1)
         self.aux_weights: dict[str, float] = {}
         self.record: CheckpointRecord | None = None  # of the run, for its checkpoints; a callback fills it in

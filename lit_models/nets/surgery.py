@@ -6,11 +6,8 @@ inside another, are refused by name rather than changed in part.
 
 import inspect
 import re
-from collections.abc import Callable
-from functools import partial
 from typing import Literal, TypeVar, get_args
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import UserError, check_probability
@@ -153,14 +150,15 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
     for _, layer in found:
         layer.p = dropout
     if not found:
-        drop = F.alpha_dropout if find_layers(net, nn.SELU) else F.dropout
-        # A hook, so that the keys of the net's state dict stay the same
-        find_layers(net, nn.Linear)[-1][1].register_forward_pre_hook(partial(drop_input, drop=drop, p=dropout))
+        # A part of the classifier, so that the keys of the net's state dict stay the same
+        classifier = find_layers(net, nn.Linear)[-1][1]
+        classifier.add_module("dropout", (nn.AlphaDropout if find_layers(net, nn.SELU) else nn.Dropout)(dropout))
+        classifier.register_forward_pre_hook(drop_input)
 
 
-def drop_input(layer: nn.Module, inputs: tuple[Tensor], drop: Callable[..., Tensor], p: float) -> Tensor:
-    """The input of a layer after dropout with probability `p`, in training; a forward pre-hook."""
-    return drop(inputs[0], p, layer.training)
+def drop_input(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """The input of a layer behind its own dropout; a forward pre-hook."""
+    return layer.get_submodule("dropout")(inputs[0])
 
 
 def find_layers(net: nn.Module, *kinds: type[Layer]) -> list[tuple[str, Layer]]:
