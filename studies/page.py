@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from errors import pluralize, shorten
+from errors import pluralize
 from reports.command import print_sections, write_file
 from reports.comparison_tables import duration
 from reports.groups import ABSENT
@@ -97,7 +97,7 @@ def write_page(report: Report, folder: Path) -> None:
 def make_sections(report: Report) -> list[Section]:
     """The page below its title and lead."""
     return [
-        Section("Results", [describe_origin(report), *main_figures(report), arm_table(report)]),
+        Section("Results", [describe_origin(report.study), *main_figures(report), arm_table(report)]),
         Section("Statements", [finding_table(report)]),
         Section("Arms", [settings_table(report.study), describe_size(report)]),
         Section("Seeds", [seed_table(report)], folded=True),
@@ -106,9 +106,10 @@ def make_sections(report: Report) -> list[Section]:
     ]
 
 
-def describe_origin(report: Report) -> str:
+def describe_origin(study: Study) -> str:
     """Where the claim is made."""
-    return f"Lecture notes: {report.study.notes.rstrip('.')}. Paper: {report.study.paper.rstrip('.')}."
+    notes = study.notes if study.notes.endswith("?") else f"{study.notes.rstrip('.')}."
+    return f"Lecture notes: {notes} Paper: {study.paper.rstrip('.')}."
 
 
 def main_figures(report: Report) -> list[Part]:
@@ -294,5 +295,11 @@ def environment_parts(rows: Sequence[Row]) -> list[Part]:
 def describe_machine(rows: Sequence[Row]) -> str:
     """Commits and machines in a line, for a document."""
     commits = sorted({row.code_version[:SHORT] for row in rows if row.code_version})
-    machines = sorted({shorten(row.environment.get("CPU", "")) for row in rows} - {""})
+    machines = sorted({name_machine(row.environment) for row in rows} - {""})
     return "; ".join(filter(None, [f"commit {', '.join(commits)}" if commits else "", ", ".join(machines)]))
+
+
+def name_machine(environment: Mapping[str, str]) -> str:
+    """A machine with its threads, as run.json has it."""
+    threads = environment.get("threads")
+    return f"{environment.get('device', '')}{f', {threads} threads' if threads else ''}".strip(", ")

@@ -99,4 +99,4 @@ def format_number(value: float) -> str:
         return f"{value:,.0f}"
     if abs(value) >= HUGE:
         return f"{float(f'{value:.4g}'):,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:#.3g}" if abs(value) < 99.95 else f"{value:,.0f}"

@@ -34,7 +34,14 @@ def lower(arm="residual", other="plain", measure=ERROR, **limits):
 
 def rows_of(arm, values, measure=ERROR, **facts):
     """A result for each value, with seeds from 0; None is one that diverged."""
-    facts = {"test_images": IMAGES, "num_classes": CLASSES, "recipe": "0"} | facts
+    environment = {"device": "Xeon", "threads": "2"}
+    facts = {
+        "environment": environment,
+        "code_version": "0123456789abcdef",
+        "test_images": IMAGES,
+        "num_classes": CLASSES,
+        "recipe": "0",
+    } | facts
     return [
         Row(arm, seed, "diverged" if value is None else "finished", {measure: value}, **facts)
         for seed, value in enumerate(values)
