@@ -171,7 +171,8 @@ def curve_chart(study: Study, rows: Sequence[Row], measure: str) -> Chart:
         return None
     groups = [printable(name) for name in study.arms]
     title = "epoch" if is_curve(measure) else "layer, from the input"
-    x = alt.X("at:Q").title(title).scale(nice=False, zero=False, padding=6).axis(grid=False, tickMinStep=1, format="d")
+    places = whole_ticks(max(row["at"] for row in means))
+    x = alt.X("at:Q").title(title).scale(nice=False, zero=False, padding=6).axis(grid=False, format="d", values=places)
     y = value_axis(study, measure, [(row["mean"], row["low"], row["high"]) for row in means], alt.Y("mean:Q"))
     return lines_with_bands(means, [], x, y, groups, (title, measure))
 
@@ -230,6 +231,12 @@ def log_ticks(low: float, high: float) -> list[float]:
         if len(ticks) >= 3:
             break
     return ticks
+
+
+def whole_ticks(last: int) -> list[int]:
+    """At most 12 ticks of an axis that counts from 1."""
+    step = next(step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power) if last <= 12 * step)
+    return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
 
 def axis_format(measure: str) -> str:

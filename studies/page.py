@@ -96,8 +96,9 @@ def write_page(report: Report, folder: Path) -> None:
 
 def make_sections(report: Report) -> list[Section]:
     """The page below its title and lead."""
+    first, *others = main_figures(report)
     return [
-        Section("Results", [describe_origin(report.study), *main_figures(report), arm_table(report)]),
+        Section("Results", [describe_origin(report.study), first, arm_table(report), *others]),
         Section("Statements", [finding_table(report)]),
         Section("Arms", [settings_table(report.study), describe_size(report)]),
         Section("Seeds", [seed_table(report)], folded=True),

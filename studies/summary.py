@@ -52,6 +52,8 @@ def summarize_arm(name: str, rows: Sequence[Row], measure: str, logarithmic: boo
     if interval and is_share(measure):
         interval = max(0.0, interval[0]), min(1.0, interval[1])
     diverged = [row.state == "diverged" for row, _ in found]
+    if all(diverged):  # guessing's value has no interval
+        interval = None
     return Summary(name, values, [row.seed for row, _ in found], diverged, mean, interval)
 
 

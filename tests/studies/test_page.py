@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports.html_page import Figure, Table, markdown, shown_sections
-from studies.charts import axis_limits, log_ticks, main_chart
+from studies.charts import axis_limits, log_ticks, main_chart, whole_ticks
 from studies.page import make_report, make_sections, print_report, write_page
 from studies.study import Arm, Expectation
 from studies.summary import mean_with_interval
@@ -142,6 +142,13 @@ def test_an_interval_may_reach_beyond_the_axis():
     assert axis_limits(*np.full((3, 1), 0.9)).tolist() == pytest.approx([0.855, 0.945])
     assert log_ticks(0.5, 2000) == [1, 10, 100, 1000]
     assert log_ticks(2.1, 6.2) == [3, 4, 5, 6]
+
+
+def test_epochs_and_layers_have_whole_ticks():
+    assert whole_ticks(3) == [1, 2, 3]
+    assert whole_ticks(56) == [1, *range(5, 56, 5)]
+    assert whole_ticks(1) == [1]
+    assert len(whole_ticks(1000)) <= 13
 
 
 @pytest.mark.parametrize(("values", "logarithmic"), [([1.0, 2, 4], True), ([1.0, 2, 4], False)])
