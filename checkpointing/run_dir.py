@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from errors import UserError, check_reachable
+from errors import UserError, check_at_least, check_reachable
 
 CLAIMED = "LIT_CLASSICS_RUN"  # names the claimed folder to the processes that Lightning launches, until training begins
 LOCK = ".lock"  # in a run directory: the file that the process which trains there holds
@@ -23,14 +23,20 @@ NO_LOCKS = {
 }  # of file systems that lock no files, as some NFS
 
 
-def claim_version(experiment: Path) -> Path:
-    """Make the next version folder of an experiment; two runs that start at once get different ones.
+def claim_version(experiment: Path, version: int | None = None) -> Path:
+    """Make a version folder of an experiment; two runs that start at once get different ones.
+
+    Args:
+        experiment: folder of the versions.
+        version: number of the folder; by default, the next one.
 
     Raises:
-        UserError: if the folder cannot be written to.
+        UserError: if the folder cannot be written to, or if the version exists.
     """
     check_reachable(experiment)
+    check_at_least(0, run_version=version)
     number = max((version_number(folder) for folder in experiment.glob("version_*")), default=-1) + 1
+    number = number if version is None else version
     while True:
         folder = experiment / f"version_{number}"
         try:
@@ -41,6 +47,11 @@ def claim_version(experiment: Path) -> Path:
                 raise UserError(
                     f"The run directory {folder} cannot be made ({error.strerror}: {error.filename}): choose another "
                     "place with --runs."
+                ) from error
+            if version is not None:
+                raise UserError(
+                    f"run_version is {version}, and there is {folder}: give another number, or go on with that run "
+                    f"(--ckpt_path {folder})."
                 ) from error
             number += 1  # another run has just made it
 

@@ -149,6 +149,11 @@ class CommandLine(LightningCLI):
                 help="<dataset>/<experiment> of the run; by default, folder and name of the first --config",
             )
             parser.add_argument(
+                "--run_version",
+                type=int | None,
+                help="number of the run's folder version_N; by default, the next one",
+            )
+            parser.add_argument(
                 "--on_nonfinite",
                 type=Policy,
                 default="stop",

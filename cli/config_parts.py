@@ -17,7 +17,7 @@ from cli.yaml_files import parse_yaml, read_yaml
 from errors import UserError, check_reachable, expand_home
 
 SECTIONS = {"model", "data", "trainer"}
-FLAGS_ONLY = {"config", "ckpt_path"}
+FLAGS_ONLY = {"config", "ckpt_path", "run_version"}
 # Where a text is the name of a class, or of a file that exists; elsewhere it may be any text
 PARTS = SECTIONS | {"model.optimizer", "model.lr_scheduler", "trainer.callbacks", "trainer.logger"}
 OF_CLASSES = {"class_path", "init_args", "dict_kwargs"}  # keys whose text names no file

@@ -151,7 +151,8 @@ def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path
         return Path(os.environ[CLAIMED])
     if not is_first_process():
         return None
-    folder = claim_version(config.runs / config.run_name)
+    folder = claim_version(config.runs / config.run_name, config.run_version)
+    config.run_version = None  # of this run alone, which its config.yaml may begin others of
     os.environ[CLAIMED] = str(folder)
     return folder
 

@@ -19,7 +19,7 @@ from checkpointing.record import (
     read_checkpoint,
     selected_on_validation,
 )
-from checkpointing.run_dir import find_checkpoint, results_folder, version_folder
+from checkpointing.run_dir import find_checkpoint, results_folder, version_folder, version_number
 from checkpointing.split import read_split
 from cli.config_parts import flag_keys
 from cli.messages import missing_checkpoint
@@ -68,7 +68,8 @@ def keep_place(config: Namespace, checkpoint: Path, flags: list[str]) -> None:
     runs = experiment.parents[len(parts) - 1 if is_named else 1]
     is_there = expand_home(config.runs).resolve() == runs
     typed = flag_keys(flags)
-    for name, agrees in (("run_name", is_named), ("runs", is_there)):
+    is_version = config.run_version == version_number(folder)
+    for name, agrees in (("run_name", is_named), ("runs", is_there), ("run_version", is_version)):
         if name in typed and not agrees:
             raise UserError(
                 f"{name} is {config[name]}, but a resumed run goes on in its own folder, {folder}: leave it out, or "

@@ -24,6 +24,7 @@ NO_RECIPE = {
     "seed_everything",
     "runs",
     "run_name",
+    "run_version",
     "ckpt_path",
     "weights_only",
     "facts",

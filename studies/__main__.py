@@ -1,36 +1,99 @@
-"""Studies: claims on the classic ConvNets, each an experiment that trains its arms and says what came of it.
+"""Studies: claims of the papers, each an experiment that trains its arms over several seeds and says what came of it.
 
-python -m studies residual_against_plain
+python -m studies --list
+python -m studies residual_against_plain                              # about five minutes on two cores, no download
 python -m studies residual_against_plain --budget 30min --data.root data
+python -m studies all
+
+What is done is stored: the same command, typed again, goes on where it was stopped. `--print` writes the commands
+instead, a line for each run, for GNU parallel, SLURM arrays or W&B agents: see docs/studies.md. A study of your own is
+a YAML file, whose path stands for NAME.
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from reports.command import Parser
+from errors import UserError
+from reports.command import Parser, print_sections
+from reports.html_page import Section, Table
 from studies import results
+from studies.progress import ProgressLines
+from studies.results import read_rows, results_path
 from studies.runner import Runner
-from studies.study import find_study
+from studies.shell_lines import shell_lines
+from studies.study import Study
+from studies.study_file import find_study, list_studies
+
+# Flags that say where data lie and how they are loaded, and change no number
+DATA_FLAGS = re.compile(r"--data\.(root|num_workers)=.*", re.DOTALL)
 
 
 def report(given: argparse.Namespace) -> None:
-    """Run the studies."""
-    for name in given.names:
-        study = find_study(name)
-        budget = study.budget(given.budget)
-        runner = Runner(study, budget, given.seeds or budget.seeds, given.runs, given.results, given.flags)
+    """Run the studies, or list them, or print their commands."""
+    refuse_other_flags(given.flags)
+    if given.list or not given.names:
+        print_sections([Section("", [list_table(given.results)])], "Run one: python -m studies NAME [--budget SIZE]")
+        return
+    names = list_studies() if given.names == ["all"] else given.names
+    studies = [find_study(name) for name in names]
+    arguments = (given.budget, given.seeds, given.runs, given.results, given.flags)
+    runners = [Runner(study, *arguments) for study in studies]
+    for runner in runners:
         runner.check()
-        for row in runner.run():
-            print(row.arm, row.seed, row.state, row.measures, row.seconds, flush=True)
+    for runner in runners:
+        if given.print:
+            print(*shell_lines(runner), sep="\n")
+        else:
+            run_study(runner)
+
+
+def run_study(runner: Runner) -> None:
+    """Run a study and print what came of it."""
+    study, stored = runner.study, runner.stored_rows()
+    total = len(study.arms) * runner.seeds
+    done = f", of which {total - left} are stored" if (left := len(runner.missing())) < total else ""
+    print(f"{study.name} ({runner.budget.name}): {study.claim}\n{total} results{done}.", flush=True)
+    lines = ProgressLines(runner, stored)
+    for row in runner.run():
+        lines.print(row)
+
+
+def refuse_other_flags(flags: Sequence[str]) -> None:
+    """Raise UserError for flags of main.py that would change the results of a study."""
+    for flag in flags:
+        if not DATA_FLAGS.fullmatch(flag):
+            raise UserError(
+                f"A study sets {flag.partition('=')[0]} itself, and takes --data.root and --data.num_workers: write "
+                "other settings into a YAML file of your own."
+            )
+
+
+def list_table(folder: Path) -> Table:
+    """All studies."""
+    rows = []
+    for name in list_studies():
+        study = find_study(name)
+        rows.append([name, study.claim, ", ".join(study.budgets), stored(study, folder)])
+    return Table("Studies", ["<name", "<claim", "<sizes", "<results"], rows)
+
+
+def stored(study: Study, folder: Path) -> str:
+    """The sizes of a study that have stored results, with their number."""
+    counts = {name: len(read_rows(results_path(study.name, name, folder))) for name in study.budgets}
+    return ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
 
 
 def main(args: list[str] | None = None) -> None:
     """The command line; `args` are by default those of the process."""
     parser = Parser("studies", __doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of a study, or its YAML file")
-    parser.add_argument("--budget", default="5min", metavar="SIZE", help="of the study (5min)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of a study, `all`, or the path of a YAML file")
+    parser.add_argument("--budget", default="5min", metavar="SIZE", help="size of the study: 5min, 30min, ... (5min)")
     parser.add_argument("--seeds", type=int, metavar="N", help="results of each arm (those of the budget)")
+    parser.add_argument("--list", action="store_true", help="name all studies, with their sizes and results")
+    parser.add_argument("--print", action="store_true", help="print the commands, and run none")
     parser.add_argument("--runs", type=Path, default=Path("runs/studies"), metavar="DIR", help="(runs/studies)")
     parser.add_argument("--results", type=Path, default=results.FOLDER, metavar="DIR", help="(studies/results)")
     try:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,16 +38,17 @@ class Recipe:
     test: tuple[str, ...]
     digest: str
 
-    def fit_words(self, seed: int, runs: Path, data: Iterable[str] = ()) -> list[str]:
+    def fit_words(self, seed: int, version: int, runs: Path, data: Iterable[str] = ()) -> list[str]:
         """The arguments of main.py that train a run.
 
         Args:
             seed: of the run.
+            version: number of its folder.
             runs: folder of the budget's runs.
             data: flags of the user, such as --data.root=DIR.
         """
-        place = [f"--seed_everything={seed}", f"--runs={runs}", f"--run_name={self.run_name}"]
-        return ["fit", *self.fit, *data, *place]
+        place = [f"--runs={runs}", f"--run_name={self.run_name}", f"--run_version={version}"]
+        return ["fit", *self.fit, *data, f"--seed_everything={seed}", *place]
 
     def test_words(self, checkpoint: Path, data: Iterable[str] = ()) -> list[str]:
         """The arguments of main.py that test a checkpoint."""
@@ -123,8 +123,3 @@ def slug(name: str) -> str:
 def make_digest(content: Any) -> str:
     """The beginning of the SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def shell_line(words: Iterable[str]) -> str:
-    """A command of main.py as it is typed."""
-    return shlex.join(["python", str(shown(HOME / "main.py")), *words])

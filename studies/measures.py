@@ -3,11 +3,15 @@
 - test/top1_error, test/top5_error, test/loss: of the test.
 - train/loss, val/top1_error and any other column of metrics.csv: the last value; train/loss@3: at the end of epoch 3;
   curve:train/loss: the values of all epochs.
-- parameters, multiply_adds: see run.json.
+- parameters, multiply_adds: see run.json; fc_share, of a study that trains nothing: of the parameters, those of fully
+  connected layers.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,38 @@ from reports.run import Curve, Run
 
 CURVE = "curve:"
 COUNTS = ("parameters", "multiply_adds")
+FC_SHARE = "fc_share"
 TEST = ("test/top1_error", "test/top5_error", "test/loss")
 LOGGED = tuple(f"{part}/{name}" for part in ("train", "val") for name in ("loss", "top1_error", "top5_error"))
 DIGITS = 6  # significant ones of a value of a curve
+
+
+@dataclass(frozen=True)
+class TestMetrics:
+    """The result of a test.
+
+    Args:
+        metrics: by name, such as test/top1_error.
+        images: how many were counted.
+    """
+
+    __test__ = False  # pytest's sign of a class of tests
+
+    metrics: dict[str, float]
+    images: int
+
+
+def read_metrics(path: Path) -> TestMetrics:
+    """The result of a test.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        return TestMetrics(dict(content["metrics"]), int(content["images"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): remove it, and run the study again.") from error
 
 
 def check_measures(names: Sequence[str], where: str) -> None:
@@ -30,7 +63,7 @@ def check_measures(names: Sequence[str], where: str) -> None:
 
     Callbacks log values of other names, which are known once a run has ended.
     """
-    known = [*TEST, *LOGGED, *COUNTS]
+    known = [*TEST, *LOGGED, *COUNTS, FC_SHARE]
     for name in names:
         bare = name.removeprefix(CURVE).partition("@")[0]
         if "/" in bare and bare.partition("/")[0] not in ("test", "val"):
@@ -42,20 +75,20 @@ def check_measures(names: Sequence[str], where: str) -> None:
 
 
 def read_measures(
-    names: Sequence[str], runs: Sequence[Run], tests: Sequence[Mapping[str, float]], files: Sequence[Path]
+    names: Sequence[str], runs: Sequence[Run], tests: Sequence[TestMetrics], files: Sequence[Path]
 ) -> dict[str, Any]:
     """The measures of one result: of a run, or of several whose predictions are averaged.
 
     Args:
         names: of the measures.
         runs: of the members.
-        tests: metrics of each member's test.
+        tests: result of each member's test.
         files: predictions of each.
 
     Raises:
         UserError: for a measure that the runs have not.
     """
-    tested = dict(tests[0]) if len(tests) == 1 else measure_ensemble([Predictions.read(path) for path in files])
+    tested = tests[0].metrics if len(tests) == 1 else measure_ensemble([Predictions.read(path) for path in files])
     return {name: round_value(tested[name]) if name in tested else read_members(name, runs) for name in names}
 
 
@@ -74,7 +107,10 @@ def read_members(name: str, runs: Sequence[Run]) -> Any:
         return values[0]
     if name in COUNTS:
         return sum(values)
-    return np.mean(values, axis=0).tolist()
+    if any(value is None or (isinstance(value, list) and None in value) for value in values):
+        return None
+    means = np.mean(values, axis=0)
+    return [round_value(value) for value in means] if means.ndim else round_value(float(means))
 
 
 def read_measure(name: str, run: Run) -> Any:
@@ -104,6 +140,6 @@ def value_at(curve: Curve, epoch: float, name: str, run: Run) -> float:
     return float(found[-1])
 
 
-def round_value(value: float) -> float:
-    """A value to as many digits as are kept."""
-    return float(f"{value:.{DIGITS}g}")
+def round_value(value: float) -> float | None:
+    """A value to as many digits as are kept; None for NaN and infinity, which JSON has not."""
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

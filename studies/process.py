@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from unittest.mock import patch
 
 import yaml
+from lightning.pytorch.callbacks import Callback
 
 from callbacks.stop_signals import EXIT_STATUS
 from cli.command_line import run_cli
@@ -23,25 +24,27 @@ class CommandFailed(UserError):
     """A command of main.py that has ended with a sentence on stderr."""
 
 
-def run_command(words: Sequence[str], log: Path) -> None:
+def run_command(words: Sequence[str], log: Path, callbacks: Sequence[Callback] = ()) -> None:
     """Run one command of main.py.
 
     Args:
         words: behind main.py.
         log: file to which the output is appended.
+        callbacks: for its Trainer.
 
     Raises:
         CommandFailed: with the command's own sentence.
         SystemExit: if a signal has ended it.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a+", encoding="utf-8", buffering=1) as output:
+    with log.open("a+", encoding="utf-8", errors="backslashreplace", buffering=1) as output:
         begin = output.tell()
-        with redirect_output(output):
-            status = call(words)
+        try:
+            with redirect_output(output):
+                status = call(words, callbacks)
+        finally:
+            gc.collect()  # a Trainer and its parts hold each other
         output.seek(begin)
         end_if_failed(status, output.read())
-    gc.collect()  # a Trainer and its parts hold each other
 
 
 def resolve(words: Sequence[str]) -> dict[str, Any]:
@@ -50,18 +53,18 @@ def resolve(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         CommandFailed: for a command that cannot be parsed, with its sentence.
     """
-    output = io.StringIO()
-    with redirect_output(output):
+    printed, messages = io.StringIO(), io.StringIO()
+    with redirect_output(printed, messages):
         status = call([*words, "--print_config"])
-    end_if_failed(status, output.getvalue())
-    return yaml.safe_load(output.getvalue())
+    end_if_failed(status, messages.getvalue())
+    return yaml.safe_load(printed.getvalue())
 
 
-def call(words: Sequence[str]) -> int | str | None:
+def call(words: Sequence[str], callbacks: Sequence[Callback] = ()) -> int | str | None:
     """The exit status of a command of main.py; a text is its sentence."""
     try:
         with patch.object(sys, "argv", [str(HOME / "main.py"), *words]):  # which the run directory notes
-            run_cli(list(words))
+            run_cli(list(words), callbacks)
     except SystemExit as stop:
         return stop.code
     return 0
@@ -78,13 +81,15 @@ def end_if_failed(status: int | str | None, output: str) -> None:
 
 
 @contextlib.contextmanager
-def redirect_output(output: TextIO) -> Iterator[None]:
-    """Write what is printed, and what Lightning logs, to a file."""
-    handlers = [each for each in logging.getLogger("lightning.pytorch").handlers if isinstance(each, StreamHandler)]
+def redirect_output(output: TextIO, messages: TextIO | None = None) -> Iterator[None]:
+    """Write what is printed to a file, and to the same or another one what goes to stderr and what Lightning logs."""
+    messages = messages or output
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    handlers = [each for logger in loggers for each in logger.handlers if isinstance(each, StreamHandler)]
     streams = [handler.stream for handler in handlers]
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(messages):
         for handler in handlers:
-            handler.setStream(output)
+            handler.setStream(messages)
         try:
             yield
         finally:

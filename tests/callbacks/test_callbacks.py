@@ -180,6 +180,15 @@ def test_each_run_claims_a_version_of_its_own(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_version_can_be_chosen_once(tmp_path):
+    assert claim_version(tmp_path / "e", 7).name == "version_7"
+    assert claim_version(tmp_path / "e").name == "version_8"
+    with pytest.raises(UserError, match=r"run_version is 7, and there is .*version_7: give another number"):
+        claim_version(tmp_path / "e", 7)
+    with pytest.raises(UserError, match="run_version is -1: it must be at least 0"):
+        claim_version(tmp_path / "e", -1)
+
+
 def test_a_run_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot be made .*--runs"):

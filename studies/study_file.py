@@ -1,0 +1,235 @@
+"""Reads the YAML file of a study in configs/studies/, or of a user's own."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cli.messages import HOME
+from cli.yaml_files import read_yaml
+from errors import UserError
+from studies.study import Arm, Budget, CountAt, Expectation, Relation, Settings, Study, is_number, merge
+
+FOLDER = HOME / "configs" / "studies"
+KEYS = (
+    "claim",
+    "notes",
+    "paper",
+    "base",
+    "settings",
+    "arms",
+    "sweep",
+    "measures",
+    "supported_if",
+    "budgets",
+    "count_at",
+)
+OPTIONAL = ("settings", "sweep", "count_at")
+KINDS: dict[str, type] = dict.fromkeys(("settings", "arms", "sweep", "budgets", "count_at"), dict) | {
+    "supported_if": list
+}
+EXPECTATION_KEYS = ("of", "lower", "higher", "equal", "than", "to", "by", "factor", "within", "at")
+
+
+def list_studies(folder: Path = FOLDER) -> list[str]:
+    """Names of all studies, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def find_study(name: str, folder: Path = FOLDER) -> Study:
+    """The study of a name, or of a YAML file of the user's.
+
+    Raises:
+        UserError: if there is none, or its file is not that of a study.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_study(Path(name))
+    names = list_studies(folder)
+    if name not in names:
+        similar = difflib.get_close_matches(name, names, n=1)
+        meant = f"did you mean {similar[0]}?" if similar else "`python -m studies --list` shows all."
+        raise UserError(f"There is no study {name}: {meant}")
+    return read_study(folder / f"{name}.yaml")
+
+
+def read_study(path: Path) -> Study:
+    """Read and check the file of a study.
+
+    Raises:
+        UserError: with file, key and fix.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no study: give it the keys {', '.join(KEYS)}.")
+    check_keys(content, KEYS, f"{path}")
+    if missing := [key for key in KEYS if key not in content and key not in OPTIONAL]:
+        raise UserError(f"{path} has no {missing[0]}: a study needs {', '.join(k for k in KEYS if k not in OPTIONAL)}.")
+    for key, kind in KINDS.items():
+        if content.get(key) is not None and not isinstance(content[key], kind):
+            raise UserError(
+                f"{path}: {key} is {content[key]}: write {'a list' if kind is list else 'keys with values'}."
+            )
+    settings, base = content.get("settings") or {}, as_texts(content["base"])
+    check_flags(settings, f"{path}: settings")
+    arms = read_arms(content["arms"], content.get("sweep") or {}, path)
+    measures = as_texts(content["measures"])
+    expectations = [read_expectation(each, arms, measures, path) for each in content["supported_if"] or []]
+    budgets = {
+        str(name): read_budget(str(name), each, base, settings, path) for name, each in content["budgets"].items()
+    }
+    if not budgets or not measures or not expectations:
+        raise UserError(f"{path}: measures, supported_if and budgets hold at least one entry each.")
+    claim, notes, paper = (str(content[key]).strip() for key in ("claim", "notes", "paper"))
+    sweep = next(iter(content.get("sweep") or {}), "")
+    count_at = read_count_at(content.get("count_at"), path)
+    return Study(path.stem, claim, notes, paper, arms, sweep, list(measures), expectations, budgets, path, count_at)
+
+
+def read_arms(content: Mapping[str, Any], sweep: Mapping[str, Any], path: Path) -> dict[str, Arm]:
+    """The arms by name, each once for each value of the sweep.
+
+    Raises:
+        UserError: for fewer than one arm, a sweep of more than one flag, and arms that are equal.
+    """
+    if any(not isinstance(values, list) or not values for values in sweep.values()):
+        raise UserError(f"{path}: sweep is {dict(sweep)}: write a flag and the list of its values.")
+    if len(sweep) > 1:
+        raise UserError(f"{path}: sweep names {', '.join(sweep)}: one flag can be swept, make arms of the others.")
+    arms: dict[str, Arm] = {}
+    for name, given in content.items():
+        if not isinstance(given, dict | None):
+            raise UserError(f"{path}: the arm {name} is {given}: write flags such as model.depth, or {{}}.")
+        for arm in spread(read_arm(str(name), dict(given or {}), path), sweep, dict(given or {}), path):
+            twin = next((each for each in arms.values() if same_recipe(each, arm)), None)
+            if twin is not None:
+                raise UserError(f"{path}: the arms {twin.name} and {arm.name} are equal: let each change something.")
+            arms[arm.name] = arm
+    if not arms:
+        raise UserError(f"{path} has no arms: name at least one.")
+    return arms
+
+
+def spread(arm: Arm, sweep: Mapping[str, Any], given: dict[str, Any], path: Path) -> Iterable[Arm]:
+    """The arm at each value of the sweep, or itself without one."""
+    if not sweep:
+        return [arm]
+    key, values = next(iter(sweep.items()))
+    return [
+        replace(read_arm(name_point(arm.name, key, value), given | {key: value}, path), series=arm.name, point=value)
+        for value in values
+    ]
+
+
+def name_point(arm: str, key: str, value: Any) -> str:
+    """The name of an arm at a value of a sweep, such as "batch norm, batch_size 2"."""
+    return f"{arm}, {key.rpartition('.')[2]} {value}"
+
+
+def read_arm(name: str, given: dict[str, Any], path: Path) -> Arm:
+    """An arm: dotted keys are flags of `fit`, `test` holds those of `test`, or they begin with "test."."""
+    given = dict(given)
+    test = given.pop("test", None) or {}
+    if not isinstance(test, dict):
+        raise UserError(f"{path}: test of the arm {name} is {test}: write flags such as data.protocol.")
+    test = dict(test)
+    test |= {key.removeprefix("test."): given.pop(key) for key in [*given] if key.startswith("test.")}
+    configs, test_configs = as_texts(given.pop("config", [])), as_texts(test.pop("config", []))
+    checkpoint, members = str(given.pop("checkpoint", "last")), given.pop("members", 1)
+    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
+        raise UserError(f"{path}: members of {name} is {members}: give a number of runs, 1 or more.")
+    check_flags([*given, *test], f"{path}: the arm {name}")
+    return Arm(name, configs, given, test_configs, test, checkpoint, members, series=name)
+
+
+def same_recipe(a: Arm, b: Arm) -> bool:
+    """Whether two arms differ in their names alone."""
+    return replace(a, name="", series="", point=None) == replace(b, name="", series="", point=None)
+
+
+def read_expectation(
+    given: Mapping[str, Any], arms: Mapping[str, Arm], measures: Iterable[str], path: Path
+) -> Expectation:
+    """One entry of supported_if: {of: MEASURE, lower: ARM, than: ARM or number, by: 0.01}, or equal: ARM, to: ARM.
+
+    Raises:
+        UserError: for a measure or an arm that the study has not, and for anything else than one relation.
+    """
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: supported_if holds {given}: write {{of: MEASURE, lower: ARM, than: ARM}}.")
+    check_keys(given, EXPECTATION_KEYS, f"supported_if of {path}")
+    relations: list[Relation] = [each for each in ("lower", "higher", "equal") if each in given]
+    if len(relations) != 1 or "of" not in given or ("than" in given) == ("to" in given):
+        raise UserError(
+            f"{path}: supported_if holds {dict(given)}: write of, and lower or higher with than, or equal with to."
+        )
+    relation, other = relations[0], given.get("than", given.get("to"))
+    measure = str(given["of"])
+    if measure not in measures:
+        raise UserError(
+            f"{path}: supported_if names {measure}, which is not among the measures: {', '.join(measures)}."
+        )
+    names = [name_at(str(each), given.get("at"), arms) for each in (given[relation], other) if not is_number(each)]
+    for name in names:
+        if name not in arms:
+            raise UserError(f"{path}: supported_if names the arm {name}: the study has {', '.join(arms)}.")
+    factor, by = given.get("factor"), given.get("by", given.get("within", 0.0))
+    if not is_number(by) or not (factor is None or is_number(factor)):
+        raise UserError(f"{path}: supported_if {dict(given)}: by, within and factor are numbers.")
+    if by < 0 or (factor is not None and not factor > 1) or (relation == "equal" and not by > 0):
+        raise UserError(f"{path}: supported_if {dict(given)}: by is at least 0, factor above 1, within above 0.")
+    return Expectation(measure, relation, names[0], float(other) if is_number(other) else names[-1], by, factor)
+
+
+def name_at(name: str, point: Any, arms: Mapping[str, Arm]) -> str:
+    """The arm of a series at a value of the sweep."""
+    found = (arm.name for arm in arms.values() if arm.series == name and arm.point == point)
+    return name if point is None else next(found, f"{name} at {point}")
+
+
+def read_count_at(given: Mapping[str, Any] | None, path: Path) -> CountAt | None:
+    """The classes and the size of images of a study that trains nothing."""
+    if given is None:
+        return None
+    check_keys(given, ("classes", "size"), f"count_at of {path}")
+    classes, size = given.get("classes"), given.get("size")
+    if not (isinstance(classes, int) and isinstance(size, int) and classes > 0 and size > 0):
+        raise UserError(f"{path}: count_at is {dict(given)}: write classes and size (pixels), such as 1000 and 224.")
+    return CountAt(classes, size)
+
+
+def read_budget(name: str, given: Any, base: tuple[str, ...], settings: Settings, path: Path) -> Budget:
+    """A size of the study: seeds, perhaps another base, and flags over those of the study."""
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: the budget {name} is {given}: write seeds, and flags such as trainer.max_epochs.")
+    given = dict(given)
+    seeds = given.pop("seeds", None)
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise UserError(f"{path}: the budget {name} has seeds {seeds}: give a number, 3 or more for an interval.")
+    base = as_texts(given.pop("base", base))
+    check_flags(given, f"{path}: the budget {name}")
+    return Budget(name, seeds, base, merge(settings, given))
+
+
+def check_flags(names: Iterable[str], where: str) -> None:
+    """Raise UserError for the first key that is no flag of main.py which a study may set."""
+    for name in names:
+        if str(name).partition(".")[0] not in ("model", "data", "trainer"):
+            raise UserError(
+                f"{where} has {name}, which is no flag of main.py for a study: write model.*, data.* or trainer.*. "
+                "An arm also takes config, checkpoint, members and test, a budget seeds and base."
+            )
+
+
+def check_keys(given: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    """Raise UserError for the first key that is not known."""
+    for key in given:
+        if key not in known:
+            similar = difflib.get_close_matches(str(key), [*known], n=1)
+            meant = f"did you mean {similar[0]}?" if similar else f"the keys are {', '.join(known)}."
+            raise UserError(f"{where} has the key {key}: {meant}")
+
+
+def as_texts(value: Any) -> tuple[str, ...]:
+    """One text or a list of them as a tuple."""
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
