@@ -40,6 +40,7 @@ def open_run(config: Namespace, checkpoint: Checkpoint | None) -> Path | None:
     """
     refuse_missing_packages(config.trainer.logger)
     folder = find_or_claim_run_folder(config, checkpoint.path if checkpoint else None)
+    config.run_version = None  # of this run alone: its config.yaml and its checkpoint begin others
     if folder and is_first_process():
         held_locks.append(lock_run(folder))
         remove_leftovers(folder)
@@ -152,7 +153,6 @@ def find_or_claim_run_folder(config: Namespace, checkpoint: Path | None) -> Path
     if not is_first_process():
         return None
     folder = claim_version(config.runs / config.run_name, config.run_version)
-    config.run_version = None  # of this run alone, which its config.yaml may begin others of
     os.environ[CLAIMED] = str(folder)
     return folder
 

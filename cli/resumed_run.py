@@ -68,7 +68,7 @@ def keep_place(config: Namespace, checkpoint: Path, flags: list[str]) -> None:
     runs = experiment.parents[len(parts) - 1 if is_named else 1]
     is_there = expand_home(config.runs).resolve() == runs
     typed = flag_keys(flags)
-    is_version = config.run_version == version_number(folder)
+    is_version = config.get("run_version") == version_number(folder)
     for name, agrees in (("run_name", is_named), ("runs", is_there), ("run_version", is_version)):
         if name in typed and not agrees:
             raise UserError(
