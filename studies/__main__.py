@@ -20,10 +20,11 @@ from errors import UserError
 from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
 from studies import results
+from studies.page import make_report, print_report, write_page
 from studies.progress import ProgressLines
 from studies.results import read_rows, results_path
 from studies.runner import Runner
-from studies.shell_lines import shell_lines
+from studies.shell_lines import commands_of, shell_lines
 from studies.study import Study
 from studies.study_file import find_study, list_studies
 
@@ -59,6 +60,10 @@ def run_study(runner: Runner) -> None:
     lines = ProgressLines(runner, stored)
     for row in runner.run():
         lines.print(row)
+    commands = {recipe.arm.name: commands_of(runner, recipe) for recipe in runner.recipes}
+    made = make_report(study, runner.budget.name, runner.stored_rows(), runner.seeds, commands)
+    print_report(made)
+    write_page(made, runner.runs)
 
 
 def refuse_other_flags(flags: Sequence[str]) -> None:

@@ -16,12 +16,13 @@ from errors import UserError
 from reports.command import Parser, write_file
 from reports.html_page import escape_markdown
 from reports.outputs import make_standalone
-from studies import results, study
+from studies import results, study_file
 from studies.charts import main_chart
 from studies.commands import make_recipes
 from studies.page import Report, arm_table, describe_machine, describe_origin, figure_title, finding_table, make_report
 from studies.results import read_rows, results_path
-from studies.study import Study, find_study, list_studies
+from studies.study import Study
+from studies.study_file import find_study, list_studies
 from studies.units import EXACT, format_number, format_value
 from studies.verdict import Finding
 
@@ -58,7 +59,7 @@ def choose_report(reports: Sequence[Report]) -> Report:
     return (complete or reports)[-1]
 
 
-def read_all(studies: Path = study.FOLDER, folder: Path = results.FOLDER) -> list[list[Report]]:
+def read_all(studies: Path = study_file.FOLDER, folder: Path = results.FOLDER) -> list[list[Report]]:
     """The results of all studies that have any, in the order of the lecture notes' sections."""
     found = sorted((find_study(name, studies) for name in list_studies(studies)), key=by_section)
     return [reports for each in found if (reports := read_reports(each, folder))]
@@ -70,7 +71,7 @@ def by_section(study: Study) -> tuple[tuple[int, ...], str]:
     return (tuple(map(int, number[0].split("."))) if number else (99,)), study.name
 
 
-def write_claims(home: Path = HOME, studies: Path = study.FOLDER, folder: Path = results.FOLDER) -> None:
+def write_claims(home: Path = HOME, studies: Path = study_file.FOLDER, folder: Path = results.FOLDER) -> None:
     """Write the document, its figures, and the README's table.
 
     Raises:

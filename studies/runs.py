@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from callbacks.evaluation_mode import evaluation_name
 from checkpointing.predictions import Predictions, file_hash, predictions_path, result_path
 from checkpointing.run_dir import has_checkpoint, release_version, version_number
 from checkpointing.run_facts import Outcome, read_run_facts
@@ -120,7 +121,7 @@ class LocateTest(pl.Callback):
         data = image_data(trainer)
         if data is None:
             raise UserError("a study tests on a data module of this project (datamodules.ImageData): give one.")
-        tag, name = identify_evaluated(data, "test").tag, data.protocol
+        tag, name = identify_evaluated(data, "test").tag, evaluation_name(trainer, data)
         self.result = result_path(self.checkpoint, name, tag)
         self.predictions = predictions_path(self.checkpoint, name, "test", tag)
         if self.are_current():

@@ -46,3 +46,11 @@ def fit_commands(runner: Runner, recipe: Recipe, seed: int, folder: RunFolder) -
 def shell_line(words: Iterable[str]) -> str:
     """A command of main.py as it is typed."""
     return shlex.join(["python", str(shown(HOME / "main.py")), *words])
+
+
+def commands_of(runner: Runner, recipe: Recipe) -> list[str]:
+    """The commands of the first run of an arm, as if none were begun."""
+    flags = runner.flags_for(runner.resolve_fit(recipe))
+    checkpoint = runner.runs / recipe.run_name / "version_0" / "checkpoints" / f"{recipe.arm.checkpoint}.ckpt"
+    fit = recipe.fit_words(0, 0, runner.runs, flags)
+    return [shell_line(fit), shell_line([*recipe.test_words(checkpoint), *flags])]

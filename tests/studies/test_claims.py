@@ -9,7 +9,7 @@ from studies import claims
 from studies.claims import choose_report, draws, make_document, read_all, read_reports, update_readme, write_claims
 from studies.commands import make_recipes
 from studies.results import results_path, write_rows
-from studies.study import find_study
+from studies.study_file import find_study
 from tests.conftest import HOME
 from tests.studies.made_up import errors, rows_of
 
