@@ -7,7 +7,9 @@ in `__all__` it is lit_models.<class>, like the others.
 from lit_models.classifier import LitClassifier
 from lit_models.densenet import LitDenseNet
 from lit_models.googlenet import LitGoogLeNet
-from lit_models.inception import LitInceptionResNetV2, LitInceptionV3, LitInceptionV4
+from lit_models.grid_reduction import LitGridReduction
+from lit_models.inception import LitInceptionResNetV1, LitInceptionResNetV2, LitInceptionV3, LitInceptionV4
+from lit_models.kernel_stacks import LitKernelStacks
 from lit_models.nasbench201 import LitNASBench201
 from lit_models.nasnet import LitNASNet
 from lit_models.resnet import LitResNet
@@ -18,9 +20,12 @@ __all__ = [
     "LitClassifier",
     "LitDenseNet",
     "LitGoogLeNet",
+    "LitGridReduction",
+    "LitInceptionResNetV1",
     "LitInceptionResNetV2",
     "LitInceptionV3",
     "LitInceptionV4",
+    "LitKernelStacks",
     "LitNASBench201",
     "LitNASNet",
     "LitResNet",

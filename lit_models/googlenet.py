@@ -37,6 +37,10 @@ class LitGoogLeNet(LitClassifier):
             auxiliary classifiers then pool to 4x4 pixels from any size.
         transform_input: for torchvision's weights on images normalised with ImageNet's mean and deviation: convert
             images to the mean and deviation of 0.5 that the weights were trained with.
+        reductions: 1x1 convolutions before the 3x3 and 5x5 and behind the pooling of each inception module (Figure 2b);
+            false gives the naive modules of Figure 2a, whose channels grow from module to module and whose weights are
+            14 times as many.
+        width: multiplier of all channels and units, such as 0.25 for a small net.
         **kwargs: see `LitClassifier`.
     """
 
@@ -47,19 +51,29 @@ class LitGoogLeNet(LitClassifier):
         aux_weight: float | tuple[float, float] = 0.3,
         stem: Stem = "imagenet",
         transform_input: bool = False,
+        reductions: bool = True,
+        width: float = 1.0,
         **kwargs: Any,
     ) -> None:
         check_choice("variant", variant, get_args(Variant), "no GoogLeNet")
         weights = aux_weight if isinstance(aux_weight, tuple | list) else (aux_weight, aux_weight)
         auxiliary = max(weights) > 0
         if variant == "torchvision":
+            check_torchvision(reductions, width)
             net: nn.Module = TorchvisionGoogLeNet(num_classes, auxiliary, stem, transform_input)
         elif transform_input:
             raise UserError(f"transform_input is for torchvision's weights, not for variant {variant}: leave it out.")
         else:
-            net = GoogLeNet(num_classes, variant == "batch_norm", auxiliary, stem)
+            net = GoogLeNet(num_classes, variant == "batch_norm", auxiliary, stem, reductions, width)
         super().__init__(net, num_classes, **kwargs)
         self.weigh_heads(aux1=weights[0], aux2=weights[1])
         smallest = (SMALLEST_TORCHVISION if variant == "torchvision" else SMALLEST)[stem]
         papers_pool = auxiliary and variant != "torchvision" and stem == "imagenet"
         self.limit_sizes(smallest, (223, 270) if papers_pool else None, small_form="--model.stem cifar")
+
+
+def check_torchvision(reductions: bool, width: float) -> None:
+    """Raise UserError for arguments that torchvision's network does not have."""
+    if not reductions or width != 1:
+        given = "reductions is false" if not reductions else f"width is {width}"
+        raise UserError(f"{given}, and variant torchvision is one fixed network: take variant paper or batch_norm.")

@@ -29,8 +29,9 @@ class LitVGG(LitClassifier):
             first is made for 224 px, the second for 32 px; both take other sizes from 32 px up.
         init: glorot, with which all variants learn; or normal, the paper's, with a standard deviation of 0.01.
         init_from: file with the weights of a trained A (.ckpt, .pth or .safetensors), from which B, C, D or E starts
-            with conv1_1, conv2_1, conv3_1, conv3_2 and fc6-8, as in section 3.1; batch_norm and head must be those of
-            A. `init` initialises the other layers.
+            with conv1_1, conv2_1, conv3_1, conv3_2 and fc6-8, as in section 3.1; batch_norm, head and width must be
+            those of A. `init` initialises the other layers.
+        width: multiplier of all channels and units, such as 0.25 for a small net.
         **kwargs: see `LitClassifier`.
 
     Raises:
@@ -45,9 +46,10 @@ class LitVGG(LitClassifier):
         head: Head = "imagenet",
         init: Init = "glorot",
         init_from: str | None = None,
+        width: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        net = VGG(num_classes, variant, batch_norm, head, init)
+        net = VGG(num_classes, variant, batch_norm, head, init, width)
         if init_from is not None and variant not in DEEPER:
             raise UserError(
                 f"init_from starts a deeper net ({', '.join(DEEPER)}) from a trained A, and variant is {variant}: give "
@@ -83,7 +85,7 @@ def load_staged_layers(net: VGG, variant: Variant, batch_norm: bool, num_classes
     if report:
         raise UserError(
             f"{path} does not hold a VGG A for this net ({report}): give weights of an A that was trained with the "
-            "same batch_norm, head and surgery."
+            "same batch_norm, head, width and surgery."
         )
     if heads:
         log.warning("%s has another number of classes than %s: fc8 keeps its random weights.", path, num_classes)

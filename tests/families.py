@@ -21,6 +21,9 @@ from tests.conftest import HOME
 SMALL = {
     "LitVGG": {"variant": "A", "head": "cifar"},
     "LitGoogLeNet": {"stem": "cifar"},
+    "LitGridReduction": {"width": 8, "depth": 1},
+    "LitInceptionResNetV1": {"stem": "cifar", "width": 0.125, "blocks": [1, 1, 1]},
+    "LitKernelStacks": {"width": 8},
     "LitResNet": {"depth": 20},
     "LitDenseNet": {"depth": 22},
     "LitInceptionV3": {"stem": "cifar"},

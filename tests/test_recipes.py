@@ -199,6 +199,7 @@ RECIPES = {
     **{f"imagenet/densenet{depth}": DENSENET for depth in (121, 161, 169, 201, 264)},
     "imagenet/inception_v3": INCEPTION | {"aux_weight": 0.4, "clip": (2.0, "norm")},
     "imagenet/inception_v4": INCEPTION,
+    "imagenet/inception_resnet_v1": INCEPTION,
     "imagenet/inception_resnet_v2": INCEPTION,
     "imagenet/nasnet_a_large": NASNET,
     "imagenet/nasnet_a_mobile": NASNET

@@ -10,11 +10,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_models.nets.layers import Stem, check_stem, named_sequential
+from lit_models.nets.layers import Stem, check_stem, named_sequential, scale_channels
 
-Widths = tuple[int, int, int, int, int, int]
-# Table 1, channels: 1x1 | 3x3 reduce, 3x3 | 5x5 reduce, 5x5 | pool proj
-INCEPTIONS: dict[str, Widths] = {
+
+class Widths(NamedTuple):
+    """Channels of the convolutions of an inception module, in the order of Table 1."""
+
+    conv1x1: int
+    reduce3x3: int
+    conv3x3: int
+    reduce5x5: int
+    conv5x5: int
+    projection: int
+
+
+# Table 1: 1x1 | 3x3 reduce, 3x3 | 5x5 reduce, 5x5 | pool proj
+INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
     "4a": (192, 96, 208, 16, 48, 64),
@@ -49,35 +60,47 @@ class GoogLeNet(nn.Module):
         stem: "imagenet", which makes images 8 times smaller, or "cifar", which halves them: its first convolution is
             3x3 with stride 1, and its second pool is left out, so that 32 px go through the inception modules as 16,
             8 and 4.
+        reductions: whether inception modules reduce channels by 1x1 convolutions (Figure 2b). False gives the naive
+            modules of Figure 2a.
+        width: multiplier of all channels and units; 1 gives the paper's.
 
     Raises:
-        UserError: for an unknown stem.
+        UserError: for an unknown stem, or a width that is not above 0.
     """
 
     def __init__(
-        self, num_classes: int, batch_norm: bool = False, auxiliary: bool = True, stem: Stem = "imagenet"
+        self,
+        num_classes: int,
+        batch_norm: bool = False,
+        auxiliary: bool = True,
+        stem: Stem = "imagenet",
+        reductions: bool = True,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
         check_stem(stem)
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = conv_layer(3, 64, kernel, batch_norm, stride)
+        narrow, channels = scale_channels(64, width), scale_channels(192, width)
+        self.conv1 = conv_layer(3, narrow, kernel, batch_norm, stride)
         self.maxpool1 = max_pool()
         self.maxpool2 = max_pool() if stem == "imagenet" else nn.Identity()
-        self.conv2 = conv_layer(64, 64, 1, batch_norm)
-        self.conv3 = conv_layer(64, 192, 3, batch_norm)
+        self.conv2 = conv_layer(narrow, narrow, 1, batch_norm)
+        self.conv3 = conv_layer(narrow, channels, 3, batch_norm)
         # The paper gives no constants: these are Caffe's, whose alpha is divided by n as in PyTorch. They are made for
         # pixels of 0 to 255: on images normalised to a deviation of 1 they change activations by 0.03 %.
         self.lrn1, self.lrn2 = (
             nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1) for _ in range(2)
         )
         self.maxpool3, self.maxpool4 = max_pool(), max_pool()
-        channels = 192
+        behind = {}  # channels of the output of each module
         for name, widths in INCEPTIONS.items():
-            inception = Inception(channels, widths, batch_norm)
+            scaled = Widths(*(scale_channels(each, width) for each in widths))
+            inception = Inception(channels, scaled, batch_norm) if reductions else Naive(channels, scaled, batch_norm)
             self.add_module(f"inception{name}", inception)
-            channels = inception.channels
-        self.aux1 = AuxiliaryClassifier(512, num_classes, batch_norm, stem) if auxiliary else None
-        self.aux2 = AuxiliaryClassifier(528, num_classes, batch_norm, stem) if auxiliary else None
+            behind[name] = channels = inception.channels
+        auxiliary_classifier = partial(AuxiliaryClassifier, num_classes, batch_norm, stem, width)
+        self.aux1 = auxiliary_classifier(behind["4a"]) if auxiliary else None
+        self.aux2 = auxiliary_classifier(behind["4d"]) if auxiliary else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.4)
         self.fc = nn.Linear(channels, num_classes)
@@ -123,13 +146,30 @@ class Inception(nn.Module):
 
     def __init__(self, inputs: int, widths: Widths, batch_norm: bool) -> None:
         super().__init__()
-        conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, projection = widths
         conv = partial(conv_layer, batch_norm=batch_norm)
-        self.branch1 = conv(inputs, conv1x1, 1)
-        self.branch2 = nn.Sequential(conv(inputs, reduce3x3, 1), conv(reduce3x3, conv3x3, 3))
-        self.branch3 = nn.Sequential(conv(inputs, reduce5x5, 1), conv(reduce5x5, conv5x5, 5))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv(inputs, projection, 1))
-        self.channels = conv1x1 + conv3x3 + conv5x5 + projection
+        self.branch1 = conv(inputs, widths.conv1x1, 1)
+        self.branch2 = nn.Sequential(conv(inputs, widths.reduce3x3, 1), conv(widths.reduce3x3, widths.conv3x3, 3))
+        self.branch3 = nn.Sequential(conv(inputs, widths.reduce5x5, 1), conv(widths.reduce5x5, widths.conv5x5, 5))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv(inputs, widths.projection, 1))
+        self.channels = widths.conv1x1 + widths.conv3x3 + widths.conv5x5 + widths.projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+
+
+class Naive(nn.Module):
+    """The naive inception module (Figure 2a): 1x1, 3x3, 5x5 and pooling side by side, without any reduction.
+
+    The pooling hands all its inputs on, so that channels grow from module to module: 192, 416, 832, ..., 4944.
+    """
+
+    def __init__(self, inputs: int, widths: Widths, batch_norm: bool) -> None:
+        super().__init__()
+        self.branch1 = conv_layer(inputs, widths.conv1x1, 1, batch_norm)
+        self.branch2 = conv_layer(inputs, widths.conv3x3, 3, batch_norm)
+        self.branch3 = conv_layer(inputs, widths.conv5x5, 5, batch_norm)
+        self.branch4 = nn.MaxPool2d(3, stride=1, padding=1)
+        self.channels = widths.conv1x1 + widths.conv3x3 + widths.conv5x5 + inputs
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
@@ -138,15 +178,16 @@ class Inception(nn.Module):
 class AuxiliaryClassifier(nn.Module):
     """5x5 average pooling with stride 3, 1x1 convolution, 1,024 units, 70 % dropout, linear classifier (section 5)."""
 
-    def __init__(self, channels: int, num_classes: int, batch_norm: bool, stem: Stem) -> None:
+    def __init__(self, num_classes: int, batch_norm: bool, stem: Stem, width: float, channels: int) -> None:
         super().__init__()
         # The paper's pool gives 4x4 only for 14 to 16 pixels; the CIFAR form adapts to other sizes
         self.avgpool = nn.AvgPool2d(5, stride=3) if stem == "imagenet" else nn.AdaptiveAvgPool2d(4)
-        self.conv = conv_layer(channels, 128, 1, batch_norm)
-        self.fc1 = nn.Linear(4 * 4 * 128, 1024)
+        reduced, units = scale_channels(128, width), scale_channels(1024, width)
+        self.conv = conv_layer(channels, reduced, 1, batch_norm)
+        self.fc1 = nn.Linear(4 * 4 * reduced, units)
         self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(0.7)
-        self.fc2 = nn.Linear(1024, num_classes)
+        self.fc2 = nn.Linear(units, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(self.avgpool(x))  # [B, 128, 4, 4]

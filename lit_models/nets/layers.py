@@ -35,6 +35,37 @@ def named_sequential(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
+def conv_bn_relu(
+    inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padded: bool = True
+) -> nn.Sequential:
+    """Convolution without bias, BatchNorm and ReLU.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: its sides, odd numbers.
+        stride: of the convolution.
+        padded: pad with zeros, so that with stride 1 the image keeps its size ("same"; else "valid").
+    """
+    height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    padding = (height // 2, width // 2) if padded else 0
+    return named_sequential(
+        conv=nn.Conv2d(inputs, outputs, (height, width), stride, padding, bias=False),
+        bn=nn.BatchNorm2d(outputs, eps=0.001),  # epsilon as in the authors' code of the Inceptions
+        relu=nn.ReLU(inplace=True),
+    )
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """A number of channels times the width multiplier of a net, rounded, at least 1.
+
+    Raises:
+        UserError: for a width that is not above 0.
+    """
+    if width <= 0:
+        raise UserError(f"width is {width}: it must be above 0 (1 is the paper's).")
+    return max(1, round(channels * width))
+
+
 def init_convolutions(net: nn.Module) -> None:
     """Draw the weights of all convolutions: He initialisation (arXiv 1502.01852) over the fan-out."""
     for module in net.modules():

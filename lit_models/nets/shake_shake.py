@@ -19,7 +19,8 @@ Forward = Literal["shake", "even"]
 Backward = Literal["shake", "keep", "even"]
 Level = Literal["image", "batch"]
 
-WIDTHS = (32, 64, 96, 112)  # Table 1 has the first three; 112 is from AutoAugment (arXiv 1805.09501)
+# Table 1 has 32, 64 and 96; 112 is from AutoAugment (arXiv 1805.09501); 8 and 16 are ours, for a CPU
+WIDTHS = (32, 64, 96, 112, 8, 16)
 STEM = 16  # channels
 BLOCKS = 4  # in each of three stages: 26 layers = 3 stages * 4 blocks * 2 convolutions + first + last
 
@@ -29,7 +30,7 @@ class ShakeShake(nn.Module):
 
     Args:
         num_classes: K, the number of logits.
-        width: channels of the branches in the first stage: 32, 64, 96 or 112; doubled in each further stage.
+        width: channels of the branches in the first stage, one of `WIDTHS`; doubled in each further stage.
         shake: how every block mixes its two branches.
 
     Raises:

@@ -4,12 +4,13 @@ Table 1. One class holds all six columns, because torchvision's has neither A-LR
 Its state-dict keys are torchvision's, so that the published weights load into it.
 """
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lit_models.nets.layers import check_choice
+from lit_models.nets.layers import check_choice, scale_channels
 
 Variant = Literal["A", "A-LRN", "B", "C", "D", "E"]
 Head = Literal["imagenet", "cifar"]
@@ -42,26 +43,30 @@ class VGG(nn.Module):
         head: "imagenet" with 4096 units in the first two fully connected layers, or "cifar" with 512, the number of
             features of a 32-px image.
         init: "glorot" or "normal", see `initialise`.
+        width: multiplier of all channels and units; 1 gives the paper's.
 
     Raises:
-        UserError: for an unknown variant, head or init.
+        UserError: for an unknown variant, head or init, or a width that is not above 0.
     """
 
-    def __init__(self, num_classes: int, variant: Variant, batch_norm: bool, head: Head, init: Init) -> None:
+    def __init__(
+        self, num_classes: int, variant: Variant, batch_norm: bool, head: Head, init: Init, width: float = 1.0
+    ) -> None:
         super().__init__()
         check_choice("variant", variant, BLOCKS, "no column of the VGG paper's Table 1")
         check_choice("head", head, HEADS, "no head of VGG")
-        size, width = HEADS[head]
-        self.features = features(variant, batch_norm)
+        widths = [scale_channels(channels, width) for channels in WIDTHS]
+        size, units = HEADS[head][0], scale_channels(HEADS[head][1], width)
+        self.features = features(variant, batch_norm, widths)
         self.avgpool: nn.Module = nn.AdaptiveAvgPool2d(size)
         self.classifier = nn.Sequential(
-            nn.Linear(WIDTHS[-1] * size**2, width),
+            nn.Linear(widths[-1] * size**2, units),
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
-            nn.Linear(width, width),
+            nn.Linear(units, units),
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
-            nn.Linear(width, num_classes),
+            nn.Linear(units, num_classes),
         )
         initialise(self, init)
 
@@ -72,10 +77,10 @@ class VGG(nn.Module):
         return self.classifier(x)  # [B, K]
 
 
-def features(variant: Variant, batch_norm: bool) -> nn.Sequential:
-    """The convolutional layers of a net in one sequence, numbered as in torchvision."""
+def features(variant: Variant, batch_norm: bool, widths: Sequence[int]) -> nn.Sequential:
+    """The convolutional layers of a net in one sequence, numbered as in torchvision; `widths` of the five blocks."""
     layers, channels = nn.Sequential(), 3
-    for width, kernels in zip(WIDTHS, BLOCKS[variant], strict=True):
+    for width, kernels in zip(widths, BLOCKS[variant], strict=True):
         for kernel in kernels:
             layers.append(nn.Conv2d(channels, width, kernel, padding=kernel // 2))
             if batch_norm:

@@ -31,7 +31,9 @@ NETS = [
     pytest.param("LitDenseNet", {"depth": 121}, 224, id="densenet121"),
     pytest.param("LitInceptionV3", {}, 299, id="inception_v3"),
     pytest.param("LitInceptionV3", {"aux_weight": 0.0}, 299, id="inception_v3_without_head"),
+    pytest.param("LitInceptionV3", {"variant": "paper"}, 299, id="inception_v3_paper"),
     pytest.param("LitInceptionV4", {}, 299, id="inception_v4"),
+    pytest.param("LitInceptionResNetV1", {}, 299, id="inception_resnet_v1"),
     pytest.param("LitInceptionResNetV2", {}, 299, id="inception_resnet_v2"),
     pytest.param("LitNASNet", {"variant": "mobile"}, 224, id="nasnet_mobile"),
     pytest.param("LitNASNet", {"variant": "large"}, 331, id="nasnet_large"),
@@ -42,7 +44,12 @@ NETS = [
     pytest.param("LitResNet", {"depth": 20}, 32, id="cifar_resnet20"),
     pytest.param("LitDenseNet", {"depth": 40}, 32, id="cifar_densenet40"),
     pytest.param("LitInceptionV3", {"stem": "cifar"}, 32, id="cifar_inception_v3"),
+    pytest.param("LitInceptionV3", {"stem": "cifar", "variant": "paper"}, 32, id="cifar_inception_v3_paper"),
     pytest.param("LitInceptionV4", {"stem": "cifar"}, 32, id="cifar_inception_v4"),
+    pytest.param("LitInceptionResNetV1", {"stem": "cifar"}, 32, id="cifar_inception_resnet_v1"),
+    pytest.param("LitInceptionResNetV1", {"stem": "cifar", "residual": False}, 32, id="cifar_plain_inception"),
+    pytest.param("LitGridReduction", {}, 32, id="grid_reduction"),
+    pytest.param("LitKernelStacks", {}, 32, id="kernel_stacks"),
     pytest.param("LitInceptionResNetV2", {"stem": "cifar"}, 32, id="cifar_inception_resnet_v2"),
     pytest.param("LitNASNet", {"variant": "cifar"}, 32, id="cifar_nasnet"),
     pytest.param("LitShakeShake", {"width": 32}, 32, id="cifar_shake_shake"),
@@ -120,7 +127,7 @@ def test_evaluation_is_deterministic_and_follows_from_the_state_dict(family, arg
         torch.testing.assert_close(other.eval()(images), logits)
 
 
-@parametrize_families("LitNASNet", "LitShakeShake")
+@parametrize_families("LitNASNet", "LitShakeShake", "LitInceptionResNetV1", "LitGridReduction", "LitKernelStacks")
 def test_compiled_nets_give_the_same_logits_and_keys(family, arguments):
     """Dynamo's part of compiling; code generation takes minutes for some of them."""
     model = build_seeded(family, arguments).eval()
@@ -189,7 +196,10 @@ def test_a_head_for_other_classes_keeps_its_random_weights_with_its_auxiliary_he
 
 
 # 5 to 15 seconds each
-@parametrize_families("LitDenseNet", "LitGoogLeNet", "LitNASNet", "LitShakeShake", "LitVGG")
+@parametrize_families(
+    *("LitDenseNet", "LitGoogLeNet", "LitNASNet", "LitShakeShake", "LitVGG"),
+    *("LitInceptionResNetV1", "LitGridReduction", "LitKernelStacks"),
+)
 def test_two_epochs_through_the_command_line_lower_the_loss(run, here, family, arguments):
     flags = [f"--model.{key}={value}" for key, value in arguments.items()]
     # torchvision's initialisation of Inception-v3 is made for slow starts: at 0.05 its loss rises first

@@ -20,6 +20,19 @@ ROWS = [
 ]
 
 
+@pytest.mark.parametrize("w", [8, 16])
+def test_counts_of_the_narrow_nets_by_hand(w):
+    """Not in the paper: two branches of two convolutions with BatchNorm in each of 12 blocks, and three shortcuts."""
+    stages = [(16, w), (w, 2 * w), (2 * w, 4 * w)]
+    expected = 3 * 16 * 9 + 2 * 16 + 4 * w * 10 + 10  # first convolution with BatchNorm, and classifier
+    for inputs, width in stages:
+        expected += 2 * (9 * inputs * width + 7 * 9 * width * width + 8 * 2 * width)
+        if inputs != width:
+            expected += inputs * width + 2 * width
+    with torch.device("meta"):
+        assert sum(p.numel() for p in ShakeShake(10, w, Shake("shake", "shake", "image")).parameters()) == expected
+
+
 @pytest.fixture
 def net():
     torch.manual_seed(0)
@@ -218,7 +231,7 @@ def test_he_initialisation_over_the_fan_out(net):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"width": 33}, "width 33 is no Shake-Shake net: choose one of 32, 64, 96, 112"),
+        ({"width": 33}, "width 33 is no Shake-Shake net: choose one of 32, 64, 96, 112, 8, 16"),
         ({"forward": "keep"}, "forward keep is no way to mix branches: choose one of shake, even"),
         ({"backward": "none"}, "backward none is no way to mix branches: choose one of shake, keep, even"),
         ({"level": "pixel"}, "level pixel is no way to mix branches: choose one of image, batch"),

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,19 @@ def kinds(variant, **kwargs):
         f"{layer.out_channels}x{layer.kernel_size[0]}" if isinstance(layer, nn.Conv2d) else type(layer).__name__
         for layer in net.features
     ]
+
+
+def test_parameters_of_a_narrow_net_by_hand():
+    """A quarter of the channels and units of A: 16, 32, 64, 128, 128; 128."""
+    channels = [3, 16, 32, 64, 64, 128, 128, 128, 128]
+    convolutions = sum(9 * a * b + b for a, b in pairwise(channels))
+    units = (128 * 128 + 128) * 2 + 128 * 10 + 10
+    with torch.device("meta"):
+        net = VGG(10, "A", False, "cifar", "glorot", width=0.25)
+        assert count(net) == convolutions + units
+        assert net.state_dict().keys() == small().state_dict().keys()
+        with pytest.raises(ValueError, match="width is 0: it must be above 0"):
+            VGG(10, "A", False, "cifar", "glorot", width=0)
 
 
 def test_the_1x1_convolutions_of_c_end_its_last_three_blocks():
