@@ -26,7 +26,8 @@ class LitVGG(LitClassifier):
             normalisation), B (13), C (16, three of them 1x1 convolutions), D (16, known as VGG-16) or E (19).
         batch_norm: BatchNorm after each convolution, as in torchvision's vgg*_bn; the paper has none.
         head: imagenet with 4096-4096-K fully connected layers, or cifar with 512-512-K; dropout 0.5 between them. The
-            first is made for 224 px, the second for 32 px; both take other sizes from 32 px up.
+            first is made for 224 px, the second for 32 px; both take other sizes from 32 px up. average is not the
+            paper's: the mean over the feature map and one linear layer.
         init: glorot, with which all variants learn; or normal, the paper's, with a standard deviation of 0.01.
         init_from: file with the weights of a trained A (.ckpt, .pth or .safetensors), from which B, C, D or E starts
             with conv1_1, conv2_1, conv3_1, conv3_2 and fc6-8, as in section 3.1; batch_norm, head and width must be

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lit_models.nets.layers import check_choice, scale_channels
 
 Variant = Literal["A", "A-LRN", "B", "C", "D", "E"]
-Head = Literal["imagenet", "cifar"]
+Head = Literal["imagenet", "cifar", "average"]
 Init = Literal["glorot", "normal"]
 
 # Table 1: channels of the five blocks, each ended by a 2x2 max pooling, and the kernel sizes of their convolutions.
@@ -40,8 +40,9 @@ class VGG(nn.Module):
         num_classes: K, the number of logits.
         variant: the column of Table 1.
         batch_norm: BatchNorm after each convolution, which keeps its bias, as in torchvision. The paper has none.
-        head: "imagenet" with 4096 units in the first two fully connected layers, or "cifar" with 512, the number of
-            features of a 32-px image.
+        head: "imagenet" with 4096 units in the first two fully connected layers; "cifar" with 512, the number of
+            features of a 32-px image; or "average", the mean over the feature map and one linear layer, as GoogLeNet
+            and all later nets have it.
         init: "glorot" or "normal", see `initialise`.
         width: multiplier of all channels and units; 1 gives the paper's.
 
@@ -54,20 +55,15 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("variant", variant, BLOCKS, "no column of the VGG paper's Table 1")
-        check_choice("head", head, HEADS, "no head of VGG")
+        check_choice("head", head, get_args(Head), "no head of VGG")
         widths = [scale_channels(channels, width) for channels in WIDTHS]
-        size, units = HEADS[head][0], scale_channels(HEADS[head][1], width)
         self.features = features(variant, batch_norm, widths)
+        size = 1 if head == "average" else HEADS[head][0]
         self.avgpool: nn.Module = nn.AdaptiveAvgPool2d(size)
-        self.classifier = nn.Sequential(
-            nn.Linear(widths[-1] * size**2, units),
-            nn.ReLU(inplace=True),
-            nn.Dropout(0.5),
-            nn.Linear(units, units),
-            nn.ReLU(inplace=True),
-            nn.Dropout(0.5),
-            nn.Linear(units, num_classes),
-        )
+        if head == "average":
+            self.classifier = nn.Sequential(nn.Linear(widths[-1], num_classes))
+        else:
+            self.classifier = classifier(widths[-1] * size**2, scale_channels(HEADS[head][1], width), num_classes)
         initialise(self, init)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,6 +71,19 @@ class VGG(nn.Module):
         x = self.features(x)  # [B, 512, 7, 7] | [B, 512, 1, 1]
         x = torch.flatten(self.avgpool(x), 1)  # [B, 25088] | [B, 512]
         return self.classifier(x)  # [B, K]
+
+
+def classifier(inputs: int, units: int, num_classes: int) -> nn.Sequential:
+    """Three fully connected layers with ReLU and dropout between them."""
+    return nn.Sequential(
+        nn.Linear(inputs, units),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Linear(units, units),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Linear(units, num_classes),
+    )
 
 
 def features(variant: Variant, batch_norm: bool, widths: Sequence[int]) -> nn.Sequential:

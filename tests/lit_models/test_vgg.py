@@ -116,6 +116,18 @@ def test_parameters_of_a_narrow_net_by_hand():
             VGG(10, "A", False, "cifar", "glorot", width=0)
 
 
+@pytest.mark.parametrize("variant", BLOCKS)
+def test_the_share_of_the_fully_connected_layers(variant):
+    """The paper's three layers, 25088 x 4096, 4096 x 4096 and 4096 x 1000 with biases, against one of 512 x 1000."""
+    fully_connected = 25088 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 1000 + 1000
+    with torch.device("meta"):
+        averaged = VGG(1000, variant, False, "average", "glorot")
+    convolutions = COUNTS[variant][0] - fully_connected
+    assert count(averaged) == convolutions + 512 * 1000 + 1000
+    assert 0.86 < fully_connected / COUNTS[variant][0] < 0.94
+    assert [type(layer) for layer in averaged.classifier] == [nn.Linear]
+
+
 def test_the_1x1_convolutions_of_c_end_its_last_three_blocks():
     convolutions = [kind for kind in kinds("C") if kind[0].isdigit()]
     assert convolutions == (
@@ -195,7 +207,7 @@ def test_a_lrn_in_channels_last_bfloat16_and_compiled():
         torch.testing.assert_close(model(images), plain)
 
 
-@pytest.mark.parametrize("head", ["imagenet", "cifar"])
+@pytest.mark.parametrize("head", ["imagenet", "cifar", "average"])
 def test_sizes_below_32_px_are_refused(head):
     with torch.device("meta"):
         model = LitVGG(10, variant="A", head=head, optimizer=SGD).eval()
@@ -210,7 +222,7 @@ def test_sizes_below_32_px_are_refused(head):
 def test_wrong_arguments():
     for arguments, message in (
         ({"variant": "F"}, r"variant F is no column .*: choose one of A, A-LRN, B, C, D, E\."),
-        ({"head": "mnist"}, r"head mnist is no head of VGG: choose one of imagenet, cifar\."),
+        ({"head": "mnist"}, r"head mnist is no head of VGG: choose one of imagenet, cifar, average\."),
         ({"init": "he"}, r"init he is no init of VGG: choose one of glorot, normal\."),
     ):
         with torch.device("meta"), pytest.raises(ValueError, match=message):
@@ -348,6 +360,16 @@ def test_staged_start_from_other_files(trained_a, name):
     model = lit("B", init_from=str(path))
     assert torch.equal(model.net.features[5].weight, state["features.3.weight"])
     assert "init_from" not in model.hparams  # a checkpoint is loaded where A's file is gone
+
+
+def test_staged_start_of_narrow_nets_with_an_average_head(tmp_path):
+    torch.manual_seed(1)
+    form = {"head": "average", "width": 0.125, "optimizer": SGD}
+    trained = LitVGG(10, variant="A", **form).net.state_dict()
+    torch.save(trained, tmp_path / "a.pth")
+    started = LitVGG(10, variant="D", init_from=str(tmp_path / "a.pth"), **form).net.state_dict()
+    for ours, theirs in (("features.0", "features.0"), ("features.5", "features.3"), ("classifier.0", "classifier.0")):
+        assert torch.equal(started[f"{ours}.weight"], trained[f"{theirs}.weight"]), ours
 
 
 def test_staged_start_survives_the_surgery_that_draws_weights(trained_a):

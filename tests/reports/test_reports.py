@@ -128,11 +128,13 @@ def test_every_experiment_of_the_papers_trains_an_architecture_of_theirs(measure
     papers = {path for path, each in experiments.items() if each.dataset in ("imagenet", "cifar10")}
     assert found == papers and len(found) >= 40
     assert {each.dataset for each in experiments.values()} >= {"digits", "photos"}
-    assert len(measured) == len(ARCHITECTURES)  # digits and photos train networks of the papers too
+    # Digits and photos train networks of the papers too, but for the nets made for a comparison
+    own = {"digits/grid_reduction", "digits/inception_resnet", "digits/kernel_stacks"}
+    assert measured.keys() - {row.name for row in ARCHITECTURES} == own
 
 
 def test_published_errors_are_numbers_too(measured):
-    assert {row["name"]: row["published_top1_error"] for row in measured.values()} == {
+    assert {row.name: measured[row.name]["published_top1_error"] for row in ARCHITECTURES} == {
         row.name: zoo_errors.published_top1(row.error) for row in ARCHITECTURES
     }
     assert measured["vgg_d"]["published_top1_error"] == pytest.approx(0.27)
