@@ -178,7 +178,8 @@ def finding_table(report: Report) -> Table:
     columns = ["<statement", "difference", f"{LEVEL:.0%} interval", "p (Holm)", "<outcome", "<to decide"]
     if not any(each.takes for each in findings):
         rows, columns = [row[:-1] for row in rows], columns[:-1]
-    return Table("What would support the claim, and what was found", columns, rows, note=finding_note(findings))
+    title = f"What would support the claim, and what was found{'' if report.verdict.is_complete else ' so far'}"
+    return Table(title, columns, rows, note=finding_note(findings))
 
 
 def difference_cell(finding: Finding) -> str:

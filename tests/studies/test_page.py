@@ -95,6 +95,7 @@ def test_pages_are_written(case, tmp_path, capsys):
 def test_a_page_of_few_results_can_be_written(rows):
     report = make_report(a_study(lower(), lower(measure="curve:train/loss")), "5min", rows)
     assert "results so far" in report.lead
+    assert "What would support the claim, and what was found so far" in tables_of(report)
     markdown(report.title, make_sections(report), report.lead)
 
 
