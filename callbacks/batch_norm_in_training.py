@@ -27,8 +27,8 @@ class BatchNormInTrainingMode(EvaluationMode):
         super().__init__()
         self.by_class = by_class
 
-    def name(self, data: ImageData) -> str:
-        return f"batch_norm_of_{data.batch_size}{'_by_class' if self.by_class else ''}"
+    def name(self, batch_size: int) -> str:
+        return f"batch_norm_of_{batch_size}{'_by_class' if self.by_class else ''}"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)

@@ -43,7 +43,8 @@ class CheckpointAveraging(pl.Callback):
     Args:
         count: how many checkpoints, k.
         choice: the last k, or of those that the run has kept the k with the lowest validation error.
-        batches: training batches for the BatchNorm statistics, augmented as in training.
+        batches: training batches for the BatchNorm statistics, augmented as in training; with 0 the mean keeps the mean
+            of the checkpoints' statistics, to see what that costs.
 
     Raises:
         UserError: for a count below 2, fewer checkpoints than that, or a choice that needs validation images.
@@ -51,7 +52,7 @@ class CheckpointAveraging(pl.Callback):
 
     def __init__(self, count: int = 5, choice: Literal["last", "best"] = "last", batches: int = 200) -> None:
         check_at_least(2, count=count)
-        check_at_least(1, batches=batches)
+        check_at_least(0, batches=batches)
         self.count, self.choice, self.batches = count, choice, batches
         self.results: list[Result] = []  # the rows of the table, once there is one
 
@@ -114,7 +115,7 @@ class CheckpointAveraging(pl.Callback):
             evaluator = Evaluator(trainer, net, data)
             members = kept[-self.count :] if self.choice == "last" else lowest_errors(kept, evaluator, self.count)
             candidates = {"averaged": mean_state_dict(members)}
-            if find_batch_norms(net):
+            if self.batches and find_batch_norms(net):
                 net.load_state_dict(candidates["averaged"])
                 recompute_bn_stats(trainer, net, data, read_checkpoint(members[-1]).epoch, self.batches)
                 candidates["averaged, BatchNorm recomputed"] = copy.deepcopy(net.state_dict())

@@ -20,8 +20,8 @@ class EvaluationMode(pl.Callback):
     def __init__(self) -> None:
         self.changes = ExitStack()
 
-    def name(self, data: ImageData) -> str:
-        """The name in results, of letters, digits and underscores."""
+    def name(self, batch_size: int) -> str:
+        """The name in results, of letters, digits and underscores; `batch_size` is that of the data."""
         raise NotImplementedError
 
     def change(self, model: LitClassifier, data: ImageData) -> AbstractContextManager[object]:
@@ -62,4 +62,4 @@ def evaluation_name(trainer: pl.Trainer, data: ImageData | None) -> str:
     if data is None:
         return "center"
     modes = [callback for callback in settings(trainer).callbacks if isinstance(callback, EvaluationMode)]
-    return "_".join([data.protocol, *(mode.name(data) for mode in modes)])
+    return "_".join([data.protocol, *(mode.name(data.batch_size) for mode in modes)])

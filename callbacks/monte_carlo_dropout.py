@@ -31,7 +31,7 @@ class MonteCarloDropout(EvaluationMode):
         check_at_least(1, masks=masks)
         self.masks = masks
 
-    def name(self, data: ImageData) -> str:
+    def name(self, batch_size: int) -> str:
         return f"dropout_masks_{self.masks}"
 
     @contextmanager

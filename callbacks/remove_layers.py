@@ -32,7 +32,7 @@ class RemoveLayers(EvaluationMode):
             raise UserError("RemoveLayers has no layers: name some, such as --trainer.callbacks.layers '[layer1.1]'.")
         self.layers = layers
 
-    def name(self, data: ImageData) -> str:
+    def name(self, batch_size: int) -> str:
         names = "_".join(self.layers).replace(".", "_")
         if len(names) > LONGEST_NAME:
             names = f"{len(self.layers)}_layers_{hashlib.sha256(names.encode()).hexdigest()[:6]}"

@@ -162,17 +162,18 @@ def constant(values: tuple, device: torch.device) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)
 
 
-def random_crop(images: Tensor, padding: int) -> Tensor:
-    """Pad every side with zeros and cut a window of the original size, at a random offset for each image.
+def random_crop(images: Tensor, padding: int, size: int | None = None) -> Tensor:
+    """Pad every side with zeros and cut a window, at a random offset for each image.
 
     Args:
         images: [B, C, H, W], any dtype.
-        padding: pixels on each side; each of the (2 * padding + 1)^2 offsets is equally likely.
+        padding: pixels on each side; each offset is equally likely.
+        size: pixels per side of the window, for square images; unset, those of the images.
     """
     b, _, height, width = images.shape
-    # [B, C, 2 * padding + 1, 2 * padding + 1, H, W], a view: only the chosen windows are copied
-    windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    offsets, device = 2 * padding + 1, images.device
+    offsets, device = 2 * padding + 1 + (height - size if size else 0), images.device
+    # [B, C, offsets, offsets, size, size], a view: only the chosen windows are copied
+    windows = F.pad(images, (padding,) * 4).unfold(2, size or height, 1).unfold(3, size or width, 1)
     top, left = draw_per_image(lambda count: torch.randint(offsets, (2, count), device=device), b, dim=1)
     return windows[torch.arange(b, device=device), :, top, left]
 

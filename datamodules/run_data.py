@@ -18,7 +18,16 @@ CLASSES_NAMED = 5  # in an error
 LOADING_ARGUMENTS = {"batch_size", "num_workers", "drop_last", "protocol", "on_bad_image"}
 LOADING_ARGUMENTS |= {"augmentation", "flip", "padding", "shift", "train_images", "bootstrap"}  # of training images
 # Those that change how an image becomes an input, and not which images there are
-PREPROCESSING_ARGUMENTS = {"size", "eval_size", "resize", "interpolation", "mean", "std", "hflip_preserves_label"}
+PREPROCESSING_ARGUMENTS = {
+    "size",
+    "crop",
+    "eval_size",
+    "resize",
+    "interpolation",
+    "mean",
+    "std",
+    "hflip_preserves_label",
+}
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,17 @@ def test_the_mean_is_that_of_the_last_checkpoints(averaged):
     assert "optimizer_states" not in mean and mean["lit_classics"]["class_names"]
 
 
+def test_without_batches_the_mean_keeps_the_mean_of_the_statistics(run, averaged):
+    folder = averaged / "checkpoints"
+    run("validate", "--ckpt_path", averaged, "--config", LAST, *FEW, "--trainer.callbacks.batches", 0)
+    states = [read(folder / f"epoch_{epoch}.ckpt")["state_dict"] for epoch in (1, 2, 3)]
+    kept, recomputed = (read(folder / f"{stem}.ckpt")["state_dict"] for stem in ("averaged", "averaged-1"))
+    for name in (name for name in kept if "running" in name):
+        expected = torch.stack([state[name].double() for state in states]).mean(0).float()
+        assert torch.equal(kept[name], expected) and not torch.equal(kept[name], recomputed[name])
+    assert torch.equal(kept["net.fc.weight"], recomputed["net.fc.weight"])
+
+
 def test_its_statistics_are_those_of_the_whole_training_set(averaged):
     """Of noise that is not augmented: the first BatchNorm sees the same values in every pass."""
     import datamodules

@@ -45,6 +45,37 @@ def test_digits_are_1257_180_and_360_stratified_and_fixed():
     assert len({bytes(image.numpy().tobytes()) for image in everything}) >= 1790  # no image in two parts
 
 
+def test_digits_of_another_size_are_the_same_images():
+    data = Digits(size=16)
+    data.setup("fit")
+    assert data.train_set.images.shape[1:] == (3, 16, 16)
+    other = Digits()
+    other.setup("fit")
+    assert torch.equal(data.train_set.labels, other.train_set.labels)
+    with pytest.raises(UserError, match="size is 4: it must be at least 8."):
+        Digits(size=4)
+
+
+def test_a_crop_of_digits_is_random_in_training_and_the_centre_in_evaluation():
+    """As of photographs: ten crops of 28 px lie within the image of 32 px, as those of 224 px in 256."""
+    data = Digits(crop=28, shift=0)
+    data.setup("fit")
+    images, labels = data.train_set.images[:50], data.train_set.labels[:50]
+    centre = data.to_inputs(Batch(images, labels), training=False).images
+    assert torch.equal(centre, normalise(images[..., 2:30, 2:30], [0.305] * 3, [0.324] * 3))
+    windows = {
+        tuple(window.flatten().tolist()) for window in images[0].unfold(1, 28, 1).unfold(2, 28, 1)[0].flatten(0, 1)
+    }
+    cut = data.augment(images[:1].expand(50, -1, -1, -1))
+    assert cut.shape == (50, 3, 28, 28)
+    assert {tuple(each[0].flatten().tolist()) for each in cut} <= windows
+    (crops,) = Digits(crop=28, protocol="ten_crop").views.cut_batch(images)
+    assert crops.shape == (50, 5, 3, 28, 28) and torch.equal(crops[:, 4], images[..., 2:30, 2:30])
+    assert torch.equal(crops[:, 0], images[..., :28, :28])
+    with pytest.raises(UserError, match="crop is 40, and the images have 32 px a side: give at most 32."):
+        Digits(crop=40)
+
+
 def test_normalised_digits_have_mean_0_and_deviation_1():
     data = Digits()
     data.setup("fit")
