@@ -20,9 +20,9 @@ from errors import UserError
 from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
 from studies import results
+from studies.claims import read_reports
 from studies.page import make_report, print_report, write_page
 from studies.progress import ProgressLines
-from studies.results import read_rows, results_path
 from studies.runner import Runner
 from studies.shell_lines import commands_of, shell_lines
 from studies.study import Study
@@ -82,13 +82,13 @@ def list_table(folder: Path) -> Table:
     for name in list_studies():
         study = find_study(name)
         rows.append([name, study.claim, ", ".join(study.budgets), stored(study, folder)])
-    return Table("Studies", ["<name", "<claim", "<sizes", "<results"], rows)
+    return Table("Studies", ["<name", "<claim", "<sizes", "<verdict"], rows)
 
 
 def stored(study: Study, folder: Path) -> str:
-    """The sizes of a study that have stored results, with their number."""
-    counts = {name: len(read_rows(results_path(study.name, name, folder))) for name in study.budgets}
-    return ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
+    """The verdict at each size of a study that has stored results."""
+    verdicts = [report.verdict for report in read_reports(study, folder)]
+    return "; ".join(f"{each.budget}: {each.outcome if each.is_complete else each.progress}" for each in verdicts)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from errors import pluralize
 from reports.chart_data import replace_nonfinite
 from reports.hypothesis_tests import ALPHA, LEVEL, holm, holm_levels
 from reports.significance import FEWEST_SEEDS
@@ -100,10 +101,15 @@ class Verdict:
         """Whether all results are there."""
         return self.results >= self.expected
 
+    @property
+    def progress(self) -> str:
+        """How many results there are: "3 of 10 results"."""
+        return f"{self.results} of {pluralize(self.expected, 'result')}"
+
     def lead(self) -> str:
         """The verdict in a few sentences with numbers."""
         if not self.is_complete:
-            return f"{self.results} of {self.expected} results so far: no verdict before all are there."
+            return f"{self.progress} so far: no verdict before all are there."
         order = sorted(self.findings, key=lambda finding: finding.outcome != self.outcome)
         sentences = [finding.sentence() for finding in order[:FIRST]]
         more = len(order) - FIRST
