@@ -3,7 +3,7 @@
 from callbacks.batch_norm_in_training import BatchNormInTrainingMode
 from callbacks.checkpoint_averaging import CheckpointAveraging
 from callbacks.ddp import DDP
-from callbacks.gradient_norms import GradientNorms
+from callbacks.gradient_flow import GradientFlow
 from callbacks.input_checks import InputChecks
 from callbacks.lr_decay import StepLRDecay
 from callbacks.monte_carlo_dropout import MonteCarloDropout
@@ -19,7 +19,7 @@ __all__ = [
     "DDP",
     "BatchNormInTrainingMode",
     "CheckpointAveraging",
-    "GradientNorms",
+    "GradientFlow",
     "InputChecks",
     "MonteCarloDropout",
     "PreciseBN",

@@ -1,4 +1,7 @@
-"""metrics.csv of a run: rows that a killed process has cut off are mended, those that a resumed run repeats removed."""
+"""metrics.csv of a run: rows that a killed process has cut off are mended, those that a resumed run repeats removed.
+
+The same holds for other files of rows with a step, such as gradient_flow.csv.
+"""
 
 import csv
 import os
@@ -82,7 +85,7 @@ def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), valida
     If there are any, the whole file is kept.
 
     Args:
-        path: of metrics.csv; the copy is called metrics-until_step_N.csv.
+        path: of metrics.csv, whose copy is called metrics-until_step_N.csv; or of another such file.
         step: the first one to remove.
         unlogged: rows of the step before, which Lightning logs after the checkpoint is written; they are added where
             a kill came between.
@@ -100,7 +103,7 @@ def truncate_metrics(path: Path, step: int, unlogged: Sequence[Row] = (), valida
     is_lost = any(not has_step(row) and any(row.values()) for row in whole)
     with end_run_if_unwritable(path):
         if is_lost or any(each >= step for each in steps):
-            copy = unused_name(path.with_name(f"metrics-until_step_{max(steps, default=0)}.csv"))
+            copy = unused_name(path.with_name(f"{path.stem}-until_step_{max(steps, default=0)}.csv"))
             with atomic_write(copy, "wb") as file:
                 file.write(path.read_bytes())
         write_metrics(path, sorted({*columns, *(name for row in unlogged for name in row)}), earlier)

@@ -11,7 +11,7 @@ of the checkpoint, and ends with the same bits as a run that was never stopped. 
   (`checkpointing.progress`);
 - `refuse_other_optimizer_state` is called when the optimizers are made, before they get their state;
 - `set_aside_later_results` is called at the first batch, when nothing can refuse any more: rows of
-  metrics.csv and checkpoints of later steps are set aside, because the run produces them again.
+  metrics.csv and gradient_flow.csv and checkpoints of later steps are set aside, because the run produces them again.
 """
 
 import shlex
@@ -21,6 +21,7 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import nn
 
+from checkpointing import gradient_flow
 from checkpointing.atomic import end_run_if_unwritable
 from checkpointing.confinement import rebase
 from checkpointing.content import TRAINING, check_content
@@ -237,6 +238,7 @@ def set_aside_later_results(run_dir: Path, step: int, unlogged: list[dict[str, A
         validates: whether the run goes on with the validation that follows the step before.
     """
     truncate_metrics(run_dir / "metrics.csv", step, unlogged, validates)
+    truncate_metrics(run_dir / gradient_flow.FILE, step)
     archive_later_checkpoints(run_dir / "checkpoints", step)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from checkpointing import gradient_flow
 from checkpointing.atomic import end_run_if_unwritable
 from checkpointing.metrics_file import is_validation, read_metrics
 from checkpointing.run_dir import unused_name
@@ -68,7 +69,9 @@ def read_row(record: Any) -> Row:
 
 
 def find_missing(logged: Iterable[Row], metrics: Path) -> list[Row]:
-    """What metrics.csv holds and W&B's files lack: a process that is killed takes along what W&B has not yet written.
+    """What metrics.csv and gradient_flow.csv hold and W&B's files lack.
+
+    A process that is killed takes along what W&B has not yet written.
 
     Where this command is the first to have such a file, nothing is missing: the others were left elsewhere.
 
@@ -85,7 +88,7 @@ def find_missing(logged: Iterable[Row], metrics: Path) -> list[Row]:
     for row in logged:
         known.setdefault(row[STEP], {"epoch", "step"}).update(row)
     missing = []
-    for text in read_metrics(metrics)[1]:
+    for text in [*read_metrics(metrics)[1], *gradient_flow.logged_rows(metrics.parent)]:
         names = known.get(int(text["step"]), {"epoch", "step"})
         if any(value and name not in names for name, value in text.items()):
             kept = {name: value for name, value in text.items() if name not in names or name in ("epoch", "step")}

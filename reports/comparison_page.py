@@ -24,7 +24,7 @@ from reports.comparison_tables import (
     settings_table,
 )
 from reports.disagreement import class_differences, class_table, disagreement_section
-from reports.gradient_norms import gradient_norm_charts
+from reports.gradient_flow import gradient_flow_figures
 from reports.html_page import Figure, Part, Section
 from reports.hypothesis_tests import LEVEL
 from reports.pareto import Point, pareto_chart
@@ -60,15 +60,11 @@ def details(findings: Findings, flags: Sequence[str]) -> list[Section]:
         Figure("Learning rate", run_charts.learning_rate_chart(groups)),
         Figure("Validation error against training time", run_charts.error_by_time_chart(groups)),
     ]
-    norms: list[Part] = [
-        Figure(f"Gradient norm by layer and epoch: {label}", chart)
-        for label, chart in gradient_norm_charts(groups).items()
-    ]
     return [
         Section("Learning curves", curves, folded=True),
         Section("Error and cost", cost_figures(findings), folded=True),
         Section("Classes and images", image_parts(findings, flags), folded=True),
-        Section("Gradients", norms, folded=True),
+        Section("Gradients", gradient_flow_figures(groups), folded=True),
         Section("Runs", [run_table(findings)], folded=True),
         Section("Environment", environment_parts(findings), folded=True),
     ]

@@ -45,7 +45,7 @@ NO_RECIPE = {
     "model.images_per_forward",  # bounds the memory of an evaluation
 }
 # Callbacks that log, show or time a training, and change nothing in it
-OBSERVERS = {"GradientNorms", "LearningRateMonitor", "Throughput", "WriteRunFacts"}
+OBSERVERS = {"GradientFlow", "LearningRateMonitor", "Throughput", "WriteRunFacts"}
 OBSERVERS |= {"DeviceStatsMonitor", "ModelSummary", "RichModelSummary", "RichProgressBar", "TQDMProgressBar"}
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from checkpointing.gradient_flow import GradientFlowTable
 from checkpointing.run_facts import RunFacts
 
 # empty: no epoch has ended; unreadable: there is too little to tell, such as a folder without config and metrics
@@ -72,6 +73,7 @@ class Run:
         facts: in numbers; None if unknown.
         curves: by the name that metrics.csv gives them, such as val/top1_error, train/loss, lr-SGD.
         results: of `test` and `validate`.
+        gradient_flow: norms of gradients, weights and updates by layer; None where they were not measured.
     """
 
     location: str
@@ -83,6 +85,7 @@ class Run:
     facts: RunFacts | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
     results: list[EvaluationResult] = field(default_factory=list)
+    gradient_flow: GradientFlowTable | None = None
 
     @property
     def name(self) -> str:

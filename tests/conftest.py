@@ -129,7 +129,7 @@ def logged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     It has averaged its last two checkpoints, logged gradient norms and made its checkpoints artifacts.
     """
     folder = tmp_path_factory.mktemp("some where")
-    overlays = [f"--config={HOME}/configs/overlays/{name}.yaml" for name in ("gradient_norms", "average_last")]
+    overlays = [f"--config={HOME}/configs/overlays/{name}.yaml" for name in ("gradient_flow", "average_last")]
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
         patch.setenv("WANDB__SERVICE_WAIT", "600")

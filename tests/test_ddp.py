@@ -29,7 +29,7 @@ def type_it(*args: object, launch: Sequence[str] = (str(HOME / "main.py"),)) -> 
 def test_two_processes_share_one_run_and_train_as_one(run, here, capsys):
     # Of 9 images to validate on, one process has 2 batches of 4 and the other has one
     fit = ["fit", "--config", DIGITS, *TINY, "--data.val_size", 9, "--trainer.max_epochs", 1, "--model.dropout", 0.5]
-    fit += ["--trainer.precision", "64-true"]
+    fit += ["--trainer.precision", "64-true", "--config", HOME / "configs/overlays/gradient_flow.yaml"]
     done = type_it(*fit, *OVERLAY, "--trainer.callbacks.equal_to_one_process", "true")
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
@@ -47,6 +47,8 @@ def test_two_processes_share_one_run_and_train_as_one(run, here, capsys):
     run(*fit, "--trainer.callbacks+=callbacks.DDP")
     one = torch.load("runs/digits/resnet20/version_1/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert max((one[name] - checkpoint["state_dict"][name]).abs().max() for name in one) < 1e-9
+    norms = [Path(f"runs/digits/resnet20/version_{version}/gradient_flow.csv").read_bytes() for version in (0, 1)]
+    assert norms[0] == norms[1] and norms[0].count(b"\n") == 21
 
 
 @pytest.mark.slow

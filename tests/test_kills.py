@@ -27,8 +27,9 @@ STEPS = ["--trainer.callbacks+=lightning.pytorch.callbacks.ModelCheckpoint", "--
 STEPS += ["--trainer.callbacks.save_top_k=-1", "--trainer.callbacks.auto_insert_metric_name=false"]
 EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay=0.9"]
 EMA += ["--trainer.callbacks.use_buffers=false", "--trainer.callbacks+=callbacks.PreciseBN"]
+FLOW = ["--trainer.callbacks+=callbacks.GradientFlow", "--trainer.callbacks.every_n_steps=2"]
 NETS = {
-    "dropout": ["--model.dropout", "0.3", "--trainer.accumulate_grad_batches", "2"],
+    "dropout": ["--model.dropout", "0.3", "--trainer.accumulate_grad_batches", "2", *FLOW],
     "EMA": EMA,
     "shake-shake": ["--model", "lit_models.LitShakeShake", "--model.optimizer", "torch.optim.SGD"],
     "drop path": ["--model", "lit_models.LitNASNet", "--model.variant", "cifar", "--model.repeats", "1"],
@@ -44,6 +45,11 @@ TOGETHER += ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--traine
 def wholes(tmp_path_factory) -> dict[str, tuple[Path, float]]:
     """Of each net the run that was never stopped, and its seconds of the processor; made when it is first needed."""
     return {}
+
+
+def gradient_flow(run: Path) -> list[bytes]:
+    """The file of norms of a net whose run has one."""
+    return [path.read_bytes() for path in run.glob("gradient_flow.csv")]
 
 
 def play_round(number: int, tmp_path_factory, wholes) -> int:
@@ -65,6 +71,7 @@ def play_round(number: int, tmp_path_factory, wholes) -> int:
     for name in ("last", "best"):
         assert same_weights(whole / f"checkpoints/{name}.ckpt", run / f"checkpoints/{name}.ckpt"), (kills, run)
     assert rows(run) == rows(whole), (kills, run)
+    assert gradient_flow(run) == gradient_flow(whole), (kills, run)
     assert not list(run.rglob("*.part"))
     print(f"Round {number}, {net}: {kills}, {killed} met the run", flush=True)
     return killed

@@ -11,6 +11,7 @@ MAX_POINTS = 500  # of a curve with values of single batches: a picture shows no
 EPOCH_METRIC = "train/loss"  # logged at the end of an epoch, and nowhere else
 RATE = "train/images_per_s"  # logged within an epoch too, where it is of the epoch so far
 NOT_MEASURED = {"step", "epoch", "trainer/global_step"}
+NOT_DRAWN = "gradient_norm/"  # of W&B's rows, which are read by `checkpointing.gradient_flow`
 LOSSES = (("train/loss", "training loss"), ("val/loss", "validation loss"), ("train/batch_loss", "training loss"))
 
 Row = Mapping[str, Any]  # of one step: `step` and `epoch`, both counted from 0, and metrics; "" or None is no value
@@ -77,7 +78,9 @@ def collect(rows: Iterable[Row]) -> tuple[dict[str, Points], dict[int, int], int
         else:
             epoch = None
         for name, value in row.items():
-            if value == "" or value is None or name in NOT_MEASURED or (number := to_number(value)) is None:
+            if value == "" or value is None or name in NOT_MEASURED or name.startswith(NOT_DRAWN):
+                continue
+            if (number := to_number(value)) is None:
                 continue
             if name == RATE and row.get(EPOCH_METRIC) in ("", None):
                 continue

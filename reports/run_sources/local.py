@@ -11,6 +11,7 @@ from cli.yaml_files import parse_yaml
 from errors import UserError
 from reports.run import Run
 from reports.run_sources.curves import Row, make_curves
+from reports.run_sources.gradients import collect_norms, read_norms
 from reports.run_sources.offline import read_offline
 from reports.run_sources.results import read_results
 from reports.run_sources.run_files import LARGEST, find_file, is_locked, read_bytes, read_json
@@ -42,6 +43,7 @@ def read_run(path: Path) -> Run:
         config, facts, rows = config or offline.config, facts or offline.facts, rows or offline.rows
     measured = make_curves(rows, expected_epoch_steps(config, facts, saved))
     facts = facts or (saved.facts if saved else None)
+    norms = read_norms(path, problems) or (collect_norms(offline.rows, problems) if offline else None)
     results, damaged = read_results(path, facts)
     if offline and not results:
         results = read_summary(offline.summary)
@@ -56,7 +58,7 @@ def read_run(path: Path) -> Run:
     )
     state, reason = find_state(traces)
     experiment, version = name_run(path, config)
-    return Run(os.fspath(path), experiment, version, state, reason, config, facts, measured.curves, results)
+    return Run(os.fspath(path), experiment, version, state, reason, config, facts, measured.curves, results, norms)
 
 
 def read_config(path: Path, problems: list[str]) -> dict[str, Any]:

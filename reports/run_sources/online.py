@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from errors import UserError, printable
 from reports.run import Run, State
 from reports.run_sources.curves import Row, make_curves
+from reports.run_sources.gradients import collect_norms
 from reports.run_sources.saved import expected_epoch_steps
 from reports.run_sources.states import Traces, find_state
 from reports.run_sources.wandb_rows import STEP, make_rows, read_summary, split_config
@@ -147,7 +148,8 @@ def read_run(source: "wandb.apis.public.Run") -> Run:
     """A run of the API."""
     config, facts = split_config(source.config)
     problems: list[str] = []
-    measured = make_curves(read_history(source, problems), expected_epoch_steps(config, facts, None))
+    rows = read_history(source, problems)
+    measured = make_curves(rows, expected_epoch_steps(config, facts, None))
     traces = Traces(config, facts, measured, None, source.state == "running", problems, EXITS.get(source.state))
     state, reason = find_wandb_state(source.state, traces)
     summary = source.summary_metrics if isinstance(source.summary_metrics, Mapping) else {}
@@ -161,6 +163,7 @@ def read_run(source: "wandb.apis.public.Run") -> Run:
         facts=facts,
         curves=measured.curves,
         results=read_summary(summary),
+        gradient_flow=collect_norms(rows, problems),
     )
 
 

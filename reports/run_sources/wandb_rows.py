@@ -11,7 +11,7 @@ from reports.run_sources.results import parse_metrics
 
 STEP = "trainer/global_step"  # Lightning's name for the step; `_step` counts the rows
 FACTS = "facts"  # key of a run's config under which run.json stands
-TRAINED = re.compile(r"(train|val)/\w+|(lr-|grad_norm/).+")  # the names of what a training logs
+TRAINED = re.compile(r"(train|val)/\w+|(lr-|gradient_norm/).+")  # the names of what a training logs
 # What `callbacks.wandb_results` writes: the result of best.ckpt, or of last.ckpt where there is no other, or of another
 RESULT = re.compile(r"(?P<prefix>test|val)/(?:(?P<checkpoint>[^/]+)/)?(?P<protocol>\w+)/(?P<name>\w+)")
 NO_METRICS = {"data_hash", "selected_on_test", "partial", "images"}

@@ -26,6 +26,8 @@ def assert_complete(run_dir):
         assert [row["epoch"] for row in rows if name in row] == [0, 1, 2], name
     steps = [row["trainer/global_step"] for row in rows if "train/batch_loss" in row]
     assert steps == list(range(12))
+    steps = [row["trainer/global_step"] for row in rows if "gradient_norm/00.conv1" in row]
+    assert steps == [0, 3, 7, 11]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("WANDB_MODE", "offline")
-        Path("steps.yaml").write_text("trainer:\n  callbacks+:" + STEP_CHECKPOINTS)
+        flow = "    - class_path: callbacks.GradientFlow\n      init_args: {every_n_steps: 4}\n"
+        Path("steps.yaml").write_text("trainer:\n  callbacks+:" + STEP_CHECKPOINTS + flow)
         run_cli(["fit", "--config", DIGITS, *TINY, "--config", "steps.yaml"])
     return folder
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lit_models.counts import Counts, count_used
+from lit_models.counts import Counts, count_used, layers_by_depth
 from reports.papers.architectures import ARCHITECTURES
 
 BY_NAME = {row.name: row for row in ARCHITECTURES}
@@ -47,3 +47,22 @@ def test_heads_that_only_training_uses_do_not_count_and_the_net_stays_as_it_is()
     for name, each in net.named_parameters():
         assert each is before[name][0] and torch.equal(each, before[name][1])
     assert torch.equal(torch.get_rng_state(), state) and not net.conv._forward_hooks
+
+
+def test_layers_stand_in_the_order_of_the_forward_pass_and_a_shared_weight_counts_once():
+    net = WithHead()
+    net.again = nn.Linear(4, 4)
+    net.again.weight = net.fc.weight
+    before, net.dropout = net.dropout, nn.Sequential(net.again, net.dropout)
+    assert list(layers_by_depth(net, 6)) == ["conv", "dropout.0", "fc"] and before.training
+    assert count_used(net, 6).parameters == 3 * 4 * 9 + 4 + 16 + 4 + 4
+    assert net.again.weight is net.fc.weight and not any(each.is_meta for each in net.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_last_layer_is_the_classifier(name):
+    layers = layers_by_depth(BY_NAME[name].build(), BY_NAME[name].size)
+    *_, last = layers.values()
+    assert (last.out_features if isinstance(last, nn.Linear) else last.out_channels) in (10, 100, 1000)
+    assert next(iter(layers.values())).weight.shape[1] == 3

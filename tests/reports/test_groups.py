@@ -34,7 +34,7 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group():
     [
         {"trainer__logger": None},
         {"trainer__log_every_n_steps": 7},
-        {"trainer__callbacks": [*CONFIG["trainer"]["callbacks"], {"class_path": "callbacks.GradientNorms"}]},
+        {"trainer__callbacks": [*CONFIG["trainer"]["callbacks"], {"class_path": "callbacks.GradientFlow"}]},
         {"data__init_args__num_workers": 4},
         {"data__init_args__protocol": "ten_crop"},
         {"data__init_args__root": "/elsewhere"},

@@ -10,7 +10,6 @@ from checkpointing.run_facts import DataFacts, ModelFacts, RunFacts
 from reports import run_charts
 from reports.class_chart import class_difference_chart
 from reports.disagreement import ClassDifference
-from reports.gradient_norms import depth_key, gradient_norm_charts
 from reports.labels import place_labels
 from reports.palette import COLOURS, GREY
 from reports.pareto import Point, pareto_chart, pareto_front
@@ -233,25 +232,3 @@ def test_bars_of_classes_are_sorted():
     assert len(values) == 30 and values == sorted(values)
     assert "A errs less" in svg_of(chart)
     assert class_difference_chart([class_difference("x", 0.0)], "A", "B") is None
-
-
-def test_gradient_norms_are_means_over_the_runs_by_depth():
-    norms = {"grad_norm__fc": [1.0, 4.0], "grad_norm__layer2.0.conv1": [0.1, 0.1], "grad_norm__conv1": [0.5, np.nan]}
-    runs = [make_run(2, **norms), make_run(2, 1, **norms | {"grad_norm__fc": [4.0, 4.0]})]
-    charts = gradient_norm_charts({"a": runs, "without": [make_run(2)]})
-    rows = rows_of(charts["a"])
-    assert list(charts) == ["a"]
-    assert [(row["layer"], row["norm"]) for row in rows] == [
-        ("conv1", [0.5, None]),
-        ("layer2.0.conv1", [0.1, 0.1]),
-        ("fc", [2, 4]),
-    ]
-    assert svg_of(charts["a"]).count('fill="rgb(') == 5 and gradient_norm_charts({"a": [make_run(2)]}) == {}
-    layers = ["classifier", "features.10.conv", "features.2.conv", "stem.conv", "layer4.downsample.0"]
-    assert sorted(layers, key=depth_key) == [
-        "stem.conv",
-        "features.2.conv",
-        "features.10.conv",
-        "layer4.downsample.0",
-        "classifier",
-    ]

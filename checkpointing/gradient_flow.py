@@ -1,0 +1,155 @@
+"""gradient_flow.csv of a run: the size of each layer's gradient, weight and update while it is trained.
+
+`callbacks.GradientFlow` writes a row for each layer of each measured step, the layers in the order of the forward pass:
+step and epoch (both counted from 0, as in metrics.csv), the layer's name in the net, and three L2 norms, which are
+empty where a layer has none.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpointing.metrics_file import STEP, read_metrics, split_line
+from errors import UserError
+
+FILE = "gradient_flow.csv"
+LOGGED = re.compile(r"gradient_norm/(?P<index>\d{1,9})\.(?P<layer>.+)")  # the name of a norm in W&B and other loggers
+MOST_LOGGED = 60  # layers whose norms other loggers get, evenly chosen
+MOST_VALUES = 2**24  # of a file: a million steps of 16 layers
+
+
+@dataclass(frozen=True)
+class GradientFlowTable:
+    """Norms of T measured steps of a net of L layers.
+
+    Args:
+        layers: [L] names, in the order of the forward pass; the classifier is the last one.
+        steps: [T] optimizer steps taken before the measured one, ascending: 0 at the first step of a training.
+        gradient: [T, L] L2 norms of the gradients of the layers' weights, before clipping; NaN where there is none.
+        weight: [T, L] L2 norms of the weights before the step; NaN where they are unknown.
+        update: [T, L] L2 norms of the change of the weights by the step; NaN where they are unknown.
+    """
+
+    layers: list[str]
+    steps: np.ndarray
+    gradient: np.ndarray
+    weight: np.ndarray
+    update: np.ndarray
+
+    @property
+    def update_ratio(self) -> np.ndarray:
+        """[T, L] norm of the update by norm of the weight."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.update / self.weight
+
+    @property
+    def first(self) -> float:
+        """Norm of the first layer's gradient at the first measured step."""
+        return float(self.gradient[0, 0])
+
+    @property
+    def first_over_last(self) -> float:
+        """The same by the norm of the last layer's gradient, which is the classifier's."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(self.gradient[0, 0] / self.gradient[0, -1])
+
+
+def read_gradient_flow(run_dir: Path) -> GradientFlowTable | None:
+    """What `callbacks.GradientFlow` has written into a run directory; None where there is no whole row.
+
+    Raises:
+        UserError: in a few words, as `parse_gradient_flow`.
+        OSError: if the file cannot be read.
+    """
+    path = run_dir / FILE
+    return parse_gradient_flow(path.read_bytes()) if os.path.isfile(path) else None
+
+
+def parse_gradient_flow(content: bytes) -> GradientFlowTable | None:
+    """The table of a file's content, whose damaged rows are left out; None without any other.
+
+    Raises:
+        UserError: in a few words, if it has more steps and layers than any file has.
+    """
+    text = content.decode(errors="replace")
+    columns, *lines = map(split_line, text[: text.rfind("\n") + 1].split("\n"))
+    if not {"step", "layer", "gradient", "weight", "update"} <= set(columns):
+        return None
+    whole = [line for line in lines if len(line) == len(columns) and STEP.fullmatch(line[columns.index("step")])]
+    by_name = dict(zip(columns, zip(*whole, strict=True), strict=True)) if whole else {}
+    return make_table(by_name) if by_name else None
+
+
+def make_table(columns: Mapping[str, Sequence[Any]]) -> GradientFlowTable:
+    """A table from columns of equal length: step, layer and the norms, of which all but the gradient may be missing.
+
+    Raises:
+        UserError: in a few words, if there are more steps and layers than any run has.
+    """
+    layers = list(dict.fromkeys(map(str, columns["layer"])))
+    steps, rows = np.unique(np.array(list(map(int, columns["step"]))), return_inverse=True)
+    if len(steps) * len(layers) > MOST_VALUES:
+        raise UserError(f"{FILE} has more steps and layers than can be read")
+    indices = {layer: index for index, layer in enumerate(layers)}
+    cells = rows, [indices[str(layer)] for layer in columns["layer"]]
+
+    def norms(name: str) -> np.ndarray:
+        values = np.full((len(steps), len(layers)), np.nan)
+        values[cells] = list(map(to_norm, columns.get(name, [""] * len(rows))))
+        return values
+
+    return GradientFlowTable(layers, steps, norms("gradient"), norms("weight"), norms("update"))
+
+
+def to_norm(value: object) -> float:
+    """A number of the file, or one that a logger holds; NaN for anything else."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return np.nan
+
+
+def name_for_loggers(layers: Sequence[str]) -> dict[str, str]:
+    """The layers whose gradient norms loggers other than the run's own get, each with the name of its metric.
+
+    The names begin with the layer's position, by which W&B sorts: gradient_norm/07.layer1.2.conv1.
+    """
+    digits = len(str(len(layers) - 1))
+    chosen = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), MOST_LOGGED)).round().astype(int))
+    return {layers[index]: f"gradient_norm/{index:0{digits}}.{layers[index]}" for index in chosen}
+
+
+def logged_rows(run_dir: Path) -> list[dict[str, str]]:
+    """The rows that loggers other than the run's own get of a file, as metrics.csv would hold them."""
+    path = run_dir / FILE
+    rows = [row for row in read_metrics(path)[1] if "layer" in row] if os.path.isfile(path) else []
+    names = name_for_loggers(list(dict.fromkeys(row["layer"] for row in rows)))
+    logged: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["layer"] in names and "gradient" in row:
+            position = {"step": row["step"], "epoch": row.get("epoch", "")}
+            logged.setdefault(row["step"], position)[names[row["layer"]]] = row["gradient"]
+    return list(logged.values())
+
+
+def collect_logged(rows: Iterable[Mapping[str, Any]]) -> GradientFlowTable | None:
+    """The table of the gradient norms in a logger's rows, which have no weights and updates; None without any.
+
+    Raises:
+        UserError: in a few words, as `make_table`.
+    """
+    found = [
+        (int(match["index"]), match["layer"], int(row["step"]), value)
+        for row in rows
+        if 0 <= float(row["step"]) < 2**53
+        for name, value in row.items()
+        if (match := LOGGED.fullmatch(name))
+    ]
+    found.sort(key=lambda each: each[0])
+    columns = {name: [each[place] for each in found] for place, name in ((1, "layer"), (2, "step"), (3, "gradient"))}
+    return make_table(columns) if found else None
