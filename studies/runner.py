@@ -15,7 +15,7 @@ from reports.evaluation import AlreadyTested
 from reports.run_sources.local import read_run
 from studies.commands import Recipe, make_recipes
 from studies.counting import count_row
-from studies.measures import read_measures, read_metrics
+from studies.measures import check_measures, read_measures, read_metrics
 from studies.process import CommandFailed, resolve, run_command
 from studies.results import Row, add_row, read_rows, results_path
 from studies.runs import Busy, LocateTest, RunFolder, clear_folder, find_run_folder
@@ -54,6 +54,7 @@ class Runner:
         Raises:
             UserError: for flags that main.py refuses, two arms that are the same, and data without its folder.
         """
+        check_measures(self.study.measures, str(self.study.path))
         seen: dict[str, str] = {}
         for recipe in self.recipes:
             with self.naming(recipe):

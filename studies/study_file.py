@@ -1,6 +1,7 @@
 """Reads the YAML file of a study in configs/studies/, or of a user's own."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from cli.messages import HOME
 from cli.yaml_files import read_yaml
 from errors import UserError
 from studies.study import Arm, Budget, CountAt, Expectation, Relation, Settings, Study, is_number, merge
+from studies.units import is_curve
 
 FOLDER = HOME / "configs" / "studies"
 KEYS = (
@@ -43,9 +45,14 @@ def find_study(name: str, folder: Path = FOLDER) -> Study:
     Raises:
         UserError: if there is none, or its file is not that of a study.
     """
-    if name.endswith((".yaml", ".yml")):
-        return read_study(Path(name))
     names = list_studies(folder)
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if path.stem in names and path.resolve() != (folder / f"{path.stem}.yaml").resolve():
+            raise UserError(
+                f"{path} has the name of a study in {folder}, and would share its results: rename the file."
+            )
+        return read_study(path)
     if name not in names:
         similar = difflib.get_close_matches(name, names, n=1)
         meant = f"did you mean {similar[0]}?" if similar else "`python -m studies --list` shows all."
@@ -70,16 +77,20 @@ def read_study(path: Path) -> Study:
             raise UserError(
                 f"{path}: {key} is {content[key]}: write {'a list' if kind is list else 'keys with values'}."
             )
+    for key in ("claim", "notes", "paper"):
+        if not isinstance(content[key], str) or not content[key].strip():
+            raise UserError(f"{path}: {key} is {content[key]}: write a text, in quotes if it holds a colon.")
     settings, base = content.get("settings") or {}, as_texts(content["base"])
     check_flags(settings, f"{path}: settings")
-    arms = read_arms(content["arms"], content.get("sweep") or {}, path)
+    arms = read_arms(content["arms"] or {}, content.get("sweep") or {}, path)
+    for key in ("measures", "supported_if", "budgets"):
+        if not content[key]:
+            raise UserError(f"{path}: {key} is empty: it holds at least one entry.")
     measures = as_texts(content["measures"])
-    expectations = [read_expectation(each, arms, measures, path) for each in content["supported_if"] or []]
+    expectations = [read_expectation(each, arms, measures, path) for each in content["supported_if"]]
     budgets = {
         str(name): read_budget(str(name), each, base, settings, path) for name, each in content["budgets"].items()
     }
-    if not budgets or not measures or not expectations:
-        raise UserError(f"{path}: measures, supported_if and budgets hold at least one entry each.")
     claim, notes, paper = (str(content[key]).strip() for key in ("claim", "notes", "paper"))
     sweep = next(iter(content.get("sweep") or {}), "")
     count_at = read_count_at(content.get("count_at"), path)
@@ -169,7 +180,15 @@ def read_expectation(
         raise UserError(
             f"{path}: supported_if names {measure}, which is not among the measures: {', '.join(measures)}."
         )
+    if is_curve(measure):
+        raise UserError(f"{path}: supported_if names {measure}, a list of values: compare one, such as train/loss@3.")
+    if is_number(given[relation]):
+        raise UserError(
+            f"{path}: supported_if {dict(given)}: {relation} names an arm, than or to another one or a number."
+        )
     names = [name_at(str(each), given.get("at"), arms) for each in (given[relation], other) if not is_number(each)]
+    if len(names) == 2 and names[0] == names[1]:
+        raise UserError(f"{path}: supported_if compares {names[0]} with itself: name another arm.")
     for name in names:
         if name not in arms:
             raise UserError(f"{path}: supported_if names the arm {name}: the study has {', '.join(arms)}.")
@@ -204,6 +223,8 @@ def read_budget(name: str, given: Any, base: tuple[str, ...], settings: Settings
         raise UserError(f"{path}: the budget {name} is {given}: write seeds, and flags such as trainer.max_epochs.")
     given = dict(given)
     seeds = given.pop("seeds", None)
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"{path}: the budget {name} cannot name files: use letters, digits, hyphens and underscores.")
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"{path}: the budget {name} has seeds {seeds}: give a number, 3 or more for an interval.")
     base = as_texts(given.pop("base", base))
