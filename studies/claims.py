@@ -19,7 +19,16 @@ from reports.outputs import make_standalone
 from studies import results, study_file
 from studies.charts import main_chart
 from studies.commands import make_recipes
-from studies.page import Report, arm_table, describe_machine, describe_origin, figure_title, finding_table, make_report
+from studies.page import (
+    Report,
+    arm_table,
+    describe_machine,
+    describe_origin,
+    figure_title,
+    finding_table,
+    make_folder,
+    make_report,
+)
 from studies.results import read_rows, results_path
 from studies.study import Study
 from studies.study_file import find_study, list_studies
@@ -78,7 +87,7 @@ def write_claims(home: Path = HOME, studies: Path = study_file.FOLDER, folder: P
         UserError: if a file cannot be written, or the README has no place for the table.
     """
     everything = read_all(studies, folder)
-    (home / FIGURES).mkdir(parents=True, exist_ok=True)
+    make_folder(home / FIGURES)
     for old in (home / FIGURES).glob("*.svg"):
         old.unlink()
     for report in map(choose_report, everything):

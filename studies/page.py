@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from errors import pluralize
+from errors import UserError, pluralize
 from reports.command import print_sections, write_file
 from reports.comparison_tables import duration
 from reports.groups import ABSENT
@@ -90,8 +90,21 @@ def write_page(report: Report, folder: Path) -> None:
         UserError: if a file cannot be written.
     """
     stem = f"{report.study.name}-{report.budget}"
+    make_folder(folder)
     for name, write in {"html": html, "md": markdown}.items():
         write_file(folder / f"{stem}.{name}", write(report.title, make_sections(report), report.lead))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {path} cannot be made ({error.strerror}): name another one.") from error
 
 
 def make_sections(report: Report) -> list[Section]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock
 
@@ -56,13 +56,27 @@ def read_rows(path: Path) -> list[Row]:
         UserError: if it holds something else.
     """
     try:
-        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        for row in rows:
+            check_row(row)
+        return rows
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} holds no results of a study ({error}): move it away, or give --results DIR."
         ) from error
+
+
+def check_row(row: Row) -> None:
+    """Raise TypeError for a row whose parts are not of their types."""
+    kinds = {"arm": str, "seed": int, "measures": dict, "recipe": str, "environment": dict, "code_version": str}
+    kinds |= {"test_images": int, "num_classes": int}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(row, name), kind):
+            raise TypeError(f"{name} is {getattr(row, name)!r}")
+    if row.state not in get_args(State) or not isinstance(row.seconds, int | float):
+        raise TypeError(f"state is {row.state!r}, seconds {row.seconds!r}")
 
 
 def write_rows(path: Path, study: str, budget: str, rows: list[Row]) -> None:

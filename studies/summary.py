@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.comparison_page import mean_interval
+from reports.hypothesis_tests import LEVEL, rounding_variance, welch_of_moments
 from reports.significance import FEWEST_SEEDS
-from studies.evidence import read_value
+from studies.evidence import read_value, variance_of
 from studies.results import Row
 from studies.study import Study
-from studies.units import is_share
+from studies.units import is_error, is_share
 
 DECADES = 30  # a ratio of values beyond which an axis is logarithmic
 
@@ -48,7 +48,9 @@ def summarize_arm(name: str, rows: Sequence[Row], measure: str, logarithmic: boo
     rows = sorted(rows, key=lambda row: row.seed)
     found = [(row, value) for row in rows if math.isfinite(value := read_value(row, measure))]
     values = [value for _, value in found]
-    mean, interval = mean_with_interval(values, logarithmic and all(value > 0 for value in values))
+    images = max((row.test_images for row in rows), default=0)
+    rounding = rounding_variance(images) if is_error(measure) and images else 0.0
+    mean, interval = mean_with_interval(values, logarithmic and all(value > 0 for value in values), rounding)
     if interval and is_share(measure):
         interval = max(0.0, interval[0]), min(1.0, interval[1])
     diverged = [row.state == "diverged" for row, _ in found]
@@ -58,17 +60,25 @@ def summarize_arm(name: str, rows: Sequence[Row], measure: str, logarithmic: boo
 
 
 def mean_with_interval(
-    values: Sequence[float], logarithmic: bool = False
+    values: Sequence[float], logarithmic: bool = False, rounding: float = 0.0
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean of values and its interval; both geometric if logarithmic."""
+    """Mean of values and its interval.
+
+    Args:
+        logarithmic: whether both are geometric.
+        rounding: least variance of a value, that of its rounding.
+    """
     if not len(values):
         return None, None
     scaled = np.log(values) if logarithmic else np.asarray(values, dtype=float)
-    back = math.exp if logarithmic else float
+    mean, back = float(scaled.mean()), math.exp if logarithmic else float
     if len(values) < FEWEST_SEEDS:
-        return back(float(scaled.mean())), None
-    low, high = mean_interval(scaled.tolist())
-    return back(float(scaled.mean())), (back(low), back(high))
+        return back(mean), None
+    variance = variance_of(scaled, rounding / back(mean) ** 2 if logarithmic else rounding)
+    if not variance:
+        return back(mean), (back(mean), back(mean))
+    low, high = welch_of_moments(mean, (variance, 0.0), (len(values), math.inf)).interval(LEVEL)
+    return back(mean), (back(low), back(high))
 
 
 def expects_ratio(study: Study, measure: str) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from reports.html_page import Figure, Table, markdown, shown_sections
 from studies.charts import axis_limits, log_ticks, main_chart, whole_ticks
@@ -155,7 +156,15 @@ def test_epochs_and_layers_have_whole_ticks():
 @pytest.mark.parametrize(("values", "logarithmic"), [([1.0, 2, 4], True), ([1.0, 2, 4], False)])
 def test_mean_and_interval_may_be_geometric(values, logarithmic):
     mean, (low, high) = mean_with_interval(values, logarithmic)
+    half = stats.sem(values) * stats.t.isf(0.005, 2)
+    assert logarithmic or (low, high) == pytest.approx((mean - half, mean + half))
     assert mean == pytest.approx(2 if logarithmic else 7 / 3)
     assert low < mean < high
     assert mean_with_interval(values[:2], logarithmic)[1] is None
     assert mean_with_interval([]) == (None, None)
+
+
+def test_equal_errors_are_known_to_their_rounding():
+    low, high = mean_with_interval([0.1] * 3, rounding=1 / (12 * 360**2))[1]
+    assert high - low == pytest.approx(2 * 9.925 / 360 / 6, rel=1e-3)
+    assert mean_with_interval([7.0] * 3) == (7, (7, 7))
