@@ -59,7 +59,8 @@ class Runner:
         for recipe in self.recipes:
             with self.naming(recipe):
                 config = self.resolve_fit(recipe)
-                self.refuse_missing_data(config)
+                if not self.study.count_at:
+                    self.refuse_missing_data(config)
                 tested = resolve([*recipe.fit_words(0, 0, self.runs), *recipe.test]) if recipe.test else config
                 whole = repr([config, tested, recipe.arm.checkpoint, recipe.arm.members])
                 if (twin := seen.setdefault(whole, recipe.arm.name)) != recipe.arm.name:

@@ -1,54 +1,187 @@
-"""Running a study in one process."""
+"""Studies that run: in this process, killed, in several processes, and command by command."""
 
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from studies.__main__ import main
-from studies.results import read_rows
-from tests.conftest import TINY
-
-SETTINGS = ", ".join(f"{name.removeprefix('--')}: {value}" for name, value in zip(TINY[::2], TINY[1::2], strict=True))
-STUDY = """
-claim: A net learns.
-notes: "1 Nets"
-paper: none
-base: configs/digits/resnet20.yaml
-settings: {%s}
-arms:
-  plain: {model.shortcut: none}
-  residual: {}
-  ten crops: {test.data.protocol: ten_crop}
-  both: {members: 2}
-measures: [test/top1_error, train/loss@2, "curve:val/loss", parameters]
-supported_if: [{of: test/top1_error, lower: residual, than: plain}]
-budgets:
-  5min: {seeds: 1, trainer.max_epochs: 2, trainer.callbacks.milestones: [1], trainer.limit_train_batches: 2}
-""".replace("%s", SETTINGS.replace("data:", "data:").replace("trainer.max_epochs: 3, ", ""))
-
-
-@pytest.fixture
-def study(here: Path) -> str:
-    path = here / "tiny.yaml"
-    path.write_text(STUDY)
-    return str(path)
+from tests.conftest import HOME
+from tests.studies.tiny import stored, write_study
 
 
 def run(study: str, *flags: str) -> None:
     main([study, "--runs", "runs", "--results", "results", *flags])
 
 
+def start(study: str, folder: Path) -> subprocess.Popen[str]:
+    """A study in a process of its own, whose output is kept."""
+    command = [sys.executable, "-m", "studies", study, "--runs", str(folder / "runs"), "--results", str(folder / "res")]
+    return subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def list_runs(runs: Path) -> list[str]:
+    return sorted(path.relative_to(runs).as_posix() for path in runs.glob("**/version_*"))
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_study_trains_tests_stores_and_skips(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = write_study(here, "\n  residual: {}\n  ten crops: {test.data.protocol: ten_crop}\n")
+    run(study)
+    said = capsys.readouterr().out
+    assert "2 results.\n[1 of 2] residual, seed 0: test error " in said and "[2 of 2] ten crops" in said
+    rows = stored(here / "results")
+    assert [*rows] == [("residual", 0), ("ten crops", 0)]
+    assert all(row.state == "finished" and row.test_images == 11 and row.num_classes == 6 for row in rows.values())
+    one, ten = (row.measures for row in rows.values())
+    assert one["train/loss@2"] == ten["train/loss@2"] and len(one["curve:val/loss"]) == 2
+    assert list_runs(here / "runs") == ["5min/tiny/residual/version_0"]
+    assert "# python " in (here / "runs/5min/tiny/residual/version_0/config.yaml").read_text()
+    files = {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.is_file() and path.suffix == ".ckpt"}
+    (here / "results" / "tiny-5min.json").unlink()
+    run(study)  # reads the run
+    assert {key: row.measures for key, row in stored(here / "results").items()} == {
+        key: row.measures for key, row in rows.items()
+    }
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    run(study)
+    assert "2 results, of which 2 are stored.\nResults" in capsys.readouterr().out
+
+
 @pytest.mark.slow
-def test_a_study_trains_each_recipe_once_and_skips_what_is_stored(study: str, here: Path) -> None:
-    run(study)
-    rows = {row.arm: row for row in read_rows(here / "results" / "tiny-5min.json")}
-    assert [*rows] == ["plain", "residual", "ten crops", "both"]
-    assert all(row.state == "finished" and row.test_images == 11 for row in rows.values())
-    assert rows["ten crops"].measures["train/loss@2"] == rows["residual"].measures["train/loss@2"]
-    assert rows["both"].measures["parameters"] == 2 * rows["residual"].measures["parameters"]
-    assert len(rows["plain"].measures["curve:val/loss"]) == 2
-    folders = {str(path.relative_to(here / "runs")) for path in here.glob("runs/**/version_*")}
-    assert folders == {f"5min/tiny/{name}" for name in ("plain/version_0", "residual/version_0", "residual/version_1")}
-    written = {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.is_file()}
-    run(study)
-    assert {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.is_file()} == written
+def test_members_share_runs_and_seeds_are_versions(here: Path) -> None:
+    run(write_study(here))
+    rows = stored(here / "results")
+    assert rows["both", 0].measures["parameters"] == 2 * rows["residual", 0].measures["parameters"]
+    names = [f"5min/tiny/{name}" for name in ("plain/version_0", "residual/version_0", "residual/version_1")]
+    assert list_runs(here / "runs") == names
+    run(write_study(here, seeds=2), "--seeds", "2")
+    added = [f"5min/tiny/{name}" for name in ("plain/version_1", "residual/version_2", "residual/version_3")]
+    assert list_runs(here / "runs") == sorted([*names, *added])
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_again_and_again_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    study, generator = write_study(tmp_path), random.Random()
+    once, killed = tmp_path / "once", tmp_path / "killed"
+    assert start(study, once).wait() == 0
+    seconds, kills = 6.0, 0
+    while True:
+        process = start(study, killed)
+        try:
+            process.communicate(timeout=generator.uniform(0.5 * seconds, 2 * seconds))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            seconds *= 1.1  # on a slow machine too, each attempt gets somewhere in the end
+    assert process.returncode == 0
+    rows, expected = (stored(folder / "res") for folder in (killed, once))
+    assert {key: row.measures for key, row in rows.items()} == {key: row.measures for key, row in expected.items()}
+    assert list_runs(killed / "runs") == list_runs(once / "runs")
+    for name in list_runs(once / "runs"):
+        ours, theirs = (read_weights(each / "runs" / name / "checkpoints" / "last.ckpt") for each in (killed, once))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        sessions = json.loads((killed / "runs" / name / "run.json").read_text())["sessions"]
+        finished = [each["outcome"] for each in sessions].count("finished")
+        assert finished <= 1 and all("--ckpt_path" in each["command"] for each in sessions[1:])
+    assert kills  # the first attempt has six seconds, of which Python's imports take four
+
+
+@pytest.mark.slow
+def test_an_arm_equals_its_printed_command(tmp_path: Path) -> None:
+    study = write_study(tmp_path, "\n  residual: {}\n  more: {model.dropout: 0.3, members: 2}\n")
+    assert start(study, tmp_path).wait() == 0
+    printed = [sys.executable, "-m", "studies", study, "--runs", str(tmp_path / "printed"), "--print"]
+    lines = subprocess.run(printed, cwd=HOME, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        command = re.sub(r"\bpython main.py", f"{sys.executable} main.py", line)
+        subprocess.run(["sh", "-c", command], cwd=HOME, check=True, capture_output=True)
+    assert list_runs(tmp_path / "printed") == list_runs(tmp_path / "runs")
+    for name in list_runs(tmp_path / "runs"):
+        ours, theirs = (tmp_path / each / name / "checkpoints/last.ckpt" for each in ("runs", "printed"))
+        one, other = read_weights(ours), read_weights(theirs)
+        assert all(torch.equal(one[key], other[key]) for key in other)
+    flags = ["--runs", str(tmp_path / "printed"), "--results", str(tmp_path / "again")]
+    begin = time.time_ns()
+    said = subprocess.run([sys.executable, "-m", "studies", study, *flags], cwd=HOME, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    files = [*(tmp_path / "printed").rglob("*.ckpt"), *(tmp_path / "printed").rglob("test-*.json")]
+    assert files and all(path.stat().st_mtime_ns < begin for path in files)  # nothing was trained or tested
+    measures = ({key: row.measures for key, row in stored(tmp_path / each).items()} for each in ("res", "again"))
+    assert next(measures) == next(measures)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    study = write_study(tmp_path, seeds=2)
+    both = [start(study, tmp_path), start(study, tmp_path)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(stored(tmp_path / "res")) == 8
+    lines = [line for each in said for line in each.splitlines() if line.startswith("[")]
+    assert len(lines) == 8 and all(any(line.startswith("[") for line in each.splitlines()) for each in said)
+    assert len(list_runs(tmp_path / "runs")) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_study_and_it_goes_on(tmp_path: Path, number: int, status: int) -> None:
+    study = write_study(tmp_path)
+    process = start(study, tmp_path)
+    assert process.stdout
+    while not process.stdout.readline().startswith("[1 of"):
+        assert process.poll() is None
+    os.kill(process.pid, number)
+    said = process.communicate()[0]
+    assert process.returncode in (status, -number) and "Traceback" not in said, said
+    assert start(study, tmp_path).wait() == 0
+    assert len(stored(tmp_path / "res")) == 4 and len(list_runs(tmp_path / "runs")) == 3
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_is_a_result(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(write_study(here, "\n  residual: {model.optimizer.lr: 1.0e+30}\n  other: {}\n"))
+    rows = stored(here / "results")
+    assert rows["residual", 0].state == "diverged" and rows["residual", 0].measures["test/top1_error"] is None
+    assert rows["residual", 0].num_classes == 6 and rows["other", 0].state == "finished"
+    assert "residual, seed 0: diverged" in capsys.readouterr().out
+    checkpoints = [path.stat().st_mtime_ns for path in here.rglob("*.json")]
+    run(write_study(here, "\n  residual: {model.optimizer.lr: 1.0e+30}\n  other: {}\n"))
+    assert [path.stat().st_mtime_ns for path in here.rglob("*.json")] == checkpoints
+
+
+@pytest.mark.parametrize(
+    ("arms", "flags", "sentence"),
+    [
+        (
+            "\n  residual: {model.dept: 20}\n",
+            [],
+            r"tiny, the arm residual: There is no argument --model.dept here. Did",
+        ),
+        ("\n  residual: {}\n  b: {model.dropout: null}\n", [], "arm b: it changes nothing: .*that of residual"),
+        ("\n  residual: {test.data.protocl: ten_crop}\n", [], "arm residual: There is no argument --data.protocl"),
+        ("\n  residual: {data: datamodules.ImageNet}\n", [], "arm residual: There is no argument --data.classes"),
+        ("\n  residual: {config: configs/overlays/em.yaml}\n", [], "em.yaml"),
+        ("\n  residual: {}\n", ["--seeds", "0"], "--seeds is 0: give a number"),
+        ("\n  residual: {}\n", ["--budget", "1min"], "tiny has no budget 1min: its sizes are 5min"),
+        ("\n  residual: {}\n", ["--model.depth", "56"], "A study sets --model.depth itself"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_trained(here: Path, arms: str, flags: list[str], sentence: str) -> None:
+    with pytest.raises(SystemExit, match=sentence):
+        run(write_study(here, arms), *flags)
+    assert [path.name for path in here.iterdir()] == ["tiny.yaml"]
