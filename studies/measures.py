@@ -5,18 +5,22 @@
   curve:train/loss: the values of all epochs.
 - parameters, multiply_adds: see run.json; fc_share, of a study that trains nothing: of the parameters, those of fully
   connected layers.
+- gradient_flow/first: norm of the first layer's gradient at the first step, of runs with `callbacks.GradientFlow`;
+  gradient_flow/first_over_last: by that of the last layer; gradient_flow/profile: those of all layers, a list;
+  gradient_flow/profile_at_end: the same at the last step that was measured.
 """
 
 import difflib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from checkpointing.gradient_flow import GradientFlowTable, read_gradient_flow
 from checkpointing.predictions import Predictions
 from errors import UserError
 from reports.metrics import ensemble_mean, negative_log_likelihood, reported_k, topk_errors
@@ -27,6 +31,12 @@ COUNTS = ("parameters", "multiply_adds")
 FC_SHARE = "fc_share"
 TEST = ("test/top1_error", "test/top5_error", "test/loss")
 LOGGED = tuple(f"{part}/{name}" for part in ("train", "val") for name in ("loss", "top1_error", "top5_error"))
+FLOW: dict[str, Callable[[GradientFlowTable], float | np.ndarray]] = {
+    "gradient_flow/first": lambda table: table.first,
+    "gradient_flow/first_over_last": lambda table: table.first_over_last,
+    "gradient_flow/profile": lambda table: table.gradient[0],
+    "gradient_flow/profile_at_end": lambda table: table.gradient[-1],
+}
 DIGITS = 6  # significant ones of a value of a curve
 
 
@@ -63,10 +73,10 @@ def check_measures(names: Sequence[str], where: str) -> None:
 
     Callbacks log values of other names, which are known once a run has ended.
     """
-    known = [*TEST, *LOGGED, *COUNTS, FC_SHARE]
+    known = [*TEST, *LOGGED, *COUNTS, FC_SHARE, *FLOW]
     for name in names:
         bare = name.removeprefix(CURVE).partition("@")[0]
-        if "/" in bare and bare.partition("/")[0] not in ("test", "val"):
+        if "/" in bare and bare.partition("/")[0] not in ("test", "val", "gradient_flow"):
             continue
         if bare not in known:
             similar = difflib.get_close_matches(bare, known, n=1)
@@ -121,6 +131,8 @@ def read_measure(name: str, run: Run) -> Any:
     """
     if name in COUNTS:
         return None if run.facts is None else getattr(run.facts.model, name)
+    if name in FLOW:
+        return read_flow(name, run)
     bare, _, epoch = name.removeprefix(CURVE).partition("@")
     if bare not in run.curves:
         similar = difflib.get_close_matches(bare, [*run.curves], n=1)
@@ -130,6 +142,21 @@ def read_measure(name: str, run: Run) -> Any:
     if name.startswith(CURVE):
         return [round_value(value) for value in curve.values]
     return round_value(value_at(curve, float(epoch), name, run) if epoch else curve.last)
+
+
+def read_flow(name: str, run: Run) -> Any:
+    """A measure of the gradients of a run.
+
+    Raises:
+        UserError: if they were not logged.
+    """
+    table = read_gradient_flow(Path(run.location))
+    if table is None:
+        raise UserError(
+            f"the run {run.location} has no {name}: log it with the overlay configs/overlays/gradient_flow.yaml."
+        )
+    values = FLOW[name](table)
+    return [round_value(value) for value in values] if isinstance(values, np.ndarray) else round_value(values)
 
 
 def value_at(curve: Curve, epoch: float, name: str, run: Run) -> float:

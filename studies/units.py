@@ -16,6 +16,7 @@ GRADIENTS = {
     "gradient_flow/first": "gradient norm of the first layer at the first step",
     "gradient_flow/first_over_last": "gradient norm of the first layer over that of the last one at the first step",
     "gradient_flow/profile": "gradient norm by layer at the first step",
+    "gradient_flow/profile_at_end": "gradient norm by layer at the last measured step",
 }
 STAGES = {"train": "training", "val": "validation", "test": "test"}
 EXACT = ("parameters", "aux_parameters", "multiply_adds", "fc_share")  # equal for all seeds
