@@ -21,8 +21,9 @@ from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
 from studies import results
 from studies.claims import read_reports
-from studies.page import make_report, print_report, write_page
+from studies.page import print_report, write_page
 from studies.progress import ProgressLines
+from studies.report import make_report
 from studies.runner import Runner
 from studies.shell_lines import commands_of, shell_lines
 from studies.study import Study

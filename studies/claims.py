@@ -19,19 +19,12 @@ from reports.outputs import make_standalone
 from studies import results, study_file
 from studies.charts import main_chart
 from studies.commands import make_recipes
-from studies.page import (
-    Report,
-    arm_table,
-    describe_machine,
-    describe_origin,
-    figure_title,
-    finding_table,
-    make_folder,
-    make_report,
-)
+from studies.page import describe_origin, figure_title, make_folder
+from studies.report import Report, make_report
 from studies.results import read_rows, results_path
 from studies.study import Study
 from studies.study_file import find_study, list_studies
+from studies.tables import arm_table, describe_machine, finding_table
 from studies.units import EXACT, format_number, format_value
 from studies.verdict import Finding
 

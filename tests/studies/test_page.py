@@ -8,7 +8,8 @@ from scipy import stats
 
 from reports.html_page import Figure, Table, markdown, shown_sections
 from studies.charts import axis_limits, log_ticks, main_chart, whole_ticks
-from studies.page import make_report, make_sections, print_report, write_page
+from studies.page import make_sections, print_report, write_page
+from studies.report import make_report
 from studies.study import Arm, Expectation
 from studies.summary import mean_with_interval
 from tests.reports.test_html_page import HOSTILE
@@ -114,6 +115,16 @@ def test_tables_hold_means_intervals_and_evidence():
     seeds = tables["Results of the seeds"]
     assert ["plain", "4", "diverged", "none", "0 s"] in seeds.rows
     assert len(seeds.rows) == 10
+
+
+def test_arms_with_equal_results_are_named(capsys):
+    rows = [*rows_of("residual", FEW), *rows_of("plain", FEW)]
+    print_report(make_report(a_study(lower()), "5min", rows))
+    assert "plain and residual have the same results for each seed" in capsys.readouterr().out
+    counts = [*rows_of("residual", [7] * 5, "parameters"), *rows_of("plain", [7] * 5, "parameters")]
+    for different in (with_dots()[1], counts, [*rows_of("residual", [None] * 5), *rows_of("plain", [None] * 5)]):
+        print_report(make_report(a_study(lower(), lower(measure="parameters")), "5min", different))
+        assert "same results" not in capsys.readouterr().out
 
 
 def test_settings_are_those_in_which_arms_differ():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from studies.page import make_report, write_page
+from studies.page import write_page
+from studies.report import make_report
 from tests.reports.test_page_in_browser import browser, pytestmark  # noqa: F401
 from tests.studies.test_page import CASES
 
