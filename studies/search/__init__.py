@@ -1,0 +1,1 @@
+"""Cells found by a controller, by evolution and at random: `python -m studies.search`."""
