@@ -9,7 +9,7 @@ from cli.config_parts import flag_name
 from errors import UserError
 
 Settings = dict[str, Any]  # the values of flags of main.py by their names, such as {"model.depth": 56}
-Relation = Literal["lower", "higher", "equal"]
+Relation = Literal["lower", "higher", "equal", "not_higher", "not_lower"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Expectation:
 
     Args:
         measure: name of the measure.
-        relation: of the arm's mean to that of the other arm.
+        relation: of the arm's mean to that of the other arm; not_higher: by no more than `by`.
         arm: name of an arm.
         other: name of another arm, or a number.
         by: smallest difference that counts, in units of the measure; for equal, the largest that counts as none.

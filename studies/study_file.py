@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cli.messages import HOME
 from cli.yaml_files import read_yaml
@@ -31,7 +31,7 @@ OPTIONAL = ("settings", "sweep", "count_at")
 KINDS: dict[str, type] = dict.fromkeys(("settings", "arms", "sweep", "budgets", "count_at"), dict) | {
     "supported_if": list
 }
-EXPECTATION_KEYS = ("of", "lower", "higher", "equal", "than", "to", "by", "factor", "within", "at")
+EXPECTATION_KEYS = ("of", *get_args(Relation), "than", "to", "by", "factor", "within", "at")
 
 
 def list_studies(folder: Path = FOLDER) -> list[str]:
@@ -169,10 +169,11 @@ def read_expectation(
     if not isinstance(given, dict):
         raise UserError(f"{path}: supported_if holds {given}: write {{of: MEASURE, lower: ARM, than: ARM}}.")
     check_keys(given, EXPECTATION_KEYS, f"supported_if of {path}")
-    relations: list[Relation] = [each for each in ("lower", "higher", "equal") if each in given]
+    relations: list[Relation] = [each for each in get_args(Relation) if each in given]
     if len(relations) != 1 or "of" not in given or ("than" in given) == ("to" in given):
         raise UserError(
-            f"{path}: supported_if holds {dict(given)}: write of, and lower or higher with than, or equal with to."
+            f"{path}: supported_if holds {dict(given)}: write of, and lower, higher, not_higher or not_lower "
+            "with than, or equal with to."
         )
     relation, other = relations[0], given.get("than", given.get("to"))
     measure = str(given["of"])
@@ -195,8 +196,12 @@ def read_expectation(
     factor, by = given.get("factor"), given.get("by", given.get("within", 0.0))
     if not is_number(by) or not (factor is None or is_number(factor)):
         raise UserError(f"{path}: supported_if {dict(given)}: by, within and factor are numbers.")
-    if by < 0 or (factor is not None and not factor > 1) or (relation == "equal" and not by > 0):
-        raise UserError(f"{path}: supported_if {dict(given)}: by is at least 0, factor above 1, within above 0.")
+    is_alike = relation in ("equal", "not_higher", "not_lower")
+    if by < 0 or (factor is not None and not factor > 1) or (is_alike and not by > 0 and factor is None):
+        raise UserError(
+            f"{path}: supported_if {dict(given)}: by is at least 0, factor above 1; equal needs within, not_higher and "
+            "not_lower need by, above 0, for nothing can be shown to be exactly alike."
+        )
     return Expectation(measure, relation, names[0], float(other) if is_number(other) else names[-1], by, factor)
 
 

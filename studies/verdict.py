@@ -203,7 +203,7 @@ def bound(difference: float, expectation: Expectation) -> float:
     least = math.log(expectation.factor) if expectation.factor else expectation.by
     if expectation.relation == "equal":
         return math.copysign(least, difference)
-    return least if expectation.relation == "higher" else -least
+    return least if expectation.relation in ("higher", "not_higher") else -least
 
 
 def holds(difference: float, expectation: Expectation) -> bool:
@@ -212,7 +212,7 @@ def holds(difference: float, expectation: Expectation) -> bool:
     close = math.isclose(difference, limit, rel_tol=1e-9) and limit != 0
     if expectation.relation == "equal":
         return close or abs(difference) < abs(limit)
-    return close or (difference > limit if expectation.relation == "higher" else difference < limit)
+    return close or (difference > limit if expectation.relation in ("higher", "not_lower") else difference < limit)
 
 
 def conclude(

@@ -10,6 +10,7 @@ from studies.units import format_margin, format_number, format_value, measure_na
 if TYPE_CHECKING:
     from studies.verdict import Finding
 
+NO_WORSE = {"not_higher": "higher", "not_lower": "lower"}
 DIRECTIONS = {-1: "lower than", 0: "equal to", 1: "higher than"}
 
 
@@ -24,6 +25,10 @@ def state_finding(finding: "Finding") -> str:
         verb = "is within" if finding.outcome == "supported" else "differs by more than"
         joint = "of" if finding.outcome == "supported" else "from"
         return f"{subject(finding)} {verb} {margin(expectation)} {joint} {target(finding)}{evidence(finding)}."
+    if expectation.relation in NO_WORSE:
+        size = "no" if finding.outcome == "supported" else ""
+        amount = f"{size} more than {margin(expectation)} {NO_WORSE[expectation.relation]}".strip()
+        return f"{subject(finding)} is {amount} than {target(finding)}{evidence(finding)}."
     claimed = f"{expectation.relation} than"
     found = DIRECTIONS[sign(finding)]
     if finding.outcome == "supported":
@@ -41,6 +46,8 @@ def state_claim(expectation: Expectation) -> str:
     least = margin(expectation)
     if expectation.relation == "equal":
         return f"{start} within {least} of {against}"
+    if expectation.relation in NO_WORSE:
+        return f"{start} no more than {least} {NO_WORSE[expectation.relation]} than {against}"
     return f"{start} {expectation.relation} than {against}{f', by more than {least}' if least else ''}"
 
 
@@ -48,10 +55,9 @@ def state_undecided(finding: "Finding") -> str:
     """That there is no evidence for a statement, nor against it."""
     expectation = finding.expectation
     if margin(expectation):
-        side = {"equal": "lies within or beyond", "lower": "is lower by more than", "higher": "is higher by more than"}
-        what = f"No evidence whether {subject(finding, 'the')} {side[expectation.relation]} {margin(expectation)}"
-        joint = "of" if expectation.relation == "equal" else "than"
-        return f"{what} {joint} {target(finding)}{evidence(finding)}."
+        least, relation = margin(expectation), NO_WORSE.get(expectation.relation, expectation.relation)
+        side = f"lies within {least} of" if relation == "equal" else f"is more than {least} {relation} than"
+        return f"No evidence whether {subject(finding, 'the')} {side} {target(finding)}{evidence(finding)}."
     return f"No evidence of a difference between {subject(finding, 'the')} and {target(finding)}{evidence(finding)}."
 
 

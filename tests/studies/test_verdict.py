@@ -92,6 +92,32 @@ def test_equal_is_not_supported_outside_its_range():
 
 
 @pytest.mark.parametrize(
+    ("a", "b", "points", "outcome"),
+    [
+        (FEW, MANY, 1, "supported"),
+        (CLOSE, CLOSE_TOO, 3, "supported"),
+        (CLOSE, CLOSE_TOO, 0.5, "undecided at this budget"),
+        (MANY, FEW, 1, "not supported"),
+        (MANY, FEW, 10, "supported"),
+    ],
+)
+def test_no_worse_may_be_better(a, b, points, outcome):
+    found = finding_of(Expectation(ERROR, "not_higher", "residual", "plain", by=points / 100), a, b)
+    assert found.outcome == outcome
+    assert found.p == pytest.approx(stats.ttest_ind(np.array(a) - points / 100, b, equal_var=False).pvalue, rel=1e-9)
+    mirrored = finding_of(Expectation(ERROR, "not_lower", "plain", "residual", by=points / 100), a, b)
+    assert (mirrored.outcome, mirrored.p) == (outcome, pytest.approx(found.p))
+    words = {
+        "supported": "no more than",
+        "not supported": "is more than",
+        "undecided at this budget": "evidence whether",
+    }
+    assert words[outcome] in found.sentence()
+    assert f"{points} point{'s' * (points != 1)} higher than that of plain" in found.sentence()
+    assert f"{points} point{'s' * (points != 1)} lower than that of residual" in mirrored.sentence()
+
+
+@pytest.mark.parametrize(
     ("relation", "number", "outcome"),
     [
         ("lower", 0.05, "supported"),
