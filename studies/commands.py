@@ -18,6 +18,8 @@ from studies.study import Arm, Budget, Settings, Study, merge
 
 # No logger but the run's own files: W&B's takes a process and memory for each of hundreds of runs
 LOGGER = "--trainer.logger=false"
+# In a setting of a study: the folder of the budget's runs, for an arm that starts from the weights of an earlier arm
+RUNS = "RUNS/"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Recipe:
             data: flags of the user, such as --data.root=DIR.
         """
         place = [f"--runs={runs}", f"--run_name={self.run_name}", f"--run_version={version}"]
-        return ["fit", *self.fit, *data, f"--seed_everything={seed}", *place]
+        fit = [word.replace(RUNS, f"{runs}/") for word in self.fit]
+        return ["fit", *fit, *data, f"--seed_everything={seed}", *place]
 
     def test_words(self, checkpoint: Path, data: Iterable[str] = ()) -> list[str]:
         """The arguments of main.py that test a checkpoint."""
