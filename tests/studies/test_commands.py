@@ -64,6 +64,17 @@ def test_the_digest_follows_from_all_that_the_results_follow_from(tmp_path: Path
         assert {name for name, digest in now.items() if digest != recipes[name].digest} == changed
 
 
+def test_an_arm_may_start_from_the_run_of_another(tmp_path: Path) -> None:
+    path = write_study(
+        tmp_path,
+        "\n  plain: {}\n  residual: {model.weights: RUNS/tiny/plain/version_0/checkpoints/last.ckpt}\n",
+        seeds=3,
+    )
+    study = read_study(Path(path))
+    recipe = make_recipes(study, study.budget("5min"))[1]
+    assert "--model.weights=here/tiny/plain/version_0/checkpoints/last.ckpt" in recipe.fit_words(2, 2, Path("here"))
+
+
 def test_values_are_written_as_flags_read_them() -> None:
     values = {"a.b": 1e-5, "a.c": None, "a.d": True, "a.e": "none", "a.f": "1e-5", "a.g": {"x": [1]}, "a.h": "a b"}
     expected = ("--a.b=1.0e-05", "--a.c=null", "--a.d=true", "--a.e=none", '--a.f="1e-5"', '--a.g={"x": [1]}')
