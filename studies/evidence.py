@@ -114,6 +114,8 @@ def with_values(sample: Sample, values: Sequence[float], expectation: Expectatio
     """A sample with the values of its results."""
     scaled = np.array([to_scale(value, expectation) for value in values])
     mean = float(np.exp(scaled.mean()) if expectation.factor else scaled.mean())
+    if np.ptp(values) == 0:  # a count stays a whole number
+        mean = float(values[0])
     rounding = rounding_variance(sample.images) if is_error(expectation.measure) and sample.images else 0.0
     if expectation.factor:  # of a logarithm, to first order
         rounding /= mean**2

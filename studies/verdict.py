@@ -114,7 +114,7 @@ class Verdict:
         sentences = [finding.sentence() for finding in order[:FIRST]]
         more = len(order) - FIRST
         rest = f"{more} more {'statement' if more == 1 else 'statements'}: see below." if more > 0 else ""
-        return " ".join(filter(None, [f"{self.outcome.capitalize()}:", *sentences, rest, self.takes()]))
+        return " ".join(filter(None, [f"{self.outcome.capitalize()}.", *sentences, rest, self.takes()]))
 
     def takes(self) -> str:
         """What would decide an undecided study, in a sentence; empty for others."""

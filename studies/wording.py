@@ -15,63 +15,65 @@ DIRECTIONS = {-1: "lower than", 0: "equal to", 1: "higher than"}
 
 
 def state_finding(finding: "Finding") -> str:
-    """What was found of a statement, with its numbers."""
+    """What was found of a statement, with its numbers: "Test error: residual (1.61 %) is lower than plain (4 %)"."""
     expectation = finding.expectation
     if finding.method is None:
-        return f"{expectation.arm} and {expectation.other} are not compared: {finding.reason}"
-    if finding.outcome == "undecided at this budget":
-        return state_undecided(finding)
-    if expectation.relation == "equal":
-        verb = "is within" if finding.outcome == "supported" else "differs by more than"
-        joint = "of" if finding.outcome == "supported" else "from"
-        return f"{subject(finding)} {verb} {margin(expectation)} {joint} {target(finding)}{evidence(finding)}."
-    if expectation.relation in NO_WORSE:
-        size = "no" if finding.outcome == "supported" else ""
-        amount = f"{size} more than {margin(expectation)} {NO_WORSE[expectation.relation]}".strip()
-        return f"{subject(finding)} is {amount} than {target(finding)}{evidence(finding)}."
-    claimed = f"{expectation.relation} than"
-    found = DIRECTIONS[sign(finding)]
-    if finding.outcome == "supported":
-        return f"{subject(finding)} is {claimed} {target(finding)}{by(finding)}{evidence(finding)}."
-    if found == claimed:
-        return f"{subject(finding)} is {claimed} {target(finding)}, but not{by(finding, ' ')}{evidence(finding)}."
-    return f"{subject(finding)} is {found} {target(finding)}{evidence(finding)}."
+        return f"{expectation.arm} and {describe_other(expectation)} are not compared: {finding.reason}"
+    name = measure_name(expectation.measure)
+    return f"{name[:1].upper()}{name[1:]}: {state_result(finding)}{evidence(finding)}."
 
 
 def state_claim(expectation: Expectation) -> str:
-    """The statement that was to be tested: "test error of residual lower than that of plain, by more than 1 point"."""
-    measure, other = expectation.measure, expectation.other
-    against = f"that of {other}" if isinstance(other, str) else format_value(measure, other)
-    start = f"{measure_name(measure)} of {expectation.arm}"
-    least = margin(expectation)
-    if expectation.relation == "equal":
-        return f"{start} within {least} of {against}"
-    if expectation.relation in NO_WORSE:
-        return f"{start} no more than {least} {NO_WORSE[expectation.relation]} than {against}"
-    return f"{start} {expectation.relation} than {against}{f', by more than {least}' if least else ''}"
+    """The statement that was to be tested: "test error: residual lower than plain, by more than 1 point"."""
+    start = f"{measure_name(expectation.measure)}: {expectation.arm}"
+    relation, other, least = expectation.relation, describe_other(expectation), margin(expectation)
+    if relation == "equal":
+        return f"{start} within {least} of {other}"
+    if relation in NO_WORSE:
+        return f"{start} no more than {least} {NO_WORSE[relation]} than {other}"
+    return f"{start} {relation} than {other}{f', by more than {least}' if least else ''}"
 
 
-def state_undecided(finding: "Finding") -> str:
+def state_result(finding: "Finding") -> str:
+    """How the arms compare, without the measure."""
+    relation, least = finding.expectation.relation, margin(finding.expectation)
+    arm, other = f"{finding.expectation.arm}{mean(finding, 0)}", target(finding)
+    if finding.outcome == "undecided at this budget":
+        return state_undecided(finding, arm, other)
+    is_supported = finding.outcome == "supported"
+    if relation == "equal":
+        return f"{arm} {'is within' if is_supported else 'is not within'} {least} of {other}"
+    if relation in NO_WORSE:
+        return f"{arm} is {'no ' if is_supported else ''}more than {least} {NO_WORSE[relation]} than {other}"
+    found = DIRECTIONS[sign(finding)]
+    claimed = found == f"{relation} than"
+    by = f"{', ' if is_supported else ', but not '}by more than {least}" if least and claimed else ""
+    return f"{arm} is {found} {other}{by}"
+
+
+def state_undecided(finding: "Finding", arm: str, other: str) -> str:
     """That there is no evidence for a statement, nor against it."""
-    expectation = finding.expectation
-    if margin(expectation):
-        least, relation = margin(expectation), NO_WORSE.get(expectation.relation, expectation.relation)
-        side = f"lies within {least} of" if relation == "equal" else f"is more than {least} {relation} than"
-        return f"No evidence whether {subject(finding, 'the')} {side} {target(finding)}{evidence(finding)}."
-    return f"No evidence of a difference between {subject(finding, 'the')} and {target(finding)}{evidence(finding)}."
+    least, relation = margin(finding.expectation), finding.expectation.relation
+    if not least:
+        return f"no evidence of a difference between {arm} and {other}"
+    side = (
+        f"is within {least} of"
+        if relation == "equal"
+        else f"is more than {least} {NO_WORSE.get(relation, relation)} than"
+    )
+    return f"no evidence whether {arm} {side} {other}"
 
 
-def subject(finding: "Finding", article: str = "The") -> str:
-    """The arm with its mean: "The test error of residual (1.61 %)"."""
-    return f"{article} {measure_name(finding.expectation.measure)} of {finding.expectation.arm}{mean(finding, 0)}"
+def describe_other(expectation: Expectation) -> str:
+    """The other arm, or the number."""
+    other = expectation.other
+    return other if isinstance(other, str) else format_value(expectation.measure, other)
 
 
 def target(finding: "Finding") -> str:
     """The other arm with its mean, or the number."""
-    other = finding.expectation.other
-    if not isinstance(other, str):
-        return format_value(finding.expectation.measure, other)
-    return f"that of {other}{mean(finding, 1)}"
+    is_arm = isinstance(finding.expectation.other, str)
+    return f"{describe_other(finding.expectation)}{mean(finding, 1) if is_arm else ''}"
 
 
 def mean(finding: "Finding", index: int) -> str:
@@ -86,12 +88,6 @@ def margin(expectation: Expectation) -> str:
     if expectation.factor:
         return f"a factor of {format_number(expectation.factor)}"
     return format_margin(expectation.measure, expectation.by) if expectation.by else ""
-
-
-def by(finding: "Finding", comma: str = ", ") -> str:
-    """How large a difference was asked for; empty if any does."""
-    least = margin(finding.expectation)
-    return f"{comma}by more than {least}" if least else ""
 
 
 def evidence(finding: "Finding") -> str:

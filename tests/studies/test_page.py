@@ -10,10 +10,13 @@ from reports.html_page import Figure, Table, markdown, shown_sections
 from studies.charts import axis_limits, log_ticks, main_chart, whole_ticks
 from studies.page import make_sections, print_report, write_page
 from studies.report import make_report
+from studies.results import Row
 from studies.study import Arm, Expectation
+from studies.study_file import find_study, list_studies
 from studies.summary import mean_with_interval
+from studies.units import EXACT, is_curve
 from tests.reports.test_html_page import HOSTILE
-from tests.studies.made_up import ERROR, a_study, errors, lower, rows_of
+from tests.studies.made_up import ERROR, IMAGES, a_study, errors, lower, rows_of
 
 FEW, MANY = errors(4, 5, 6, 5, 4), errors(20, 24, 22, 19, 23)
 FLOW = "gradient_flow/first_over_last"
@@ -110,11 +113,43 @@ def test_tables_hold_means_intervals_and_evidence():
     assert arms.rows[1] == ["residual", "5", f"1.33 [{100 * low:.2f}, {100 * high:.2f}]", "0"]
     assert arms.rows[0][3] == "1"
     statements = tables["What would support the claim, and what was found"]
-    assert statements.rows[0][0] == "test error of residual lower than that of plain, by more than 1 point"
+    assert statements.rows[0][0] == "test error: residual lower than plain, by more than 1 point"
     assert statements.rows[0][4] == "undecided at this budget"
     seeds = tables["Results of the seeds"]
     assert ["plain", "4", "diverged", "none", "0 s"] in seeds.rows
     assert len(seeds.rows) == 10
+
+
+def make_up(study, budget):
+    """Results of a study with all of its measures."""
+    noise = np.random.default_rng(0)
+
+    def value(measure, level):
+        if is_curve(measure) or measure.endswith("profile"):
+            return (level + np.exp(-np.arange(12) / 4) + noise.uniform(0, 0.1, 12)).tolist()
+        if measure in EXACT:
+            return 0.5 + level
+        return round(IMAGES * (level / 10 + noise.uniform(0, 0.02))) / IMAGES + 1 / IMAGES
+
+    return [
+        Row(arm, seed, "finished", {name: value(name, 0.1 * k) for name in study.measures}, "0", IMAGES, 10)
+        for k, arm in enumerate(study.arms)
+        for seed in range(budget.seeds)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_studies())
+def test_every_study_has_a_page(name):
+    study = find_study(name)
+    budget = next(iter(study.budgets.values()))
+    report = make_report(study, budget.name, make_up(study, budget))
+    assert report.verdict.is_complete
+    assert all(finding.method for finding in report.verdict.findings)
+    for figure in [part for part in make_sections(report)[0].parts if isinstance(part, Figure)]:
+        figure.chart.to_dict()
+    text = markdown(report.title, make_sections(report), report.lead)
+    assert all(arm in text.replace("\\", "") for arm in study.arms)
 
 
 def test_arms_with_equal_results_are_named(capsys):

@@ -113,8 +113,8 @@ def test_no_worse_may_be_better(a, b, points, outcome):
         "undecided at this budget": "evidence whether",
     }
     assert words[outcome] in found.sentence()
-    assert f"{points} point{'s' * (points != 1)} higher than that of plain" in found.sentence()
-    assert f"{points} point{'s' * (points != 1)} lower than that of residual" in mirrored.sentence()
+    assert f"{points} point{'s' * (points != 1)} higher than plain" in found.sentence()
+    assert f"{points} point{'s' * (points != 1)} lower than residual" in mirrored.sentence()
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_study_is_supported_if_all_statements_are():
     for outcome, expectations in statements.items():
         verdict = decide(a_study(*expectations, arms=arms), "5min", rows)
         assert verdict.outcome == outcome
-        assert verdict.lead().startswith(outcome.capitalize() + ":")
+        assert verdict.lead().startswith(outcome.capitalize() + ".")
 
 
 def test_what_it_would_take_is_a_number_of_seeds():
@@ -329,26 +329,26 @@ def test_a_study_that_still_runs_has_no_verdict():
 
 def test_sentences_name_arms_values_and_evidence():
     assert finding_of(lower(), FEW, MANY).sentence() == (
-        "The test error of residual (1.33 %) is lower than that of plain (6.00 %), p < 0.0001."
+        "Test error: residual (1.33 %) is lower than plain (6.00 %), p < 0.0001."
     )
     assert (
         finding_of(lower(by=0.01), FEW, MANY)
         .sentence()
-        .endswith("is lower than that of plain (6.00 %), by more than 1 point, p < 0.0001.")
+        .endswith("is lower than plain (6.00 %), by more than 1 point, p < 0.0001.")
     )
     assert (
         finding_of(lower(by=0.08), FEW, MANY)
         .sentence()
-        .endswith("is lower than that of plain (6.00 %), but not by more than 8 points, p < 0.0001.")
+        .endswith("is lower than plain (6.00 %), but not by more than 8 points, p < 0.0001.")
     )
     assert finding_of(lower(), MANY, FEW).sentence() == (
-        "The test error of residual (6.00 %) is higher than that of plain (1.33 %), p < 0.0001."
+        "Test error: residual (6.00 %) is higher than plain (1.33 %), p < 0.0001."
     )
     assert finding_of(lower(), CLOSE, CLOSE_TOO).sentence() == (
-        "No evidence of a difference between the test error of residual (1.78 %) and that of plain (2.06 %), p = 0.47."
+        "Test error: no evidence of a difference between residual (1.78 %) and plain (2.06 %), p = 0.47."
     )
     assert finding_of(lower(measure="parameters"), [18], [18]).sentence() == (
-        "The number of parameters of residual (18) is equal to that of plain (18)."
+        "Number of parameters: residual (18) is equal to plain (18)."
     )
 
 
