@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import UserError
+from errors import UserError, printable_lines
 from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
 from studies import results
@@ -39,25 +39,46 @@ def report(given: argparse.Namespace) -> None:
     if given.list or not given.names:
         print_sections([Section("", [list_table(given.results)])], "Run one: python -m studies NAME [--budget SIZE]")
         return
-    names = list_studies() if given.names == ["all"] else given.names
-    studies = [find_study(name) for name in names]
+    studies = [find_study(name) for name in (list_studies() if given.names == ["all"] else given.names)]
+    if given.names == ["all"]:
+        studies = [study for study in studies if given.budget in study.budgets]
     arguments = (given.budget, given.seeds, given.runs, given.results, given.flags)
     runners = [Runner(study, *arguments) for study in studies]
-    for runner in runners:
+    if given.print:
+        lines = [line for runner in runners for line in shell_lines(runner)]
+        print(*lines, sep="\n")
+        return
+    errors = [error for runner in runners if (error := run_study(runner, goes_on=len(runners) > 1))]
+    if errors:
+        raise UserError(f"{len(errors)} of {len(runners)} studies ended early: {errors[0]}")
+
+
+def run_study(runner: Runner, goes_on: bool) -> UserError | None:
+    """Run a study and print what came of it.
+
+    Args:
+        runner: of the study.
+        goes_on: whether to print an error and return it, for there are other studies.
+    """
+    try:
         runner.check()
-    for runner in runners:
-        if given.print:
-            print(*shell_lines(runner), sep="\n")
-        else:
-            run_study(runner)
+        show_results(runner)
+    except UserError as error:
+        if not goes_on:
+            raise
+        print(f"error: {printable_lines(error)}", file=sys.stderr, flush=True)
+        return error
+    return None
 
 
-def run_study(runner: Runner) -> None:
-    """Run a study and print what came of it."""
+def show_results(runner: Runner) -> None:
+    """Make the results that are missing, and print and write what came of them."""
     study, stored = runner.study, runner.stored_rows()
     total = len(study.arms) * runner.seeds
     done = f", of which {total - left} are stored" if (left := len(runner.missing())) < total else ""
     print(f"{study.name} ({runner.budget.name}): {study.claim}\n{total} results{done}.", flush=True)
+    if not left:
+        print(f"Nothing is left to train; --results DIR makes results of your own beside {runner.path}.", flush=True)
     lines = ProgressLines(runner, stored)
     for row in runner.run():
         lines.print(row)

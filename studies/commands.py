@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from cli.yaml_files import parse_yaml, write_yaml
 from errors import UserError
 from studies.study import Arm, Budget, Settings, Study, merge
 
-# No logger but the run's own files: W&B's takes a process and memory for each of hundreds of runs
+# W&B takes a quarter of a second and memory for each of hundreds of runs: they keep the run's own files alone
 LOGGER = "--trainer.logger=false"
+ONE_DEVICE = "--trainer.devices=1"  # so that the numbers do not depend on how many there are
 # In a setting of a study: the folder of the budget's runs, for an arm that starts from the weights of an earlier arm
 RUNS = "RUNS/"
+LONGEST_NAME = 80  # of a folder
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Recipe:
 
     def test_words(self, checkpoint: Path, data: Iterable[str] = ()) -> list[str]:
         """The arguments of main.py that test a checkpoint."""
-        return ["test", f"--ckpt_path={checkpoint}", *self.test, *data]
+        return ["test", f"--ckpt_path={checkpoint}", ONE_DEVICE, *self.test, *data]
 
     def run_seeds(self, seed: int) -> range:
         """The seeds of the runs of one result: that of an ensemble has as many as the ensemble has members."""
@@ -76,12 +79,19 @@ def make_recipes(study: Study, budget: Budget) -> list[Recipe]:
     for arm in study.arms.values():
         settings = merge(budget.settings, *read_settings(arm.configs, study), arm.settings or {})
         test_settings = merge(*read_settings(arm.test_configs, study), arm.test_settings or {})
-        fit, test = write_flags(settings), write_flags(test_settings)
-        words = (*configs, LOGGER, *fit)
-        run_name = names.setdefault(words, f"{study.name}/{slug(arm.name)}")
-        digest = make_digest([contents, fit, test, arm.checkpoint, arm.members])
-        recipes.append(Recipe(arm, run_name, words, test, digest))
+        fit = (*configs, LOGGER, ONE_DEVICE, *write_flags(settings))
+        test = write_flags(test_settings)
+        digest = make_digest([contents, write_flags(settings), test, arm.checkpoint, arm.members])
+        if fit not in names:
+            names[fit] = unused_name(f"{study.name}/{slug(arm.name)}", names.values())
+        recipes.append(Recipe(arm, names[fit], fit, test, digest))
     return recipes
+
+
+def unused_name(name: str, used: Collection[str]) -> str:
+    """A name, or the first of name-2, name-3, ... that is not used."""
+    candidates = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(candidate for candidate in candidates if candidate not in used)
 
 
 def find_config(name: str, study: Study) -> Path:
@@ -120,7 +130,7 @@ def write_value(value: Any) -> str:
 
 def slug(name: str) -> str:
     """The name of an arm's folder, such as "batch-norm-batch-size-2"."""
-    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "arm"
+    return re.sub(r"[^\w.]+", "-", name)[:LONGEST_NAME].strip("-.") or "arm"
 
 
 def make_digest(content: Any) -> str:

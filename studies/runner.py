@@ -1,5 +1,6 @@
 """Runs a study: `fit` and `test` of each arm and seed, those that are not done yet, and keeps a row of each."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from checkpointing.run_facts import read_run_facts
-from errors import UserError
+from errors import UserError, shorten
 from reports.evaluation import AlreadyTested
 from reports.run_sources.local import read_run
 from studies.commands import Recipe, make_recipes
@@ -21,6 +22,7 @@ from studies.results import Row, add_row, read_rows, results_path
 from studies.runs import Busy, LocateTest, RunFolder, clear_folder, find_run_folder
 from studies.study import Study
 
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
 SECONDS_TO_WAIT = 2.0  # before runs of other processes are looked at again
 
 
@@ -61,7 +63,7 @@ class Runner:
                 config = self.resolve_fit(recipe)
                 if not self.study.count_at:
                     self.refuse_missing_data(config)
-                tested = resolve([*recipe.fit_words(0, 0, self.runs), *recipe.test]) if recipe.test else config
+                tested = self.resolve_nameless(recipe, recipe.test) if recipe.test else config  # fit knows the flags
                 whole = repr([config, tested, recipe.arm.checkpoint, recipe.arm.members])
                 if (twin := seen.setdefault(whole, recipe.arm.name)) != recipe.arm.name:
                     raise UserError(f"it changes nothing: its whole config is that of {twin}.")
@@ -69,9 +71,12 @@ class Runner:
     def resolve_fit(self, recipe: Recipe, seed: int = 0) -> dict[str, Any]:
         """The whole config of a run, without its name."""
         if recipe.fit not in self.fit_configs:
-            config = resolve(recipe.fit_words(0, 0, self.runs))
-            self.fit_configs[recipe.fit] = config | {"run_name": None}
+            self.fit_configs[recipe.fit] = self.resolve_nameless(recipe)
         return self.fit_configs[recipe.fit] | {"seed_everything": seed}
+
+    def resolve_nameless(self, recipe: Recipe, flags: Sequence[str] = ()) -> dict[str, Any]:
+        """The whole config of a recipe's first run with further flags, without its name."""
+        return resolve([*recipe.fit_words(0, 0, self.runs), *flags]) | {"run_name": None}
 
     def refuse_missing_data(self, config: Mapping[str, Any]) -> None:
         """Refuse data that needs a folder which is not given."""
@@ -90,6 +95,13 @@ class Runner:
         """Let errors begin with study and arm."""
         try:
             yield
+        except OSError as error:
+            if error.errno not in UNWRITABLE or error.filename is None:
+                raise
+            raise UserError(
+                f"{self.study.name}, the arm {recipe.arm.name}: {shorten(str(error.filename))} cannot be written "
+                f"({error.strerror}): choose other folders with --runs and --results."
+            ) from error
         except UserError as error:
             raise UserError(f"{self.study.name}, the arm {recipe.arm.name}: {error}") from error
 
@@ -116,7 +128,8 @@ class Runner:
                 except Busy:
                     busy += 1
                     continue
-                add_row(self.path, self.study.name, self.budget.name, row, [*self.study.arms])
+                with self.naming(recipe):
+                    add_row(self.path, self.study.name, self.budget.name, row, [*self.study.arms])
                 yield row
             if busy == len(missing):
                 time.sleep(SECONDS_TO_WAIT)

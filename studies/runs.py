@@ -23,7 +23,7 @@ from reports.run_sources.run_files import is_locked
 
 STEP = 1000  # between the versions that runs of one seed and several recipes may have
 # What differs between a config that is printed and the one that its run has written, and changes no number
-PLACES = {"logger", "default_root_dir"}
+PLACES = {"logger", "default_root_dir", "devices"}
 
 
 class Busy(Exception):
