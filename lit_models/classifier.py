@@ -61,6 +61,8 @@ class LitClassifier(LoggedMetrics):
         activation: swap every activation of the net; selu (arXiv 1706.02515) brings LeCun-normal weights and
             AlphaDropout.
         dropout: probability of every dropout of the net, or, where it has none, of one before its classifier.
+        alpha_dropout: whether every dropout of the net is an AlphaDropout (arXiv 1706.02515), which keeps mean and
+            variance of SELU's activations; unset, with activation selu alone.
         fixed_dropout_masks: number of masks that are drawn once, by the run's seed, and shared by all images: each
             training batch takes one, evaluation averages the probabilities over all. Unset, each image has a new one.
         weights: where the net starts from: a name of torchvision (ResNet50_Weights.IMAGENET1K_V2) or timm
@@ -87,6 +89,7 @@ class LitClassifier(LoggedMetrics):
         norm: Norm | None = None,
         activation: Activation | None = None,
         dropout: float | None = None,
+        alpha_dropout: bool | None = None,
         fixed_dropout_masks: int | None = None,
         weights: str | None = None,
         strict: bool = True,
@@ -102,7 +105,7 @@ class LitClassifier(LoggedMetrics):
         # With its `_instantiator` Lightning's own loader would build whatever classes the file names.
         for name in [name for name, value in self.hparams.items() if callable(value) or name == "_instantiator"]:
             del self.hparams[name]
-        apply_surgery(net, norm, activation, dropout, with_weights=weights is not None and strict)
+        apply_surgery(net, norm, activation, dropout, alpha_dropout, with_weights=weights is not None and strict)
         loaded = None if weights is None else load_weights(net, weights, num_classes, strict)
         # How the images must be normalised for these weights: {"mean": [3], "std": [3]}
         self.expected_normalisation = loaded and (NORMALISATION if getattr(net, "transform_input", False) else loaded)

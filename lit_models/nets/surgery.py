@@ -24,13 +24,19 @@ FUNCTION_CALL = re.compile(r"\b(F|torch|functional)\.(leaky_)?(relu|selu)_?\(")
 
 
 def apply_surgery(
-    net: nn.Module, norm: Norm | None, activation: Activation | None, dropout: float | None, with_weights: bool
+    net: nn.Module,
+    norm: Norm | None,
+    activation: Activation | None,
+    dropout: float | None,
+    alpha_dropout: bool | None,
+    with_weights: bool,
 ) -> None:
     """Swap norm, activation and dropout of a net in place; None leaves them unchanged.
 
     Args:
         net: changed in place.
         norm, activation, dropout: see `swap_norm`, `swap_activation` and `swap_dropout`.
+        alpha_dropout: whether every dropout is an AlphaDropout; None leaves that to the activation.
         with_weights: whether pretrained weights that must fit are to be loaded.
 
     Raises:
@@ -48,6 +54,8 @@ def apply_surgery(
         swap_activation(net, activation)
     if dropout is not None:
         swap_dropout(net, dropout)
+    if alpha_dropout is not None:
+        swap_dropout_kind(net, alpha_dropout)
 
 
 def swap_norm(net: nn.Module, norm: Norm) -> None:
@@ -154,6 +162,26 @@ def swap_dropout(net: nn.Module, dropout: float) -> None:
         classifier = find_layers(net, nn.Linear)[-1][1]
         classifier.add_module("dropout", (nn.AlphaDropout if find_layers(net, nn.SELU) else nn.Dropout)(dropout))
         classifier.register_forward_pre_hook(drop_input)
+
+
+def swap_dropout_kind(net: nn.Module, alpha: bool) -> None:
+    """Put AlphaDropout (arXiv 1706.02515, section 3), or ordinary dropout, in place of every dropout of a net.
+
+    Args:
+        net: changed in place.
+        alpha: whether it is AlphaDropout.
+
+    Raises:
+        UserError: if the net has no dropout.
+    """
+    found = find_layers(net, nn.Dropout, nn.AlphaDropout)
+    if not found:
+        raise UserError(
+            f"alpha_dropout is {str(alpha).lower()}, but {type(net).__name__} has no dropout: give it one with "
+            "--model.dropout, or leave it out."
+        )
+    for path, layer in found:
+        net.set_submodule(path, (nn.AlphaDropout if alpha else nn.Dropout)(layer.p))
 
 
 def drop_input(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from lit_models import LitResNet
+from errors import UserError
+from lit_models import LitResNet, LitVGG
 from lit_models.nets.resnet import ResNet
 from lit_models.nets.surgery import swap_activation, swap_dropout, swap_norm
 
@@ -79,6 +80,20 @@ def test_selu_brings_alpha_dropout_where_a_net_has_no_dropout_of_its_own():
     outputs = nn.functional.linear(torch.zeros(1, 64), net.fc.weight, net.fc.bias)
     dropped = net.fc(torch.zeros(1, 64))  # plain dropout leaves zeros alone, AlphaDropout does not
     assert not torch.equal(dropped, outputs) and torch.equal(net.eval().fc(torch.zeros(1, 64)), outputs)
+
+
+def test_the_kind_of_dropout_is_chosen_apart_from_the_activation():
+    def build(**arguments):
+        return LitVGG(10, variant="A", head="cifar", width=0.1, optimizer=SGD, **arguments).net
+
+    plain = build(activation="selu", dropout=0.1, alpha_dropout=False)
+    assert [m.p for m in kinds(plain, nn.Dropout)] == [0.1, 0.1] and not kinds(plain, nn.AlphaDropout)
+    alpha = build(alpha_dropout=True)
+    assert [m.p for m in kinds(alpha, nn.AlphaDropout)] == [0.5, 0.5] and not kinds(alpha, nn.Dropout)
+    before_classifier = LitResNet(10, depth=20, optimizer=SGD, activation="selu", dropout=0.5, alpha_dropout=False).net
+    assert torch.equal(before_classifier.train().fc(torch.zeros(1, 64))[0], before_classifier.fc.bias)
+    with pytest.raises(UserError, match="alpha_dropout is false, but ResNet has no dropout: give it one"):
+        LitResNet(10, depth=20, optimizer=SGD, alpha_dropout=False)
 
 
 @pytest.mark.parametrize(
