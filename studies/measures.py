@@ -37,6 +37,7 @@ FLOW: dict[str, Callable[[GradientFlowTable], float | np.ndarray]] = {
     "gradient_flow/profile": lambda table: table.gradient[0],
     "gradient_flow/profile_at_end": lambda table: table.gradient[-1],
 }
+FIRST = ("gradient_flow/first", "gradient_flow/first_over_last", "gradient_flow/profile")  # of the first step
 DIGITS = 6  # significant ones of a value of a curve
 
 
@@ -100,6 +101,12 @@ def read_measures(
     """
     tested = tests[0].metrics if len(tests) == 1 else measure_ensemble([Predictions.read(path) for path in files])
     return {name: round_value(tested[name]) if name in tested else read_members(name, runs) for name in names}
+
+
+def read_first_gradients(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
+    """The measures of a result that diverged: its first gradients, where they were logged, and None for all others."""
+    are_known = all(read_gradient_flow(Path(run.location)) is not None for run in runs)
+    return {name: read_members(name, runs) if are_known and name in FIRST else None for name in names}
 
 
 def measure_ensemble(members: Sequence[Predictions]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from reports.evaluation import AlreadyTested
 from reports.run_sources.local import read_run
 from studies.commands import Recipe, make_recipes
 from studies.counting import count_row
-from studies.measures import check_measures, read_measures, read_metrics
+from studies.measures import check_measures, read_first_gradients, read_measures, read_metrics
 from studies.process import CommandFailed, resolve, run_command
 from studies.results import Row, add_row, read_rows, results_path
 from studies.runs import Busy, LocateTest, RunFolder, clear_folder, find_run_folder
@@ -154,13 +154,17 @@ class Runner:
             results = [read_metrics(test.result) for test in tests]
             predictions = [test.predictions for test in tests]
             runs = [read_run(folder.path) for folder, _ in members]
-            measures = read_measures(self.study.measures, runs, results, predictions) if has_all else None
+            measures = (
+                read_measures(self.study.measures, runs, results, predictions)
+                if has_all
+                else read_first_gradients(self.study.measures, runs)
+            )
         session = facts.sessions[-1]
         return Row(
             arm=recipe.arm.name,
             seed=seed,
             state="finished" if has_all else "diverged",
-            measures=measures or dict.fromkeys(self.study.measures),
+            measures=measures,
             recipe=recipe.digest,
             test_images=results[0].images if has_all else 0,
             num_classes=facts.data.num_classes,

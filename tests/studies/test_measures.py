@@ -10,7 +10,7 @@ from checkpointing.predictions import Predictions
 from checkpointing.run_facts import DataFacts, ModelFacts, RunFacts
 from errors import UserError
 from reports.run import Curve, Run
-from studies.measures import TestMetrics, check_measures, read_measures, read_metrics
+from studies.measures import TestMetrics, check_measures, read_first_gradients, read_measures, read_metrics
 
 FLOW = "step,epoch,layer,gradient,weight,update\n0,0,conv,4.0,1,1\n0,0,fc,2.0,1,1\n5,1,conv,1.0,1,1\n5,1,fc,8.0,1,1\n"
 
@@ -47,6 +47,13 @@ def test_measures_of_gradients(trained: Run) -> None:
     Path(trained.location, "gradient_flow.csv").unlink()
     with pytest.raises(UserError, match=r"has no gradient_flow/first: log it with the overlay"):
         read_measures(names, [trained], [TestMetrics({}, 1)], [])
+
+
+def test_the_first_gradients_of_a_run_that_diverged_are_results(trained: Run) -> None:
+    names = ["test/top1_error", "gradient_flow/first", "gradient_flow/profile", "gradient_flow/profile_at_end"]
+    assert [*read_first_gradients(names, [trained]).values()] == [None, 4.0, [4.0, 2.0], None]
+    Path(trained.location, "gradient_flow.csv").unlink()
+    assert read_first_gradients(names, [trained]) == dict.fromkeys(names)
 
 
 def test_an_ensemble_is_the_mean_of_the_probabilities(trained: Run, tmp_path: Path) -> None:
