@@ -42,7 +42,9 @@ def dot_chart(study: Study, rows: Sequence[Row], measure: str) -> Chart:
     if not found:
         return None
     names = [printable(each.arm) for each in found]
-    axis = value_axis(study, measure, list(with_ends(found)), alt.X("value:Q"))
+    numbers = numbers_of(study, measure)
+    shown = [*with_ends(found), *((number, number, number) for number in numbers)]
+    axis = value_axis(study, measure, shown, alt.X("value:Q"))
     size: dict[str, Any] = {"width": "container", "height": BAND * len(names) + 4}
     band = alt.Y("group:N").title(None).scale(domain=names, padding=0).axis(None)
     colour = group_colour(names, [])
@@ -55,7 +57,7 @@ def dot_chart(study: Study, rows: Sequence[Row], measure: str) -> Chart:
         alt.Tooltip("value:Q", title=measure_name(measure), format=form),
     ]
     layers = [
-        *reference_lines(study, measure, size),
+        *reference_lines(numbers, size),
         means.mark_text(align="left", color=INK, fontSize=12, dy=-15, limit=alt.expr("width")).encode(
             x=alt.value(0), text="group:N"
         ),
@@ -101,13 +103,19 @@ def mean_row(summary: Summary) -> dict[str, Any]:
     return {"group": printable(summary.arm), "mean": mean, "low": low, "high": high}
 
 
-def reference_lines(study: Study, measure: str, size: dict[str, Any]) -> list[alt.Chart]:
-    """Dashed lines at the numbers that arms are compared with."""
-    numbers = {each.other for each in study.expectations if each.measure == measure and not isinstance(each.other, str)}
+def numbers_of(study: Study, measure: str) -> list[float]:
+    """The numbers that arms are compared with."""
+    return sorted(
+        {each.other for each in study.expectations if each.measure == measure and not isinstance(each.other, str)}
+    )
+
+
+def reference_lines(numbers: Sequence[float], size: dict[str, Any]) -> list[alt.Chart]:
+    """Dashed lines at numbers."""
     rule: dict[str, Any] = {"color": INK, "strokeDash": [4, 3], "strokeWidth": 1, "opacity": 0.6}
     return [
         alt.Chart(alt.Data(values=[{"at": number}]), **size).mark_rule(**rule).encode(alt.X("at:Q"))
-        for number in sorted(numbers)
+        for number in numbers
     ]
 
 
@@ -243,7 +251,7 @@ def axis_format(measure: str) -> str:
     """How d3-format writes the values of a measure."""
     if is_share(measure):
         return ".3~p"
-    return ".3~s" if measure in EXACT else ",.6~g"
+    return ".4~s" if measure in EXACT else ",.6~g"
 
 
 def point_scale(points: Sequence[float]) -> dict[str, Any]:
@@ -255,4 +263,5 @@ def point_scale(points: Sequence[float]) -> dict[str, Any]:
 
 def sweep_name(study: Study) -> str:
     """The flag that is swept, for an axis."""
-    return study.sweep.removeprefix("model.").removeprefix("data.").removeprefix("trainer.").replace("_", " ")
+    name = study.sweep.rpartition(".")[2]
+    return "learning rate" if name == "lr" else name.replace("_", " ")

@@ -9,6 +9,7 @@ from reports.command import print_sections, write_file
 from reports.html_page import Figure, Part, Section, html, markdown
 from reports.hypothesis_tests import LEVEL
 from studies.charts import main_chart
+from studies.evidence import nets_of
 from studies.report import Report
 from studies.study import Study
 from studies.summary import is_list
@@ -60,7 +61,7 @@ def make_sections(report: Report) -> list[Section]:
 
 def describe_origin(study: Study) -> str:
     """Where the claim is made."""
-    notes = study.notes if study.notes.endswith("?") else f"{study.notes.rstrip('.')}."
+    notes = study.notes if study.notes.endswith(("?", "!")) else f"{study.notes.rstrip('.')}."
     return f"Lecture notes: {notes} Paper: {study.paper.rstrip('.')}."
 
 
@@ -73,6 +74,8 @@ def main_figures(report: Report) -> list[Part]:
 def figure_title(report: Report, measure: str) -> str:
     """The caption of a measure's figure."""
     name = measure_name(measure)
+    if measure in EXACT:
+        return f"{name[:1].upper()}{name[1:]}"
     marks = f"means with {LEVEL:.0%} intervals over seeds"
     crosses = "; crosses: runs that diverged, which count as guessing" if report.verdict.diverged else ""
     dots = "" if is_list(report.rows, measure) else f"; dots: seeds{crosses}"
@@ -80,12 +83,13 @@ def figure_title(report: Report, measure: str) -> str:
 
 
 def find_twins(report: Report) -> list[str]:
-    """A sentence for each two arms whose results are equal, for they may be one recipe with two names."""
-    results = {name: arm_results(report, name) for name in report.study.arms}
+    """A sentence for each two arms that train nets of their own and have equal results: they may be one recipe."""
+    arms = report.study.arms
+    results = {name: arm_results(report, name) for name in arms}
     return [
         f"{a} and {b} have the same results for each seed, to the last digit: is there a difference between them?"
         for a, b in combinations(results, 2)
-        if results[a] and results[a] == results[b]
+        if results[a] and results[a] == results[b] and nets_of(arms[a]) != nets_of(arms[b])
     ]
 
 

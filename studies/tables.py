@@ -36,7 +36,8 @@ def arm_table(report: Report) -> Table:
     ]
     titles = [f"{measure_name(name)}{', %' if is_share(name) else ''}" for name in columns]
     lost = ["diverged"] if any(diverged.values()) else []
-    note = f"In brackets: {LEVEL:.0%} interval of the mean over the seeds."
+    has_intervals = any(each.interval for name, column in columns.items() for each in column if name not in EXACT)
+    note = f"In brackets: {LEVEL:.0%} interval of the mean over the seeds." if has_intervals else ""
     if lost:
         note += " The error of a run that diverged counts as that of guessing, and so does its loss."
     return Table(f"Results at {report.budget}", ["<arm", "n", *titles, *lost], rows, note=note)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from errors import pluralize
 from reports.significance import format_p
 from studies.study import Expectation
-from studies.units import format_margin, format_number, format_value, measure_name
+from studies.units import format_margin, format_number, format_value, is_share, measure_name
 
 if TYPE_CHECKING:
     from studies.verdict import Finding
@@ -67,7 +67,9 @@ def state_undecided(finding: "Finding", arm: str, other: str) -> str:
 def describe_other(expectation: Expectation) -> str:
     """The other arm, or the number."""
     other = expectation.other
-    return other if isinstance(other, str) else format_value(expectation.measure, other)
+    if isinstance(other, str):
+        return other
+    return f"{100 * other:.3g} %" if is_share(expectation.measure) else format_number(other)
 
 
 def target(finding: "Finding") -> str:

@@ -183,6 +183,15 @@ def test_figures_are_chosen_by_what_there_is():
     assert main_chart(study, [], FLOW) is None
 
 
+def test_a_number_that_is_compared_with_lies_on_the_axis():
+    study = a_study(Expectation(ERROR, "higher", "plain", 0.5))
+    layers = main_chart(study, rows_of("plain", FEW), ERROR).to_dict()["layer"]
+    low, high = next(
+        domain for each in layers if (domain := each["encoding"].get("x", {}).get("scale", {}).get("domain"))
+    )
+    assert low < min(FEW) < 0.5 < high
+
+
 def test_an_interval_may_reach_beyond_the_axis():
     low, high = axis_limits(np.array([1.0, 2.0]), np.array([-100.0, 1.0]), np.array([100.0, 2.0]))
     assert -0.5 < low < 0.0
