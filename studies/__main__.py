@@ -82,7 +82,8 @@ def show_results(runner: Runner) -> None:
     lines = ProgressLines(runner, stored)
     for row in runner.run():
         lines.print(row)
-    commands = {recipe.arm.name: commands_of(runner, recipe) for recipe in runner.recipes}
+    recipes = [] if study.count_at else runner.recipes
+    commands = {recipe.arm.name: commands_of(runner, recipe) for recipe in recipes}
     made = make_report(study, runner.budget.name, runner.stored_rows(), runner.seeds, commands)
     print_report(made)
     write_page(made, runner.runs)

@@ -10,8 +10,9 @@ from typing import Any
 import lightning.pytorch as pl
 
 from callbacks.evaluation_mode import evaluation_name
+from checkpointing.atomic import PART
 from checkpointing.predictions import Predictions, file_hash, predictions_path, result_path
-from checkpointing.run_dir import has_checkpoint, release_version, version_number
+from checkpointing.run_dir import LOCK, has_checkpoint, release_version, version_number
 from checkpointing.run_facts import Outcome, read_run_facts
 from cli.trainer import resolve_precision
 from datamodules.base import image_data
@@ -75,9 +76,14 @@ def find_run_folder(experiment: Path, seed: int, config: Mapping[str, Any]) -> R
         outcome: Outcome = facts.sessions[-1].outcome if facts and facts.sessions else "running"
         if own and (outcome in ("finished", "diverged") or has_checkpoint(path)):
             return RunFolder(path, outcome)
-        if not has_checkpoint(path):
+        if own or is_empty(path):
             return RunFolder(path)
     raise AssertionError("there is no last number")
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a run directory holds nothing but its lock and files that were not finished."""
+    return all(each.name == LOCK or each.suffix == PART for each in path.iterdir())
 
 
 def clear_folder(folder: RunFolder) -> None:

@@ -10,8 +10,13 @@ from studies.runs import Busy, RunFolder, find_run_folder
 
 
 def shell_lines(runner: Runner) -> list[str]:
-    """A line for each run, seed by seed: `fit`, where it has not finished, and the tests of all arms that share it."""
+    """A line for each run, seed by seed: `fit`, where it has not finished, and the tests of all arms that share it.
+
+    A study that trains nothing has none.
+    """
     runner.check()
+    if runner.study.count_at:
+        return []
     commands: dict[tuple[str, int], list[str]] = {}
     for number in range(runner.seeds):
         for recipe in runner.recipes:
