@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from reports.html_page import Section, Table, markdown
+from reports.html_page import Table, markdown_table
 
 Result = dict[str, Any]
 HOME = Path(__file__).parent.parent
@@ -107,8 +107,3 @@ def select_columns(table: Table, names: Sequence[str]) -> Table:
     """The first column of a table, and those with these names that it has."""
     kept = [0, *(table.names.index(name) for name in names if name in table.names)]
     return Table(table.title, [table.columns[at] for at in kept], [[row[at] for at in kept] for row in table.rows])
-
-
-def markdown_table(table: Table) -> str:
-    """A table in Markdown below its title."""
-    return markdown("", [Section("", [table])]).split("## \n\n", 1)[1].strip()

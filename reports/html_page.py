@@ -191,6 +191,11 @@ def markdown(title: str, sections: Sequence[Section], lead: str = "") -> str:
     return _render("page.md", title=title, lead=lead, sections=text_sections(sections))
 
 
+def markdown_table(table: Table) -> str:
+    """A table in Markdown below its title."""
+    return markdown("", [Section("", [table])]).split("## \n\n", 1)[1].strip()
+
+
 def text_sections(sections: Sequence[Section]) -> list[Section]:
     """The sections with their paragraphs and tables alone."""
     return shown_sections(

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks.tables import markdown_table
 from errors import UserError
 from reports.command import Parser, write_file
-from reports.html_page import escape_markdown
+from reports.html_page import escape_markdown, markdown_table
 from reports.outputs import make_standalone
 from studies import results, study_file
 from studies.charts import main_chart

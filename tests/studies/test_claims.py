@@ -9,25 +9,43 @@ from studies import claims
 from studies.claims import choose_report, draws, make_document, read_all, read_reports, update_readme, write_claims
 from studies.commands import make_recipes
 from studies.results import results_path, write_rows
-from studies.study_file import find_study
+from studies.study_file import read_study
 from tests.conftest import HOME
 from tests.studies.made_up import errors, rows_of
 
 MIB = 2**20
 
 
-def store(folder, counts, study="residual_against_plain", budget="5min", digest=None):
-    """Made-up results of a study: numbers of wrong images for each arm."""
-    found = find_study(study)
+STUDY = """
+claim: Shortcuts help.
+notes: "4 Resnets"
+paper: He et al.
+base: configs/digits/resnet20.yaml
+arms:
+  plain: {model.shortcut: none}
+  residual: {}
+measures: [test/top1_error]
+supported_if:
+  - {of: test/top1_error, lower: residual, than: plain}
+budgets:
+  5min: {seeds: 5}
+"""
+RESULTS = {"residual": [4, 5, 6, 5, 4], "plain": [300, 310, 324, 305, 316]}
+
+
+def store(folder, counts, digest=None):
+    """Write the study into folder/studies, and made-up results into folder/results: wrong images of each arm."""
+    path = folder / "studies" / "shortcuts.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(STUDY)
+    study = read_study(path)
     rows = [
         row
-        for recipe in make_recipes(found, found.budget(budget))
+        for recipe in make_recipes(study, study.budget("5min"))
         for row in rows_of(recipe.arm.name, errors(*counts[recipe.arm.name]), recipe=digest or recipe.digest)
     ]
-    write_rows(results_path(study, budget, folder), study, budget, rows)
-
-
-RESULTS = {"residual": [4, 5, 6, 5, 4], "plain": [300, 310, 324, 305, 316]}
+    write_rows(results_path(study.name, "5min", folder / "results"), study.name, "5min", rows)
+    return study
 
 
 def test_the_documents_are_those_of_the_stored_results():
@@ -46,21 +64,21 @@ def test_the_documents_are_those_of_the_stored_results():
 def test_claims_are_written_from_results(tmp_path, capsys):
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("before\n<!-- studies -->\nold\n<!-- end -->\nafter\n")
-    store(tmp_path / "results", RESULTS)
-    write_claims(tmp_path, folder=tmp_path / "results")
+    store(tmp_path, RESULTS)
+    write_claims(tmp_path, tmp_path / "studies", tmp_path / "results")
     document, readme = ((tmp_path / name).read_text() for name in ("docs/claims.md", "README.md"))
     row = "**supported** (5min) | residual 1.33 %, plain 86.39 % |"
     assert row in document
     assert row in readme
     assert "commit 0123456789ab; Xeon, 2 threads." in document
-    assert "](docs/claims.md#residual_against_plain)" in readme
+    assert "](docs/claims.md#shortcuts)" in readme
     assert "old" not in readme
     assert readme.startswith("before\n<!-- studies -->\n")
     assert readme.endswith("<!-- end -->\nafter\n")
     link = re.search(r"!\[.*\]\((claims/\S+\.svg)\)", document)[1]
     assert (tmp_path / "docs" / link).read_text().startswith("<svg")
     assert str(tmp_path / "docs/claims.md") in capsys.readouterr().out
-    again = update_readme(readme, read_all(folder=tmp_path / "results"))
+    again = update_readme(readme, read_all(tmp_path / "studies", tmp_path / "results"))
     assert again == readme
 
 
@@ -73,18 +91,17 @@ def test_figures_of_studies_that_have_gone_are_removed(tmp_path):
 
 
 def test_results_of_other_recipes_are_left_out(tmp_path):
-    store(tmp_path, RESULTS, digest="older")
-    assert read_reports(find_study("residual_against_plain"), tmp_path) == []
+    study = store(tmp_path, RESULTS, digest="older")
+    assert read_reports(study, tmp_path / "results") == []
 
 
 def test_the_largest_complete_size_is_shown(tmp_path):
-    study = find_study("residual_against_plain")
-    store(tmp_path, RESULTS | {"plain": RESULTS["plain"][:2]})
-    (report,) = read_reports(study, tmp_path)
+    study = store(tmp_path, RESULTS | {"plain": RESULTS["plain"][:2]})
+    (report,) = read_reports(study, tmp_path / "results")
     assert not report.verdict.is_complete
     assert "**still running** (5min)" in make_document([[report]])
     store(tmp_path, RESULTS)
-    (complete,) = read_reports(study, tmp_path)
+    (complete,) = read_reports(study, tmp_path / "results")
     assert choose_report([complete, report]) is complete
     assert choose_report([report, complete]) is complete
     assert choose_report([complete, complete]) is complete
