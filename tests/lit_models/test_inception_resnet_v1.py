@@ -22,7 +22,7 @@ def convolutions(*shapes):
     return sum(inputs * outputs * pixels + 2 * outputs for inputs, outputs, pixels in shapes)
 
 
-@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("residual", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_parameters_by_hand(residual):
     """The figures, added up; a plain net has the same layers."""
     stem = convolutions((3, 32, 9), (32, 32, 9), (32, 64, 9), (64, 80, 1), (80, 192, 9), (192, 256, 9))  # Figure 14

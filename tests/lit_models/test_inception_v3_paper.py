@@ -79,6 +79,7 @@ def test_the_cifar_form_keeps_the_keys_and_sees_15_7_and_3_px():
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_the_auxiliary_head_is_on_the_last_17x17_block_and_in_training_alone():
     model = build(stem="cifar")
     output = model.train()(torch.randn(2, 3, 32, 32))
@@ -91,6 +92,7 @@ def test_the_auxiliary_head_is_on_the_last_17x17_block_and_in_training_alone():
         assert isinstance(model.eval()(torch.randn(1, 3, 32, 32)), torch.Tensor)
 
 
+@pytest.mark.slow
 def test_initial_deviations_are_torchvisions():
     net = build(stem="cifar").net
     assert net.fc.weight.std().item() == pytest.approx(0.1, rel=0.03)
