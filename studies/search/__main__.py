@@ -20,7 +20,7 @@ import torch
 from errors import check_at_least
 from lit_models.nets.layers import check_choice
 from reports.command import Parser, print_sections
-from reports.outputs import add_output_flags, check_outputs, write_outputs
+from reports.outputs import add_output_flags, check_file, check_outputs, write_outputs
 from studies.search.report import Findings, to_facts, to_sections, verdicts
 from studies.search.rewards import VAL_IMAGES
 from studies.search.search import Search
@@ -102,6 +102,8 @@ def report(given: argparse.Namespace) -> None:
     check_at_least(0, first_seed=given.first_seed)
     names = choose_methods(given)
     check_outputs(given)
+    if given.best:
+        check_file(given.best)
     torch.set_num_threads(1)  # equal numbers on any machine; sums of more threads have another order
     task = table_task(given) if given.reward == "table" else train_task(given)
     findings = Findings(run_searches(given, task, names), task.images or val_images(task), task.data)

@@ -10,7 +10,7 @@ from scipy import stats
 from reports.hypothesis_tests import LEVEL
 from reports.line_charts import choose_evenly, round_values
 from reports.palette import group_colour
-from reports.plots import fluid
+from reports.plots import BLUE, INK, fluid, styled
 from reports.significance import FEWEST_SEEDS
 
 MOST_POINTS = 160  # of a curve
@@ -72,7 +72,34 @@ def curve_row(method: str, values: np.ndarray) -> dict[str, Any]:
 
 def value_limits(rows: Sequence[dict[str, Any]]) -> list[float]:
     """The ends of the axis: the first few evaluations, far below all later ones, are left out."""
-    means = np.concatenate([row["mean"] for row in rows])
-    least, most = float(np.quantile(means, 0.06)), float(means.max())
-    margin = 0.06 * (most - least) or 0.01
+    means = np.stack([row["mean"] for row in rows])
+    least, most = (
+        float(means[:, means.shape[1] // 18 :].min()),
+        max(float(means.max()), *(row["high"][-1] for row in rows)),
+    )
+    margin = 0.04 * (most - least) or 0.01
     return [max(least - margin, 0.0), min(most + margin, 1.0)]
+
+
+def proposals_chart(shares: Mapping[str, Mapping[str, Mapping[str, float]]]) -> alt.FacetChart:
+    """How often each operation is proposed at each part of the cell: a map for each method, darker for larger shares.
+
+    Args:
+        shares: in [0, 1], by method, part and operation.
+    """
+    rows = [
+        {"method": method, "part": part, "operation": operation, "share": share}
+        for method, parts in shares.items()
+        for part, operations in parts.items()
+        for operation, share in operations.items()
+    ]
+    first = next(iter(shares.values()))
+    parts, operations = list(first), list(next(iter(first.values())))
+    base = alt.Chart(width=44 * len(parts), height=26 * len(operations)).encode(
+        alt.X("part:N").sort(parts).title("edge").axis(labelAngle=0, ticks=False, domain=False),
+        alt.Y("operation:N").sort(operations).title(None).axis(ticks=False, domain=False),
+    )
+    cells = base.mark_rect(color=BLUE).encode(alt.Opacity("share:Q").scale(domain=[0, 1], range=[0, 0.9]).legend(None))
+    labels = base.mark_text(color=INK, fontSize=11).encode(alt.Text("share:Q", format=".0%"))
+    column = alt.Facet("method:N").sort(list(shares)).title(None).header(labelColor=INK, labelFontSize=12)
+    return styled(alt.layer(cells, labels, data=alt.Data(values=rows)).facet(column, columns=2, spacing=24))

@@ -8,12 +8,13 @@ import numpy as np
 from errors import pluralize
 from reports.html_page import Figure, Part, Section, Table
 from reports.significance import FEWEST_SEEDS, Comparison, Sample, compare_pairs
-from studies.search.charts import mean_interval, search_chart
+from studies.search.charts import mean_interval, proposals_chart, search_chart
 from studies.search.search import Search
 from studies.search.settings import METHODS
-from studies.search.spaces import Space
+from studies.search.spaces import Choices, Space
 
 WINDOW = 25  # evaluations in the moving average of what is proposed
+LAST = 100  # proposals of each search whose operations are counted
 Searches = Mapping[str, Sequence[Search]]  # by method
 
 
@@ -30,8 +31,10 @@ class Findings:
         self.searches, self.images, self.data = searches, images, data
         self.curves = {name: np.stack([each.best_so_far() for each in found]) for name, found in searches.items()}
         self.evaluations = next(iter(self.curves.values())).shape[1]
+        self.seeds = min(map(len, searches.values()))
         others = [name for name in searches if name != "random"] if "random" in searches else []
-        self.comparisons = compare_pairs([(self._sample(name), self._sample("random")) for name in others])
+        pairs = [(self._sample(name), self._sample("random")) for name in others]
+        self.comparisons = compare_pairs(pairs) if self.seeds >= FEWEST_SEEDS else []
 
     def _sample(self, name: str) -> Sample:
         errors = 1 - self.curves[name][:, -1, 0]
@@ -54,13 +57,10 @@ class Findings:
 
 def verdicts(findings: Findings) -> list[str]:
     """A sentence for each comparison with random search."""
-    after = f"After {pluralize(findings.evaluations, 'evaluation')}, over {describe_seeds(findings)}"
+    if findings.seeds < FEWEST_SEEDS and len(findings.searches) > 1:
+        return [f"Methods are compared over {FEWEST_SEEDS} seeds or more: give --seeds 20."]
+    after = f"After {pluralize(findings.evaluations, 'evaluation')}, over {pluralize(findings.seeds, 'seed')}"
     return [f"{after}: {describe_comparison(each)}" for each in findings.comparisons]
-
-
-def describe_seeds(findings: Findings) -> str:
-    """How many searches each method has."""
-    return pluralize(len(next(iter(findings.searches.values()))), "seed")
 
 
 def describe_comparison(each: Comparison) -> str:
@@ -82,7 +82,7 @@ def describe_comparison(each: Comparison) -> str:
 def summary_table(findings: Findings) -> Table:
     """Accuracies after the last evaluation, and the difference to random search."""
     columns = ["<method", "searches", "validation accuracy, %", "test accuracy, %", "mean of all proposals, %"]
-    columns += ["points above random", "evaluations for random's result"] if findings.comparisons else []
+    columns += ["points above random", "evaluations to random's mean"] if findings.comparisons else []
     compared = {each.a: each for each in findings.comparisons}
     rows = []
     for name, curve in findings.curves.items():
@@ -90,7 +90,10 @@ def summary_table(findings: Findings) -> Table:
         row.append(with_ends(np.array([each.rewards().mean() for each in findings.searches[name]])))
         if findings.comparisons:
             reached = findings.evaluations_to_beat(name)
-            row += [difference_cell(compared.get(name)), f"{reached:,}" if reached else "more"]
+            row += [
+                difference_cell(compared.get(name)),
+                "" if name == "random" else f"{reached:,}" if reached else "more",
+            ]
         rows.append(row)
     best = int(np.argmax([curve[:, -1, 0].mean() for curve in findings.curves.values()]))
     note = "Means over the searches, each with another seed; brackets: 99 % interval of the mean."
@@ -136,6 +139,29 @@ def curve_figures(findings: Findings) -> list[Part]:
     return figures
 
 
+def proposals_figure(findings: Findings, space: Space) -> list[Part]:
+    """What each method proposed in the end, for a space all of whose decisions are of one kind."""
+    kinds = {decision.kind for decision in space.decisions}
+    if len(kinds) > 1 or findings.evaluations < LAST:
+        return []
+    shares = {
+        name: count_operations([cell for each in found for cell in each.proposals[-LAST:]], space)
+        for name, found in findings.searches.items()
+    }
+    return [Figure(f"Operations of the last {LAST} proposals of each search", proposals_chart(shares))]
+
+
+def count_operations(cells: Sequence[Choices], space: Space) -> dict[str, dict[str, float]]:
+    """The share of each operation at each part of the cells, of those that never occur too."""
+    length, size = len(space.decisions), space.decisions[0].size
+    names = [next(iter(space.describe((choice,) * length).values())) for choice in range(size)]
+    described = [space.describe(cell) for cell in cells]
+    return {
+        part: {name: sum(each[part] == name for each in described) / len(cells) for name in names}
+        for part in described[0]
+    }
+
+
 def moving_average(values: np.ndarray) -> np.ndarray:
     """The mean of the last `WINDOW` values; NaN before there are as many."""
     sums = np.cumsum(np.append(0.0, values))
@@ -154,8 +180,9 @@ def best_table(findings: Findings, space: Space) -> Table:
 
 def to_sections(findings: Findings, space: Space, notes: Sequence[str]) -> list[Section]:
     """The page."""
+    figures = [*curve_figures(findings), *proposals_figure(findings, space)]
     return [
-        Section("Search", [*verdicts(findings)[1:], summary_table(findings), *curve_figures(findings)]),
+        Section("Search", [*verdicts(findings)[1:], summary_table(findings), *figures]),
         Section("Best cell", [best_table(findings, space)]),
         Section("How to read this", [*notes, *method_notes(findings)]),
     ]
@@ -194,13 +221,13 @@ def to_facts(findings: Findings, space: Space) -> dict[str, Any]:
 
 
 def improvements(search: Search) -> dict[str, Any]:
-    """The evaluations at which a search found a better cell, counted from 1."""
+    """The evaluations at which a search found a better cell, counted from 1; cells as their decisions."""
     found = np.unique(search.best_indices())
     return {
         "seed": search.seed,
         "mean_validation_of_proposals": round(float(search.rewards().mean()), 6),
         "improvements": [
-            {"evaluation": int(index) + 1, "cell": list(search.proposals[index])}
+            {"evaluation": int(index) + 1, "cell": " ".join(map(str, search.proposals[index]))}
             | {name: round(value, 6) for name, value in search.outcomes[index]._asdict().items()}
             for index in found
         ],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from cli.messages import HOME
 from errors import UserError
 from reports.run_sources.local import read_run
 from studies.commands import shown
@@ -99,15 +100,17 @@ def write_best_cell(given: argparse.Namespace, task: Task, findings: Findings) -
     """The best cell of all searches as a config."""
     best, path = findings.best, given.best or task.folder / "best.yaml"
     choices, outcome = best.best
-    flags = shlex.join(task.flags)
-    header = [
-        f"A cell of {task.space.name} that was found by {best.method}, seed {best.seed}, among {given.evaluations:,} "
-        "evaluations of `python -m studies.search`;",
-        f"it is of no paper. {100 * outcome.validation:.2f} % validation and {100 * outcome.test:.2f} % test accuracy "
-        f"on {task.data}; all but the cell is as in {shown(task.experiment)}.",
-        "",
-        f"  python main.py fit --config {path} {flags}".rstrip(),
-    ]
+    fit = f"  python main.py fit --config {path}"
+    commands = [f"{fit} {shlex.join(task.flags)}".rstrip()]
     if given.reward == "table":
-        header.insert(4, f"  python main.py fit --config {path} --data datamodules.Digits   # no download")
-    write_best(path, task.experiment, task.space, choices, header)
+        commands = [f"{fit} --data.root DIR", f"{fit} --data datamodules.Digits   # without a download"]
+    experiment = task.experiment.absolute()
+    header = [
+        f"A cell of {task.space.name}, of no paper: found by {best.method}, seed {best.seed}, among "
+        f"{given.evaluations:,} evaluations of",
+        f"`python -m studies.search`. {100 * outcome.validation:.2f} % validation and {100 * outcome.test:.2f} % test "
+        f"accuracy on {task.data}.",
+        f"All but the cell is as in {experiment.relative_to(HOME) if experiment.is_relative_to(HOME) else experiment}.",
+        "",
+    ]
+    write_best(path, task.experiment, task.space, choices, [*header, *commands])

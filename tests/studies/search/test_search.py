@@ -9,11 +9,12 @@ import yaml
 
 from errors import UserError
 from studies.search.__main__ import main
-from studies.search.charts import mean_interval, search_chart
-from studies.search.report import Findings, to_facts, to_sections, verdicts
+from studies.search.charts import mean_interval, proposals_chart, search_chart
+from studies.search.report import Findings, count_operations, to_facts, to_sections, verdicts
 from studies.search.rewards import Outcome
 from studies.search.search import Search
 from studies.search.settings import METHODS, choose_settings, make_method
+from studies.search.spaces import NASBench201Space
 from tests.studies.search.toy import ToyReward, ToySpace
 
 SPACE = ToySpace(4, 3, 4)
@@ -108,8 +109,9 @@ def test_without_random_search_there_is_nothing_to_compare_with():
 
 
 def test_two_seeds_are_not_compared():
-    said = verdicts(made_up({"ppo": 0.9, "random": 0.8}, seeds=2))
-    assert "a test over seeds needs 3 of each group" in said[0]
+    findings = made_up({"ppo": 0.9, "random": 0.8}, seeds=2)
+    assert verdicts(findings) == ["Methods are compared over 3 seeds or more: give --seeds 20."]
+    assert not findings.comparisons and not verdicts(made_up({"ppo": 0.9}, seeds=1))
 
 
 def test_the_page_has_tables_and_curves():
@@ -137,10 +139,18 @@ def test_bands_are_students_intervals_within_the_accuracies():
 
 
 def test_a_chart_holds_a_curve_of_each_method():
-    spec = search_chart({"a": np.full((3, 500), 0.5), "b": np.full((3, 2), 0.4)}, "accuracy").to_dict()
+    spec = search_chart({"a": np.full((3, 500), 0.5), "b": np.full((3, 500), 0.4)}, "accuracy").to_dict()
     rows = spec["data"]["values"]
     assert [row["group"] for row in rows] == ["a", "b"]
     assert rows[0]["x"][0] == 1 and rows[0]["x"][-1] == 500 and len(rows[0]["x"]) <= 160
+
+
+def test_operations_are_counted_at_each_edge():
+    shares = count_operations([(3, 1, 0, 0, 0, 0), (3, 2, 0, 0, 0, 0)], NASBench201Space())
+    assert shares["0 to 1"] == {"none": 0, "skip_connect": 0, "nor_conv_1x1": 0, "nor_conv_3x3": 1, "avg_pool_3x3": 0}
+    assert shares["0 to 2"]["skip_connect"] == shares["0 to 2"]["nor_conv_1x1"] == 0.5
+    spec = proposals_chart({"ppo": shares, "random": shares}).to_dict()
+    assert len(spec["data"]["values"]) == 2 * 6 * 5
 
 
 def test_the_command_searches_the_table_and_writes_a_config(here, capsys):
@@ -172,7 +182,7 @@ def test_the_best_config_trains(run, here, cifar, data, capsys):
     run("fit", "--config", "best.yaml", *root, "--data.batch_size", "4", "--trainer.fast_dev_run", "1")
     assert "train/loss" in capsys.readouterr().out
     header = [line for line in Path("best.yaml").read_text().splitlines() if line.startswith("#")]
-    assert "#   python main.py fit --config best.yaml" in header
+    assert "#   python main.py fit --config best.yaml --data.root DIR" in header and max(map(len, header)) <= 120
 
 
 @pytest.mark.parametrize(
@@ -194,6 +204,7 @@ def test_the_best_config_trains(run, here, cifar, data, capsys):
         (["--reward", "train", "--processes", "0"], "processes is 0: it must be at least 1."),
         (["--reward", "train", "--config", "a.yaml", "--config", "b.yaml"], "--config is given 2 times"),
         (["--evaluation", "3"], "There is no argument --evaluation here. Did you mean --evaluations?"),
+        (["--best", "no/best.yaml"], "no/best.yaml cannot be written: there is no folder"),
         (["--html", "no/page.html"], "no/page.html cannot be written: there is no folder"),
     ],
 )
