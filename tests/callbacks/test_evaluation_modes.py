@@ -155,6 +155,7 @@ def test_a_batch_norm_takes_the_scale_out_of_the_weights_before_it():
     assert torch.allclose(nets[0].conv1.weight.grad, nets[1].conv1.weight.grad * 8)
 
 
+@pytest.mark.slow
 def test_weights_are_scaled_when_a_training_begins_and_not_when_it_is_resumed(run, fails, here):
     flags = ["--config", DIGITS, *TINY, "--trainer.callbacks+=callbacks.ScaleWeights", "--trainer.callbacks.factor"]
     run("fit", *flags, 10, "--model.optimizer.lr", 0, "--trainer.max_epochs", 1)

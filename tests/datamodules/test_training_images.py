@@ -129,6 +129,7 @@ def test_a_resumed_run_goes_on_with_its_sample_to_the_same_bits(run, fails, here
     assert same(whole / "checkpoints" / "last.ckpt", copy / "checkpoints" / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_a_test_reads_all_its_images_whatever_was_trained_on(run, fails, here):
     run("fit", "--config", DIGITS, *TINY, "--trainer.max_epochs", 1, "--data.train_images", 24)
     run("test", "--ckpt_path", "runs/digits/resnet20")

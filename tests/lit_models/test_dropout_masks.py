@@ -1,6 +1,7 @@
 """Dropout with masks that are drawn once."""
 
 import shutil
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_what_has_no_plain_dropout_is_refused_in_a_sentence():
         DropoutMasks(net, 2)
 
 
-def test_a_resumed_run_and_its_test_have_the_masks_of_the_run(run, here):
+def test_a_resumed_run_has_the_masks_of_the_run(run, here):
     path = here / "noise" / "net.yaml"
     path.parent.mkdir()
     path.write_text(EXPERIMENT)
@@ -119,3 +120,16 @@ def test_a_resumed_run_and_its_test_have_the_masks_of_the_run(run, here):
     (copy / "checkpoints" / "last.ckpt").unlink()
     run("fit", "--allow", "tests", "--ckpt_path", copy / "checkpoints" / "step-2.ckpt")
     assert same(whole / "checkpoints" / "last.ckpt", copy / "checkpoints" / "last.ckpt")
+
+
+def test_a_copy_has_masks_of_its_own():
+    """As averaging of weights makes it."""
+    model = LitVGG(10, "A", head="cifar", fixed_dropout_masks=3, width=0.25, optimizer=SGD)
+    copied = deepcopy(model)
+    copied.net(torch.randn(2, 3, 32, 32))
+    assert copied.view_average.masks.layers[0].number is not None
+    assert model.view_average.masks.layers[0].number is None
+    assert copied.view_average.masks.net is copied.net
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model.eval().log_probabilities(images), copied.eval().log_probabilities(images))
