@@ -76,13 +76,26 @@ def parse_gradient_flow(content: bytes) -> GradientFlowTable | None:
     Raises:
         UserError: in a few words, if it has more steps and layers than any file has.
     """
-    text = content.decode(errors="replace")
-    columns, *lines = map(split_line, text[: text.rfind("\n") + 1].split("\n"))
-    if not {"step", "layer", "gradient", "weight", "update"} <= set(columns):
+    columns = split_columns(content.decode(errors="replace"))
+    if not {"step", "layer", "gradient", "weight", "update"} <= columns.keys():
         return None
-    whole = [line for line in lines if len(line) == len(columns) and STEP.fullmatch(line[columns.index("step")])]
-    by_name = dict(zip(columns, zip(*whole, strict=True), strict=True)) if whole else {}
-    return make_table(by_name) if by_name else None
+    known = {step for step in set(columns["step"]) if STEP.fullmatch(step)}
+    kept = [index for index, step in enumerate(columns["step"]) if step in known]
+    if len(kept) < len(columns["step"]):
+        columns = {name: [values[index] for index in kept] for name, values in columns.items()}
+    return make_table(columns) if kept else None
+
+
+def split_columns(text: str) -> dict[str, list[str]]:
+    """The values of each column, without lines that are damaged or have no end."""
+    header, *lines = text[: text.rfind("\n") + 1].replace("\r\n", "\n").split("\n")
+    names = split_line(header)
+    if '"' in text or "\0" in text:
+        rows = [row for row in map(split_line, lines) if len(row) == len(names)]
+        return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    # Ten times as fast, of files that may have a million lines
+    flat = ",".join(line for line in lines if line.count(",") == len(names) - 1).split(",")
+    return {name: flat[place :: len(names)] for place, name in enumerate(names)}
 
 
 def make_table(columns: Mapping[str, Sequence[Any]]) -> GradientFlowTable:
@@ -91,23 +104,31 @@ def make_table(columns: Mapping[str, Sequence[Any]]) -> GradientFlowTable:
     Raises:
         UserError: in a few words, if there are more steps and layers than any run has.
     """
-    layers = list(dict.fromkeys(map(str, columns["layer"])))
-    steps, rows = np.unique(np.array(list(map(int, columns["step"]))), return_inverse=True)
+    layers = list(dict.fromkeys(columns["layer"]))
+    steps, rows = np.unique(np.array(columns["step"]).astype(np.int64), return_inverse=True)
     if len(steps) * len(layers) > MOST_VALUES:
         raise UserError(f"{FILE} has more steps and layers than can be read")
     indices = {layer: index for index, layer in enumerate(layers)}
-    cells = rows, [indices[str(layer)] for layer in columns["layer"]]
+    cells = rows, [indices[layer] for layer in columns["layer"]]
 
     def norms(name: str) -> np.ndarray:
         values = np.full((len(steps), len(layers)), np.nan)
-        values[cells] = list(map(to_norm, columns.get(name, [""] * len(rows))))
+        values[cells] = to_norms(columns[name]) if name in columns else np.nan
         return values
 
     return GradientFlowTable(layers, steps, norms("gradient"), norms("weight"), norms("update"))
 
 
+def to_norms(values: Sequence[Any]) -> np.ndarray:
+    """Numbers of the file, or those that a logger holds; NaN for anything else."""
+    try:
+        return np.array(["nan" if value == "" else value for value in values], dtype=str).astype(float)
+    except ValueError:
+        return np.array(list(map(to_norm, values)))
+
+
 def to_norm(value: object) -> float:
-    """A number of the file, or one that a logger holds; NaN for anything else."""
+    """A number; NaN for anything else."""
     try:
         return float(str(value))
     except ValueError:

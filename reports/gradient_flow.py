@@ -41,7 +41,7 @@ def profile_chart(groups: Mapping[str, Sequence[Run]]) -> alt.LayerChart | None:
                 series["last measured step"] = table.gradient[-1, chosen]
             lines.append(Line(group, run.name, chosen + 1.0, series))
     names = ("first step", "last measured step")
-    style = LineStyle("layer", "gradient norm", ".2~g", names, smooths=False, logarithmic=True)
+    style = LineStyle("layer", "gradient norm", ".4~g", names, smooths=False, logarithmic=True)
     return line_chart(lines, style, list(groups))
 
 
@@ -63,7 +63,7 @@ def heat_map_charts(groups: Mapping[str, Sequence[Run]], name: str) -> dict[str,
 def mean_over_runs(runs: Sequence[Run], name: str) -> tuple[list[str], np.ndarray, np.ndarray] | None:
     """Layers, [T] steps and [T, layers] geometric means of a value over the runs; None without any.
 
-    Only the steps and layers count that all measured runs have.
+    Only the steps and layers count that all measured runs have; there must be two steps or more.
     """
     tables = [run.gradient_flow for run in runs if run.gradient_flow is not None]
     if not tables:
@@ -71,7 +71,7 @@ def mean_over_runs(runs: Sequence[Run], name: str) -> tuple[list[str], np.ndarra
     steps = np.array(sorted(set.intersection(*(set(table.steps) for table in tables))))
     common = set.intersection(*(set(table.layers) for table in tables))
     layers = [layer for layer in tables[0].layers if layer in common]
-    if not len(steps) or not layers:
+    if len(steps) < 2 or not layers:  # the profile shows a single step
         return None
     steps = steps[choose_evenly(len(steps), STEPS)]
     layers = [layers[index] for index in choose_evenly(len(layers), LAYERS)]
@@ -90,8 +90,7 @@ def select(table: GradientFlowTable, name: str, steps: np.ndarray, layers: Seque
 def _draw(layers: list[str], steps: np.ndarray, values: np.ndarray, limits: list[float], title: str) -> alt.Chart:
     names = [printable(layer) for layer in layers]
     # A cell reaches from its own step to the next one
-    width = steps[-1] - steps[-2] if len(steps) > 1 else 1
-    ends = np.append(steps[1:], steps[-1] + width)
+    ends = np.append(steps[1:], 2 * steps[-1] - steps[-2])
     rows = [
         {"layer": name, "step": round_values(steps), "end": round_values(ends), "value": round_values(column)}
         for name, column in zip(names, values.T, strict=True)
@@ -103,7 +102,7 @@ def _draw(layers: list[str], steps: np.ndarray, values: np.ndarray, limits: list
         titleFontWeight="normal",
         titleColor=INK,
         titleLimit=400,
-        format=".1~g",
+        format=".4~g",
         tickCount=4,
         gradientThickness=8,
     )
