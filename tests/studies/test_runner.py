@@ -73,7 +73,8 @@ def test_members_share_runs_and_seeds_are_versions(here: Path) -> None:
 
 @pytest.mark.slow
 def test_a_study_that_is_killed_again_and_again_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    study, generator = write_study(tmp_path), random.Random()
+    arms = "\n  residual: {}\n  ten crops: {test.data.protocol: ten_crop}\n  both: {members: 2}\n"
+    study, generator = write_study(tmp_path, arms), random.Random()
     once, killed = tmp_path / "once", tmp_path / "killed"
     begin = time.monotonic()
     assert start(study, once).wait() == 0
