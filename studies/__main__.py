@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from callbacks.stop_signals import EXIT_STATUS
 from errors import UserError, printable_lines
 from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
@@ -24,11 +25,12 @@ from studies.claims import read_reports
 from studies.page import print_report, write_page
 from studies.progress import ProgressLines
 from studies.report import make_report
-from studies.runner import Runner
+from studies.runner import Runner, refuse_unwritable
 from studies.shell_lines import commands_of, shell_lines
 from studies.study import Study
 from studies.study_file import find_study, list_studies
 
+INTERRUPTED = "What is done is stored: the same command goes on."
 # Flags that say where data lie and how they are loaded, and change no number
 DATA_FLAGS = re.compile(r"--data\.(root|num_workers)=.*", re.DOTALL)
 
@@ -42,6 +44,10 @@ def report(given: argparse.Namespace) -> None:
     studies = [find_study(name) for name in (list_studies() if given.names == ["all"] else given.names)]
     if given.names == ["all"]:
         studies = [study for study in studies if given.budget in study.budgets]
+        if not studies:
+            raise UserError(
+                f"No study has the budget {given.budget}: `python -m studies --list` shows the sizes of each."
+            )
     arguments = (given.budget, given.seeds, given.runs, given.results, given.flags)
     runners = [Runner(study, *arguments) for study in studies]
     if given.print:
@@ -86,6 +92,8 @@ def show_results(runner: Runner) -> None:
     commands = {recipe.arm.name: commands_of(runner, recipe) for recipe in recipes}
     made = make_report(study, runner.budget.name, runner.stored_rows(), runner.seeds, commands)
     print_report(made)
+    with refuse_unwritable():
+        runner.runs.mkdir(parents=True, exist_ok=True)
     write_page(made, runner.runs)
 
 
@@ -127,7 +135,12 @@ def main(args: list[str] | None = None) -> None:
     try:
         parser.run(report, args)
     except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
+    except SystemExit as stop:
+        if stop.code in EXIT_STATUS.values():
+            print(INTERRUPTED, file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -94,14 +94,8 @@ class Runner:
     def naming(self, recipe: Recipe) -> Iterator[None]:
         """Let errors begin with study and arm."""
         try:
-            yield
-        except OSError as error:
-            if error.errno not in UNWRITABLE or error.filename is None:
-                raise
-            raise UserError(
-                f"{self.study.name}, the arm {recipe.arm.name}: {shorten(str(error.filename))} cannot be written "
-                f"({error.strerror}): choose other folders with --runs and --results."
-            ) from error
+            with refuse_unwritable():
+                yield
         except UserError as error:
             raise UserError(f"{self.study.name}, the arm {recipe.arm.name}: {error}") from error
 
@@ -212,3 +206,21 @@ class Runner:
         with suppress(AlreadyTested):
             run_command([*words, *self.flags_for(self.resolve_fit(recipe))], log, [test])
         return test
+
+
+@contextmanager
+def refuse_unwritable() -> Iterator[None]:
+    """Say in one sentence that a folder of runs or results cannot be written.
+
+    Raises:
+        UserError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is None:
+            raise
+        raise UserError(
+            f"{shorten(str(error.filename))} cannot be written ({error.strerror}): choose other folders with --runs "
+            "and --results."
+        ) from error

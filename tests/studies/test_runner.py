@@ -56,7 +56,7 @@ def test_a_study_trains_tests_stores_and_skips(here: Path, capsys: pytest.Captur
     }
     assert {path: path.stat().st_mtime_ns for path in files} == files
     run(study)
-    assert "2 results, of which 2 are stored.\nResults" in capsys.readouterr().out
+    assert "2 results, of which 2 are stored.\nNothing is left to train; --results DIR" in capsys.readouterr().out
 
 
 @pytest.mark.slow
