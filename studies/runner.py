@@ -112,6 +112,7 @@ class Runner:
 
     def run(self) -> Iterator[Row]:
         """Make the missing rows; each is stored before it is yielded. Runs of other processes are waited for."""
+        waited = False
         while missing := self.missing():
             busy = 0
             for recipe, seed in missing:
@@ -126,6 +127,9 @@ class Runner:
                     add_row(self.path, self.study.name, self.budget.name, row, [*self.study.arms])
                 yield row
             if busy == len(missing):
+                if not waited:
+                    print("Waiting for another process, which has the runs that are left.", flush=True)
+                waited = True
                 time.sleep(SECONDS_TO_WAIT)
 
     def make_row(self, recipe: Recipe, seed: int) -> Row:
