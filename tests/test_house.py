@@ -126,6 +126,12 @@ def test_nothing_names_one_machine():
         assert not pattern.search((HOME / name).read_text()), name
 
 
+def test_no_merge_has_left_its_marks():
+    marks = "^(<<<<<<<|>>>>>>>) "
+    found = subprocess.run(["git", "grep", "-lE", marks], cwd=HOME, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")  # nothing found, and no error
+
+
 def test_importing_the_command_line_runs_nothing_and_loads_nothing_heavy():
     code = "import sys, cli.command_line; print([m for m in ('wandb', 'timm', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
