@@ -162,7 +162,8 @@ def pair_refusal(a: Sample, b: Sample, expectation: Expectation) -> str:
         return a.problem or b.problem
     if not np.isfinite(b.values).all():
         return f"{b.name} is not above 0, and has no ratio."
-    if b.nets is not None and a.n == a.diverged and b.n == b.diverged:
+    are_guesses = guessing_value(expectation.measure, 2) is not None  # of runs that diverged
+    if are_guesses and b.nets is not None and a.n == a.diverged and b.n == b.diverged:
         return f"All runs of {a.name} and of {b.name} diverged."
     if expectation.measure.startswith("test/") and len({a.images, b.images} - {0}) > 1:
         return f"{a.name} and {b.name} were tested on different images."

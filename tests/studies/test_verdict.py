@@ -204,6 +204,16 @@ def test_a_run_that_diverged_has_what_was_measured_before():
     assert decide(a_study(lower(measure="train/loss@1"), seeds=3), "5min", rows).findings[0].means == (2.0, 5.5)
 
 
+def test_arms_that_all_diverged_are_compared_by_what_was_measured_before():
+    measure, values = "gradient_flow/first", {"residual": [1.0, 1.2, 0.9], "plain": [600.0, 700.0, 650.0]}
+    rows = [
+        Row(arm, seed, "diverged", {measure: value}, "0", num_classes=CLASSES)
+        for arm, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    assert decide(a_study(lower(measure=measure, factor=100.0), seeds=3), "5min", rows).outcome == "supported"
+
+
 @pytest.mark.parametrize(
     ("a", "b", "measure", "reason"),
     [
