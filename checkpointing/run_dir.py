@@ -3,7 +3,6 @@
 Torch and Lightning are imported where they are used: `cli.early_checks` looks for a checkpoint before they are.
 """
 
-import errno
 import os
 import re
 import shutil
@@ -11,16 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from checkpointing.locks import acquire_lock
 from errors import UserError, check_at_least, check_reachable
 
 CLAIMED = "LIT_CLASSICS_RUN"  # names the claimed folder to the processes that Lightning launches, until training begins
 LOCK = ".lock"  # in a run directory: the file that the process which trains there holds
-NO_LOCKS = {
-    errno.ENOLCK,
-    errno.ENOSYS,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-}  # of file systems that lock no files, as some NFS
 
 
 def claim_version(experiment: Path, version: int | None = None) -> Path:
@@ -72,33 +66,23 @@ def release_version(folder: Path) -> None:
 def lock_run(folder: Path) -> FileLock:
     """Hold a run directory against other processes until the lock is released, or this process has died.
 
-    A file system that has no locks is said in a warning: the run goes on without one. A file whose existence is the
-    lock would not do, because it would outlive a process that is killed.
+    A file system that has no locks is said in a warning: the run goes on without one.
 
     Raises:
         UserError: if another process holds it, or its lock file cannot be opened.
     """
-    lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
-        lock.acquire(blocking=False)
+        return acquire_lock(folder / LOCK, blocking=False, advice="let no other process train there meanwhile.")
     except Timeout as error:
         raise UserError(
             f"Another process is training in {folder} and holds its {LOCK}: two would write over each other's "
             "checkpoints. Wait for it to end, or stop it; to train beside it, start a new run."
         ) from error
     except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise UserError(
-                f"{folder / LOCK} cannot be opened ({error.strerror}): it keeps two processes out of one run. "
-                "Remove it if no process of another user trains there, or copy the run to a folder of your own."
-            ) from error
-        from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-
-        rank_zero_warn(
-            f"{folder} cannot be locked, because its file system has no locks ({error.strerror}): let no other process "
-            "train there meanwhile."
-        )
-    return lock
+        raise UserError(
+            f"{folder / LOCK} cannot be opened ({error.strerror}): it keeps two processes out of one run. "
+            "Remove it if no process of another user trains there, or copy the run to a folder of your own."
+        ) from error
 
 
 def unused_name(path: Path) -> Path:

@@ -26,7 +26,6 @@ from studies.page import print_report, write_page
 from studies.progress import ProgressLines
 from studies.report import make_report
 from studies.runner import Runner, refuse_unwritable
-from studies.shell_lines import commands_of, shell_lines
 from studies.study import Study
 from studies.study_file import find_study, list_studies
 
@@ -51,7 +50,7 @@ def report(given: argparse.Namespace) -> None:
     arguments = (given.budget, given.seeds, given.runs, given.results, given.flags)
     runners = [Runner(study, *arguments) for study in studies]
     if given.print:
-        lines = [line for runner in runners for line in shell_lines(runner)]
+        lines = [line for runner in runners for line in runner.shell_lines()]
         print(*lines, sep="\n")
         return
     errors = [error for runner in runners if (error := run_study(runner, goes_on=len(runners) > 1))]
@@ -88,9 +87,7 @@ def show_results(runner: Runner) -> None:
     lines = ProgressLines(runner, stored)
     for row in runner.run():
         lines.print(row)
-    recipes = [] if study.count_at else runner.recipes
-    commands = {recipe.arm.name: commands_of(runner, recipe) for recipe in recipes}
-    made = make_report(study, runner.budget.name, runner.stored_rows(), runner.seeds, commands)
+    made = make_report(study, runner.budget.name, runner.stored_rows(), runner.seeds, runner.commands())
     print_report(made)
     with refuse_unwritable():
         runner.runs.mkdir(parents=True, exist_ok=True)

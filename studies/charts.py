@@ -18,7 +18,7 @@ from reports.plots import INK, fluid
 from studies.results import Row
 from studies.study import Study, is_number
 from studies.summary import Summary, expects_ratio, is_list, mean_with_interval, spans_decades, summarize
-from studies.units import EXACT, is_curve, is_share, measure_name
+from studies.units import EXACT, is_share, list_axis, measure_name
 
 BAND, HEIGHT = 46, 300  # pixels of an arm among the dots, and of a chart of lines
 STACKED = 5  # pixels between dots of equal value
@@ -178,7 +178,9 @@ def curve_chart(study: Study, rows: Sequence[Row], measure: str) -> Chart:
     if not means:
         return None
     groups = [printable(name) for name in study.arms]
-    title = "epoch" if is_curve(measure) else "layer, from the input"
+    title, apart = list_axis(measure)
+    for row in means:
+        row["at"] *= apart
     places = whole_ticks(max(row["at"] for row in means))
     x = alt.X("at:Q").title(title).scale(nice=False, zero=False, padding=6).axis(grid=False, format="d", values=places)
     y = value_axis(study, measure, [(row["mean"], row["low"], row["high"]) for row in means], alt.Y("mean:Q"))

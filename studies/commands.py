@@ -1,9 +1,10 @@
-"""The commands of main.py that a study consists of: `fit` and `test` of each arm and seed."""
+"""The commands that a study consists of: `fit` and `test` of main.py for each arm and seed, or searches for cells."""
 
 import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import count
@@ -20,8 +21,7 @@ from studies.study import Arm, Budget, Settings, Study, merge
 # W&B takes a quarter of a second and memory for each of hundreds of runs: they keep the run's own files alone
 LOGGER = "--trainer.logger=false"
 ONE_DEVICE = "--trainer.devices=1"  # so that the numbers do not depend on how many there are
-# In a setting of a study: the folder of the budget's runs, for an arm that starts from the weights of an earlier arm
-RUNS = "RUNS/"
+START = "model.init_from"  # the flag for the weights of an arm that another one starts from
 LONGEST_NAME = 80  # of a folder
 
 
@@ -32,9 +32,10 @@ class Recipe:
     Args:
         arm: of the study.
         run_name: <study>/<arm> of its runs; arms that are trained alike share those of the first one.
-        fit: words behind `main.py fit` that the arm's runs have in common.
+        fit: words behind `main.py fit`, or `studies.search`, that the arm's runs have in common.
         test: words behind `main.py test --ckpt_path FILE`.
         digest: of all that the results follow from, but seed, data and code.
+        start: recipe of the arm with whose weights the runs start; None for those of their initialisation.
     """
 
     arm: Arm
@@ -42,8 +43,20 @@ class Recipe:
     fit: tuple[str, ...]
     test: tuple[str, ...]
     digest: str
+    start: "Recipe | None" = None
 
-    def fit_words(self, seed: int, version: int, runs: Path, data: Iterable[str] = ()) -> list[str]:
+    @property
+    def root(self) -> "Recipe":
+        """The recipe that is trained first: the start, the start of the start, ... or this one."""
+        return self.start.root if self.start else self
+
+    def checkpoint(self, folder: Path) -> Path:
+        """The file of a run that is tested, and that other arms start from."""
+        return folder / "checkpoints" / f"{self.arm.checkpoint}.ckpt"
+
+    def fit_words(
+        self, seed: int, version: int, runs: Path, data: Iterable[str] = (), start: Path | None = None
+    ) -> list[str]:
         """The arguments of main.py that train a run.
 
         Args:
@@ -51,10 +64,11 @@ class Recipe:
             version: number of its folder.
             runs: folder of the budget's runs.
             data: flags of the user, such as --data.root=DIR.
+            start: file with the weights that an arm with a start begins with.
         """
         place = [f"--runs={runs}", f"--run_name={self.run_name}", f"--run_version={version}"]
-        fit = [word.replace(RUNS, f"{runs}/") for word in self.fit]
-        return ["fit", *fit, *data, f"--seed_everything={seed}", *place]
+        weights = [f"--{START}={start}"] if start else []
+        return ["fit", *self.fit, *weights, *data, f"--seed_everything={seed}", *place]
 
     def test_words(self, checkpoint: Path, data: Iterable[str] = ()) -> list[str]:
         """The arguments of main.py that test a checkpoint."""
@@ -71,21 +85,24 @@ def make_recipes(study: Study, budget: Budget) -> list[Recipe]:
     Raises:
         UserError: for a config that cannot be read.
     """
-    recipes: list[Recipe] = []
+    recipes: dict[str, Recipe] = {}
     names: dict[tuple[str, ...], str] = {}
     base = [find_config(name, study) for name in budget.base]
     contents = [read_config(str(path)).content for path in base]
-    configs = [f"--config={shown(path)}" for path in base]
+    common = [] if study.is_search else [*(f"--config={shown(path)}" for path in base), LOGGER, ONE_DEVICE]
     for arm in study.arms.values():
         settings = merge(budget.settings, *read_settings(arm.configs, study), arm.settings or {})
         test_settings = merge(*read_settings(arm.test_configs, study), arm.test_settings or {})
-        fit = (*configs, LOGGER, ONE_DEVICE, *write_flags(settings))
+        start = recipes[arm.start_from] if arm.start_from else None
+        fit = (*common, *write_flags(settings))
         test = write_flags(test_settings)
-        digest = make_digest([contents, write_flags(settings), test, arm.checkpoint, arm.members])
-        if fit not in names:
-            names[fit] = unused_name(f"{study.name}/{slug(arm.name)}", names.values())
-        recipes.append(Recipe(arm, names[fit], fit, test, digest))
-    return recipes
+        made_of = [contents, write_flags(settings), test, arm.checkpoint, arm.members]
+        digest = make_digest([*made_of, start.digest] if start else made_of)
+        trained = (*fit, start.run_name, start.arm.checkpoint) if start else fit
+        if trained not in names:
+            names[trained] = unused_name(f"{study.name}/{slug(arm.name)}", names.values())
+        recipes[arm.name] = Recipe(arm, names[trained], fit, test, digest, start)
+    return [*recipes.values()]
 
 
 def unused_name(name: str, used: Collection[str]) -> str:
@@ -136,3 +153,8 @@ def slug(name: str) -> str:
 def make_digest(content: Any) -> str:
     """The beginning of the SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """A command of main.py as it is typed."""
+    return shlex.join(["python", str(shown(HOME / "main.py")), *words])

@@ -1,6 +1,6 @@
 """Studies that train nothing: nets are built on the meta device and counted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pkgutil import resolve_name
 from typing import Any
@@ -14,30 +14,50 @@ from lit_models.counts import count_used
 from studies.commands import Recipe
 from studies.measures import FC_SHARE
 from studies.results import Row
-from studies.study import CountAt, Study
+from studies.study import CountAt
+from studies.training import Training
 
 BUILT_WITHOUT = ("optimizer", "lr_scheduler", "weights", "init_from", "num_classes")
 
 
-def count_row(study: Study, recipe: Recipe, seed: int, config: Mapping[str, Any]) -> Row:
-    """The row of an arm that is counted.
+class Counting:
+    """Counts the nets of a study.
 
     Args:
-        config: whole config of its `fit`.
+        at: what they are built for.
+        training: that would train them.
     """
-    assert study.count_at is not None
-    counted = count_net(build_net(config["model"], study.count_at), study.count_at.size)
-    if unknown := [name for name in study.measures if name not in counted]:
-        raise UserError(f"the measure {unknown[0]} needs a training, and count_at makes none: leave one of them out.")
-    return Row(
-        arm=recipe.arm.name,
-        seed=seed,
-        state="finished",
-        measures={name: counted[name] for name in study.measures},
-        recipe=recipe.digest,
-        num_classes=study.count_at.classes,
-        code_version=code_version(),
-    )
+
+    def __init__(self, at: CountAt, training: Training) -> None:
+        self.at, self.training, self.study = at, training, training.study
+
+    def check_study(self) -> None:
+        self.training.check_study()
+
+    def check(self, recipe: Recipe) -> Any:
+        return self.training.describe(recipe, self.training.resolve_fit(recipe))
+
+    def make_row(self, recipe: Recipe, seed: int) -> Row:
+        counted = count_net(build_net(self.training.resolve_fit(recipe)["model"], self.at), self.at.size)
+        if unknown := [name for name in self.study.measures if name not in counted]:
+            raise UserError(
+                f"the measure {unknown[0]} needs a training, and count_at makes none: leave one of them out."
+            )
+        return Row(
+            arm=recipe.arm.name,
+            seed=seed,
+            state="finished",
+            measures={name: counted[name] for name in self.study.measures},
+            recipe=recipe.digest,
+            num_classes=self.at.classes,
+            code_version=code_version(),
+        )
+
+    def shell_lines(self, recipes: Sequence[Recipe], seeds: int) -> list[str]:
+        return []  # no command of main.py counts at another size
+
+    def commands_of(self, recipe: Recipe) -> list[str]:
+        return []
 
 
 def build_net(model: Mapping[str, Any], at: CountAt) -> nn.Module:

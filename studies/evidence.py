@@ -200,4 +200,4 @@ def variance_of(values: np.ndarray, least: float) -> float:
 
 def nets_of(arm: Arm) -> tuple:
     """What decides which nets an arm trains."""
-    return arm.configs, sorted((arm.settings or {}).items(), key=str), arm.members
+    return arm.configs, sorted((arm.settings or {}).items(), key=str), arm.members, arm.start_from

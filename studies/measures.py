@@ -8,6 +8,7 @@
 - gradient_flow/first: norm of the first layer's gradient at the first step, of runs with `callbacks.GradientFlow`;
   gradient_flow/first_over_last: by that of the last layer; gradient_flow/profile: those of all layers, a list;
   gradient_flow/profile_at_end: the same at the last step that was measured.
+- search/val_accuracy, search/test_accuracy: of a search, see `studies.searching`.
 """
 
 import difflib
@@ -77,10 +78,16 @@ def check_measures(names: Sequence[str], where: str) -> None:
     known = [*TEST, *LOGGED, *COUNTS, FC_SHARE, *FLOW]
     for name in names:
         bare = name.removeprefix(CURVE).partition("@")[0]
-        if "/" in bare and bare.partition("/")[0] not in ("test", "val", "gradient_flow"):
+        if "/" in bare and bare.partition("/")[0] not in ("test", "val", "gradient_flow", "search"):
             continue
-        if bare not in known:
-            similar = difflib.get_close_matches(bare, known, n=1)
+        check_known([bare], known, where)
+
+
+def check_known(names: Sequence[str], known: Sequence[str], where: str) -> None:
+    """Raise UserError for the first measure that is not among those that are known."""
+    for name in names:
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(known)}."
             raise UserError(f"{where} names the measure {name}: {meant}")
 

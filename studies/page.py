@@ -105,4 +105,5 @@ def describe_size(report: Report) -> str:
     budget = report.study.budget(report.budget)
     flags = ", ".join(f"{key} {value}" for key, value in budget.settings.items())
     base = ", ".join(budget.base)
-    return f"All arms: {base}{f', with {flags}' if flags else ''}; {pluralize(budget.seeds, 'seed')} each."
+    common = ", with ".join(filter(None, [base, flags]))
+    return f"All arms: {common}; {pluralize(budget.seeds, 'seed')} each."

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock
-
 from checkpointing.atomic import atomic_write
+from checkpointing.locks import hold_lock
 from errors import UserError
 
 FOLDER = Path(__file__).parent / "results"
+WITHOUT_LOCKS = "run a study in one process at a time there."  # advice for file systems that lock no files
 State = Literal["finished", "diverged"]
 
 
@@ -100,7 +100,7 @@ def add_row(path: Path, study: str, budget: str, row: Row, arms: Sequence[str]) 
         arms: names of the arms, whose order the rows get; rows of other arms are dropped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with hold_lock(path.with_suffix(".lock"), blocking=True, advice=WITHOUT_LOCKS):
         rows = {(each.arm, each.seed): each for each in read_rows(path)} | {(row.arm, row.seed): row}
         order = {arm: number for number, arm in enumerate(arms)}
         kept = [each for each in rows.values() if each.arm in order]

@@ -1,29 +1,64 @@
-"""Runs a study: `fit` and `test` of each arm and seed, those that are not done yet, and keeps a row of each."""
+"""Runs a study: makes the results of each arm and seed that are not stored yet, and keeps a row of each."""
 
 import errno
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
-from checkpointing.run_facts import read_run_facts
 from errors import UserError, shorten
-from reports.evaluation import AlreadyTested
-from reports.run_sources.local import read_run
 from studies.commands import Recipe, make_recipes
-from studies.counting import count_row
-from studies.measures import check_measures, read_first_gradients, read_measures, read_metrics
-from studies.process import CommandFailed, resolve, run_command
+from studies.counting import Counting
 from studies.results import Row, add_row, read_rows, results_path
-from studies.runs import Busy, LocateTest, RunFolder, clear_folder, find_run_folder
-from studies.study import Study
+from studies.runs import Busy
+from studies.searching import Searching
+from studies.study import Budget, Study
+from studies.training import Training
 
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
 SECONDS_TO_WAIT = 2.0  # before runs of other processes are looked at again
+
+
+class RowMaker(Protocol):
+    """How the rows of a study are made: by training nets, by counting them, or by searching for cells."""
+
+    def check_study(self) -> None:
+        """Raise UserError for measures that the study's rows cannot have."""
+        ...
+
+    def check(self, recipe: Recipe) -> Any:
+        """All that the results of a recipe follow from: two arms for which it is equal are the same.
+
+        Raises:
+            UserError: for settings that are refused, and data without its folder.
+        """
+        ...
+
+    def make_row(self, recipe: Recipe, seed: int) -> Row:
+        """The row of a recipe and a seed; whatever of it is done already is not done again.
+
+        Raises:
+            Busy: if another process makes a part of it.
+            UserError: with the sentence of what has failed.
+        """
+        ...
+
+    def shell_lines(self, recipes: Sequence[Recipe], seeds: int) -> list[str]:
+        """The commands of all recipes and seeds as lines of a shell, which may run in any order, or at once."""
+        ...
+
+    def commands_of(self, recipe: Recipe) -> list[str]:
+        """The commands for the first seed of a recipe, as if nothing were done."""
+        ...
+
+
+def choose_maker(study: Study, budget: Budget, runs: Path, data: Sequence[str]) -> RowMaker:
+    """What makes the rows of a study at one of its sizes; other arguments as of `Training`."""
+    if study.is_search:
+        return Searching(study, budget)
+    training = Training(study, budget.name, runs, data)
+    return Counting(study.count_at, training) if study.count_at else training
 
 
 class Runner:
@@ -41,54 +76,38 @@ class Runner:
     def __init__(
         self, study: Study, budget: str, seeds: int | None, runs: Path, results: Path, data: Sequence[str] = ()
     ) -> None:
-        self.study, self.budget, self.data = study, study.budget(budget), data
+        self.study, self.budget = study, study.budget(budget)
         self.seeds = self.budget.seeds if seeds is None else seeds
         if self.seeds < 1:
             raise UserError(f"--seeds is {seeds}: give a number of results of each arm, 3 or more for an interval.")
         self.recipes = make_recipes(study, self.budget)
         self.path = results_path(study.name, budget, results)
         self.runs = runs / budget
-        self.fit_configs: dict[tuple[str, ...], dict[str, Any]] = {}  # by the words of the command, for seed 0
+        self.maker = choose_maker(study, self.budget, self.runs, data)
 
     def check(self) -> None:
-        """Check all commands before anything is trained.
+        """Check all arms before anything is trained.
 
         Raises:
-            UserError: for flags that main.py refuses, two arms that are the same, and data without its folder.
+            UserError: for settings that are refused, two arms that are the same, and data without its folder.
         """
-        check_measures(self.study.measures, str(self.study.path))
+        self.maker.check_study()
         seen: dict[str, str] = {}
         for recipe in self.recipes:
             with self.naming(recipe):
-                config = self.resolve_fit(recipe)
-                if not self.study.count_at:
-                    self.refuse_missing_data(config)
-                tested = self.resolve_nameless(recipe, recipe.test) if recipe.test else config  # fit knows the flags
-                whole = repr([config, tested, recipe.arm.checkpoint, recipe.arm.members])
+                whole = repr(self.maker.check(recipe))
                 if (twin := seen.setdefault(whole, recipe.arm.name)) != recipe.arm.name:
                     raise UserError(f"it changes nothing: its whole config is that of {twin}.")
 
-    def resolve_fit(self, recipe: Recipe, seed: int = 0) -> dict[str, Any]:
-        """The whole config of a run, without its name."""
-        if recipe.fit not in self.fit_configs:
-            self.fit_configs[recipe.fit] = self.resolve_nameless(recipe)
-        return self.fit_configs[recipe.fit] | {"seed_everything": seed}
+    def shell_lines(self) -> list[str]:
+        """The commands of the study, see `RowMaker.shell_lines`."""
+        self.check()
+        return self.maker.shell_lines(self.recipes, self.seeds)
 
-    def resolve_nameless(self, recipe: Recipe, flags: Sequence[str] = ()) -> dict[str, Any]:
-        """The whole config of a recipe's first run with further flags, without its name."""
-        return resolve([*recipe.fit_words(0, 0, self.runs), *flags]) | {"run_name": None}
-
-    def refuse_missing_data(self, config: Mapping[str, Any]) -> None:
-        """Refuse data that needs a folder which is not given."""
-        data = config["data"]
-        arguments = data.get("init_args", {})
-        if "root" in arguments and arguments["root"] is None and not self.flags_for(config):
-            raise UserError(f"at {self.budget.name} it needs {data['class_path']}: give its folder as --data.root DIR.")
-
-    def flags_for(self, config: Mapping[str, Any]) -> list[str]:
-        """The user's flags that the data of a config takes."""
-        taken = config["data"].get("init_args", {})
-        return [flag for flag in self.data if flag.partition("=")[0].removeprefix("--data.") in taken]
+    def commands(self) -> dict[str, list[str]]:
+        """The commands of each arm for its first seed; arms without any are left out."""
+        found = {recipe.arm.name: self.maker.commands_of(recipe) for recipe in self.recipes}
+        return {name: lines for name, lines in found.items() if lines}
 
     @contextmanager
     def naming(self, recipe: Recipe) -> Iterator[None]:
@@ -119,7 +138,8 @@ class Runner:
                 if (recipe, seed) not in self.missing():  # another process has made it
                     continue
                 try:
-                    row = self.make_row(recipe, seed)
+                    with self.naming(recipe):
+                        row = self.maker.make_row(recipe, seed)
                 except Busy:
                     busy += 1
                     continue
@@ -131,85 +151,6 @@ class Runner:
                     print("Waiting for another process, which has the runs that are left.", flush=True)
                 waited = True
                 time.sleep(SECONDS_TO_WAIT)
-
-    def make_row(self, recipe: Recipe, seed: int) -> Row:
-        """Train and test the runs of a row, as far as that is not done.
-
-        Raises:
-            Busy: if another process has one of its runs.
-            UserError: with the sentence of the command that has failed.
-        """
-        begin = time.monotonic()
-        with self.naming(recipe):
-            if self.study.count_at:
-                return count_row(self.study, recipe, seed, self.resolve_fit(recipe))
-            members = [self.train_and_test(recipe, run_seed) for run_seed in recipe.run_seeds(seed)]
-            tests = [test for _, test in members if test]
-            facts = read_run_facts(members[0][0].path)
-            if facts is None:
-                raise UserError(f"{members[0][0].path} has no run.json: remove the folder, and run the study again.")
-            has_all = len(tests) == len(members)
-            results = [read_metrics(test.result) for test in tests]
-            predictions = [test.predictions for test in tests]
-            runs = [read_run(folder.path) for folder, _ in members]
-            measures = (
-                read_measures(self.study.measures, runs, results, predictions)
-                if has_all
-                else read_first_gradients(self.study.measures, runs)
-            )
-        session = facts.sessions[-1]
-        return Row(
-            arm=recipe.arm.name,
-            seed=seed,
-            state="finished" if has_all else "diverged",
-            measures=measures,
-            recipe=recipe.digest,
-            test_images=results[0].images if has_all else 0,
-            num_classes=facts.data.num_classes,
-            code_version=session.code_version,
-            environment=session.environment,
-            seconds=round(time.monotonic() - begin, 1),
-        )
-
-    def train_and_test(self, recipe: Recipe, seed: int) -> tuple[RunFolder, LocateTest | None]:
-        """The folder of a run, and the files of its test; none of a run that diverged."""
-        experiment = self.runs / recipe.run_name
-        experiment.mkdir(parents=True, exist_ok=True)
-        log = experiment / f"seed_{seed}.log"
-        try:
-            with FileLock(experiment / f".seed_{seed}.lock", blocking=False):
-                folder = self.train(recipe, seed, log)
-                return folder, None if folder.outcome == "diverged" else self.test(recipe, folder, log)
-        except Timeout as error:
-            raise Busy from error
-
-    def train(self, recipe: Recipe, seed: int, log: Path) -> RunFolder:
-        """The run of a seed, finished or diverged: found, resumed, or trained."""
-        config, experiment = self.resolve_fit(recipe, seed), self.runs / recipe.run_name
-        folder = find_run_folder(experiment, seed, config)
-        if folder.has_ended:
-            return folder
-        clear_folder(folder)
-        words = ["fit", f"--ckpt_path={folder.path}"]
-        if folder.outcome is None:
-            words = recipe.fit_words(seed, folder.version, self.runs)
-        try:
-            run_command([*words, *self.flags_for(config)], log)
-        except CommandFailed:
-            folder = find_run_folder(experiment, seed, config)
-            if folder.outcome != "diverged":
-                raise
-        return find_run_folder(experiment, seed, config)
-
-    def test(self, recipe: Recipe, folder: RunFolder, log: Path) -> LocateTest:
-        """The files of the test of a run, which is done where they are missing."""
-        checkpoint = folder.path / "checkpoints" / f"{recipe.arm.checkpoint}.ckpt"
-        if not os.path.isfile(checkpoint):
-            raise UserError(f"its run {folder.path} has no checkpoints/{checkpoint.name}: correct its `checkpoint`.")
-        test, words = LocateTest(checkpoint), recipe.test_words(checkpoint)
-        with suppress(AlreadyTested):
-            run_command([*words, *self.flags_for(self.resolve_fit(recipe))], log, [test])
-        return test
 
 
 @contextmanager

@@ -19,11 +19,13 @@ class Arm:
     Args:
         name: in the study.
         configs: files for --config, of `fit`.
-        settings: flags of `fit`. Arms with equal configs and settings are trained once.
+        settings: flags of `fit`, or of a search. Arms with equal configs and settings are trained once.
         test_configs: files for --config, of `test`.
         test_settings: flags of `test` alone.
         checkpoint: stem of the file that is tested.
         members: number of runs whose mean probabilities are one result; 1 is a single net.
+        start_from: name of the arm with whose weights, of the run of the same seed, the nets start; None for those of
+            their initialisation.
         series: name of the arm without the value of the sweep.
         point: value of the sweep, the arm's position on the axis of a figure; None without a sweep.
     """
@@ -35,6 +37,7 @@ class Arm:
     test_settings: Settings | None = None
     checkpoint: str = "last"
     members: int = 1
+    start_from: str | None = None
     series: str = ""
     point: float | None = None
 
@@ -68,7 +71,7 @@ class Budget:
         name: such as 5min.
         seeds: results of each arm.
         base: files for --config, of every `fit`, below those of the arm.
-        settings: flags of every `fit`, below those of the arm.
+        settings: flags of every `fit`, or search, below those of the arm.
     """
 
     name: str
@@ -106,6 +109,7 @@ class Study:
         budgets: by name.
         path: of the file.
         count_at: for a study that counts its nets and trains none; else None.
+        is_search: whether its arms are searches for cells, with flags of `studies.search`.
     """
 
     name: str
@@ -119,6 +123,7 @@ class Study:
     budgets: dict[str, Budget]
     path: Path
     count_at: CountAt | None = None
+    is_search: bool = False
 
     def budget(self, name: str) -> Budget:
         """One of the study's sizes.

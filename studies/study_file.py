@@ -10,6 +10,7 @@ from typing import Any, get_args
 from cli.messages import HOME
 from cli.yaml_files import read_yaml
 from errors import UserError
+from studies.search.settings import HELP
 from studies.study import Arm, Budget, CountAt, Expectation, Relation, Settings, Study, is_number, merge
 from studies.units import is_curve
 
@@ -26,11 +27,14 @@ KEYS = (
     "supported_if",
     "budgets",
     "count_at",
+    "search",
 )
-OPTIONAL = ("settings", "sweep", "count_at")
-KINDS: dict[str, type] = dict.fromkeys(("settings", "arms", "sweep", "budgets", "count_at"), dict) | {
+OPTIONAL = ("settings", "sweep", "count_at", "search")
+KINDS: dict[str, type] = dict.fromkeys(("settings", "arms", "sweep", "budgets", "count_at", "search"), dict) | {
     "supported_if": list
 }
+SEARCH_KEYS = ("reward", "evaluations", "dataset")
+SEARCH_FLAGS = (*SEARCH_KEYS, "method", *HELP)
 EXPECTATION_KEYS = ("of", *get_args(Relation), "than", "to", "by", "factor", "within", "at")
 
 
@@ -70,8 +74,9 @@ def read_study(path: Path) -> Study:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no study: give it the keys {', '.join(KEYS)}.")
     check_keys(content, KEYS, f"{path}")
-    if missing := [key for key in KEYS if key not in content and key not in OPTIONAL]:
-        raise UserError(f"{path} has no {missing[0]}: a study needs {', '.join(k for k in KEYS if k not in OPTIONAL)}.")
+    needed = [key for key in KEYS if key not in OPTIONAL and not (key == "base" and "search" in content)]
+    if missing := [key for key in needed if key not in content]:
+        raise UserError(f"{path} has no {missing[0]}: a study needs {', '.join(needed)}.")
     for key, kind in KINDS.items():
         if content.get(key) is not None and not isinstance(content[key], kind):
             raise UserError(
@@ -80,8 +85,8 @@ def read_study(path: Path) -> Study:
     for key in ("claim", "notes", "paper"):
         if not isinstance(content[key], str) or not content[key].strip():
             raise UserError(f"{path}: {key} is {content[key]}: write a text, in quotes if it holds a colon.")
-    settings, base = content.get("settings") or {}, as_texts(content["base"])
-    check_flags(settings, f"{path}: settings")
+    search = read_search(content, path)
+    settings, base = search | (content.get("settings") or {}), as_texts(content.get("base", []))
     arms = read_arms(content["arms"] or {}, content.get("sweep") or {}, path)
     for key in ("measures", "supported_if", "budgets"):
         if not content[key]:
@@ -93,8 +98,12 @@ def read_study(path: Path) -> Study:
     }
     claim, notes, paper = (str(content[key]).strip() for key in ("claim", "notes", "paper"))
     sweep = next(iter(content.get("sweep") or {}), "")
-    count_at = read_count_at(content.get("count_at"), path)
-    return Study(path.stem, claim, notes, paper, arms, sweep, list(measures), expectations, budgets, path, count_at)
+    at, name = read_count_at(content.get("count_at"), path), path.stem
+    study = Study(
+        name, claim, notes, paper, arms, sweep, list(measures), expectations, budgets, path, at, is_search=bool(search)
+    )
+    check_flags(study, settings)
+    return study
 
 
 def read_arms(content: Mapping[str, Any], sweep: Mapping[str, Any], path: Path) -> dict[str, Arm]:
@@ -115,10 +124,28 @@ def read_arms(content: Mapping[str, Any], sweep: Mapping[str, Any], path: Path) 
             twin = next((each for each in arms.values() if same_recipe(each, arm)), None)
             if twin is not None:
                 raise UserError(f"{path}: the arms {twin.name} and {arm.name} are equal: let each change something.")
-            arms[arm.name] = arm
+            arms[arm.name] = with_start(arm, arms, path)
     if not arms:
         raise UserError(f"{path} has no arms: name at least one.")
     return arms
+
+
+def with_start(arm: Arm, earlier: Mapping[str, Arm], path: Path) -> Arm:
+    """The arm with the whole name of the arm that it starts from, which may be one at a value of the sweep.
+
+    Raises:
+        UserError: if no arm above it has this name.
+    """
+    if arm.start_from is None:
+        return arm
+    start = name_at(arm.start_from, arm.point, earlier)
+    start = arm.start_from if start not in earlier else start
+    if start not in earlier:
+        raise UserError(
+            f"{path}: the arm {arm.name} starts from {arm.start_from}, which is no arm above it: there are "
+            f"{', '.join(earlier) or 'none'}."
+        )
+    return replace(arm, start_from=start)
 
 
 def spread(arm: Arm, sweep: Mapping[str, Any], given: dict[str, Any], path: Path) -> Iterable[Arm]:
@@ -149,8 +176,9 @@ def read_arm(name: str, given: dict[str, Any], path: Path) -> Arm:
     checkpoint, members = str(given.pop("checkpoint", "last")), given.pop("members", 1)
     if isinstance(members, bool) or not isinstance(members, int) or members < 1:
         raise UserError(f"{path}: members of {name} is {members}: give a number of runs, 1 or more.")
-    check_flags([*given, *test], f"{path}: the arm {name}")
-    return Arm(name, configs, given, test_configs, test, checkpoint, members, series=name)
+    start = given.pop("start_from", None)
+    start = None if start is None else str(start)
+    return Arm(name, configs, given, test_configs, test, checkpoint, members, start, series=name)
 
 
 def same_recipe(a: Arm, b: Arm) -> bool:
@@ -222,6 +250,19 @@ def read_count_at(given: Mapping[str, Any] | None, path: Path) -> CountAt | None
     return CountAt(classes, size)
 
 
+def read_search(content: Mapping[str, Any], path: Path) -> Settings:
+    """What all searches of a study have in common; empty for a study that does not search."""
+    if content.get("search") is None:
+        return {}
+    given = dict(content["search"])
+    check_keys(given, SEARCH_KEYS, f"search of {path}")
+    if missing := [key for key in ("reward", "evaluations") if key not in given]:
+        raise UserError(f"{path}: search has no {missing[0]}: write {{reward: table, evaluations: 500}}.")
+    if unused := [key for key in ("base", "count_at") if content.get(key) is not None]:
+        raise UserError(f"{path}: a study that searches trains no net of a config: leave out {unused[0]}.")
+    return given
+
+
 def read_budget(name: str, given: Any, base: tuple[str, ...], settings: Settings, path: Path) -> Budget:
     """A size of the study: seeds, perhaps another base, and flags over those of the study."""
     if not isinstance(given, dict):
@@ -233,18 +274,34 @@ def read_budget(name: str, given: Any, base: tuple[str, ...], settings: Settings
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"{path}: the budget {name} has seeds {seeds}: give a number, 3 or more for an interval.")
     base = as_texts(given.pop("base", base))
-    check_flags(given, f"{path}: the budget {name}")
     return Budget(name, seeds, base, merge(settings, given))
 
 
-def check_flags(names: Iterable[str], where: str) -> None:
-    """Raise UserError for the first key that is no flag of main.py which a study may set."""
-    for name in names:
-        if str(name).partition(".")[0] not in ("model", "data", "trainer"):
-            raise UserError(
-                f"{where} has {name}, which is no flag of main.py for a study: write model.*, data.* or trainer.*. "
-                "An arm also takes config, checkpoint, members and test, a budget seeds and base."
-            )
+def check_flags(study: Study, settings: Settings) -> None:
+    """Check that all settings are flags that a study may set.
+
+    Args:
+        settings: of all arms.
+
+    Raises:
+        UserError: for the first that is not.
+    """
+    named: dict[str, Iterable[str]] = {"settings": settings}
+    for arm in study.arms.values():
+        named[f"the arm {arm.name}"] = [*(arm.settings or {}), *(arm.test_settings or {})]
+        if study.is_search and not same_recipe(arm, Arm("", settings=arm.settings, test_settings={})):
+            raise UserError(f"{study.path}: the arm {arm.name} is a search, and takes {', '.join(SEARCH_FLAGS)}.")
+    named |= {f"the budget {each.name}": each.settings for each in study.budgets.values()}
+    for where, names in named.items():
+        for name in map(str, names):
+            if study.is_search and name not in SEARCH_FLAGS:
+                raise UserError(f"{study.path}: {where} has {name}: a search takes {', '.join(SEARCH_FLAGS)}.")
+            if not study.is_search and name.partition(".")[0] not in ("model", "data", "trainer"):
+                raise UserError(
+                    f"{study.path}: {where} has {name}, which is no flag of main.py for a study: write model.*, data.* "
+                    "or trainer.*. An arm also takes config, checkpoint, members, start_from and test, a budget seeds "
+                    "and base."
+                )
 
 
 def check_keys(given: Mapping[str, Any], known: Iterable[str], where: str) -> None:

@@ -11,7 +11,7 @@ from studies.report import Report
 from studies.results import Row
 from studies.study import Arm, Study
 from studies.summary import Summary, summarize
-from studies.units import EXACT, format_difference, format_number, format_value, is_error, is_share, measure_name
+from studies.units import EXACT, format_difference, format_number, format_value, is_share, measure_name
 from studies.verdict import Finding
 from studies.wording import state_claim
 
@@ -106,7 +106,9 @@ def finding_note(findings: Sequence[Finding]) -> str:
     methods = [each.method for each in findings if each.method]
     tests = "; ".join(text for name, text in METHODS.items() if name in methods)
     points = (
-        " Differences of errors are in points." if any(is_error(each.expectation.measure) for each in findings) else ""
+        " Differences of percentages are in points."
+        if any(is_share(each.expectation.measure) for each in findings)
+        else ""
     )
     ratio = (
         " x: ratios of geometric means, tested in logarithms."
@@ -138,7 +140,8 @@ def describe_arm(arm: Arm) -> dict[str, str]:
     test_configs = {"test: config": ", ".join(arm.test_configs)} if arm.test_configs else {}
     members = {"members": str(arm.members)} if arm.members > 1 else {}
     checkpoint = {"checkpoint": arm.checkpoint} if arm.checkpoint != "last" else {}
-    return configs | settings | test_configs | tests | members | checkpoint
+    start = {"start_from": arm.start_from} if arm.start_from else {}
+    return configs | settings | start | test_configs | tests | members | checkpoint
 
 
 def seed_table(report: Report) -> Table:

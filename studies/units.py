@@ -18,9 +18,14 @@ GRADIENTS = {
     "gradient_flow/profile": "gradient norm by layer at the first step",
     "gradient_flow/profile_at_end": "gradient norm by layer at the last measured step",
 }
+SEARCHES = {
+    "search/val_accuracy": "validation accuracy of the best cell",
+    "search/test_accuracy": "test accuracy of the best cell by validation",
+}
 STAGES = {"train": "training", "val": "validation", "test": "test"}
 EXACT = ("parameters", "aux_parameters", "multiply_adds", "fc_share")  # equal for all seeds
 CURVE = "curve:"
+EVALUATIONS_APART = 10  # the values of a search's curve
 ERROR = re.compile(r"top(\d+)_error")
 HUGE = 1e5
 
@@ -30,6 +35,8 @@ def measure_name(measure: str) -> str:
     if measure in GRADIENTS:
         return GRADIENTS[measure]
     name, _, epoch = measure.removeprefix(CURVE).partition("@")
+    if name in SEARCHES:
+        return f"{SEARCHES[name]}{' so far' if is_curve(measure) else ''}"
     stage, slash, rest = name.partition("/")
     known = WORDS.get(rest if slash else name)
     words = (
@@ -41,8 +48,15 @@ def measure_name(measure: str) -> str:
 
 
 def is_curve(measure: str) -> bool:
-    """Whether a measure is a list of values, one for each epoch."""
+    """Whether a measure is a list of values, one for each epoch, or for some of the evaluations of a search."""
     return measure.startswith(CURVE)
+
+
+def list_axis(measure: str) -> tuple[str, int]:
+    """What the places of a list are, and how far they are apart: epochs, evaluations or layers."""
+    if not is_curve(measure):
+        return "layer, from the input", 1
+    return ("evaluations", EVALUATIONS_APART) if measure.removeprefix(CURVE) in SEARCHES else ("epoch", 1)
 
 
 def error_k(measure: str) -> int | None:
@@ -58,7 +72,7 @@ def is_error(measure: str) -> bool:
 
 def is_share(measure: str) -> bool:
     """Whether a measure is written in percent."""
-    return is_error(measure) or measure.endswith("_share")
+    return is_error(measure) or measure.endswith(("_share", "_accuracy"))
 
 
 def guessing_value(measure: str, num_classes: int) -> float | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from checkpointing.confinement import lies_in
-from checkpointing.run_dir import LOCK, NO_LOCKS
+from checkpointing.locks import NO_LOCKS
+from checkpointing.run_dir import LOCK
 from errors import UserError
 
 LARGEST = 2**27  # bytes of metrics.csv, which has so many with a million rows, and of a file of W&B's

@@ -64,15 +64,26 @@ def test_the_digest_follows_from_all_that_the_results_follow_from(tmp_path: Path
         assert {name for name, digest in now.items() if digest != recipes[name].digest} == changed
 
 
-def test_an_arm_may_start_from_the_run_of_another(tmp_path: Path) -> None:
-    path = write_study(
-        tmp_path,
-        "\n  plain: {}\n  residual: {model.weights: RUNS/tiny/plain/version_0/checkpoints/last.ckpt}\n",
-        seeds=3,
-    )
-    study = read_study(Path(path))
-    recipe = make_recipes(study, study.budget("5min"))[1]
-    assert "--model.weights=here/tiny/plain/version_0/checkpoints/last.ckpt" in recipe.fit_words(2, 2, Path("here"))
+CHAIN = """
+  plain: {model.shortcut: none}
+  same: {model.shortcut: none, start_from: plain}
+  residual: {model.depth: 20, start_from: same}
+"""
+
+
+def test_an_arm_starts_from_the_run_of_another_and_its_digest_follows(tmp_path: Path) -> None:
+    path = Path(write_study(tmp_path, CHAIN, seeds=3))
+    study = read_study(path)
+    plain, same, third = make_recipes(study, study.budget("5min"))
+    assert third.start == same and third.root == same.root == plain.root == plain
+    assert plain.fit == same.fit and [plain.run_name, same.run_name] == ["tiny/plain", "tiny/same"]
+    assert len({plain.digest, same.digest, third.digest}) == 3
+    words = third.fit_words(2, 2, Path("here"), start=same.checkpoint(Path("here/tiny/same/version_2")))
+    assert "--model.init_from=here/tiny/same/version_2/checkpoints/last.ckpt" in words
+    path.write_text(path.read_text().replace("plain: {model.shortcut: none}", "plain: {model.shortcut: B}"))
+    study = read_study(path)
+    now = make_recipes(study, study.budget("5min"))
+    assert all(a.digest != b.digest for a, b in zip(now, (plain, same, third), strict=True))
 
 
 def test_values_are_written_as_flags_read_them() -> None:

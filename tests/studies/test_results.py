@@ -1,11 +1,12 @@
 """The file of a study's results."""
 
+import errno
 import json
 
 import pytest
 
 from errors import UserError
-from studies.results import read_rows, results_path, write_rows
+from studies.results import add_row, read_rows, results_path, write_rows
 from tests.studies.made_up import rows_of
 
 
@@ -30,3 +31,17 @@ def test_a_file_of_something_else_is_refused(name, value, tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match="holds no results of a study"):
             read_rows(path)
+
+
+def test_rows_are_added_where_files_cannot_be_locked(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "study-5min.json"
+    for row in rows_of("a", [0.25, 0.5]):
+        with pytest.warns(UserWarning, match="its file system has no locks .*: run a study in one process at a time"):
+            add_row(path, "study", "5min", row, ["a"])
+    assert [row.seed for row in read_rows(path)] == [0, 1]

@@ -126,6 +126,63 @@ def test_an_arm_equals_its_printed_command(tmp_path: Path) -> None:
     assert next(measures) == next(measures)
 
 
+VGG = "model: lit_models.LitVGG, model.head: cifar, model.width: 0.25, model.optimizer: torch.optim.SGD"
+STARTED = f"""
+  A: {{{VGG}, model.optimizer.lr: 0.01, model.variant: A}}
+  residual: {{{VGG}, model.optimizer.lr: 0.01, model.variant: D, start_from: A}}
+"""
+
+
+def test_the_line_of_an_arm_holds_that_of_the_arm_that_it_starts_from(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(write_study(here, STARTED, seeds=2), "--print")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    for seed, line in enumerate(lines):
+        version = f"version_{seed}/checkpoints/last.ckpt"
+        commands = line.split(" && ")
+        assert [" fit " in each for each in commands] == [True, False, True, False]
+        assert f"--model.init_from=runs/5min/tiny/A/{version}" in commands[2] and "init_from" not in commands[0]
+        assert f"--ckpt_path=runs/5min/tiny/residual/{version}" in commands[3]
+
+
+@pytest.mark.slow
+def test_an_arm_starts_from_the_run_of_its_seed_as_the_recipe_is_now(here: Path) -> None:
+    arms = STARTED.replace("model.variant", "data.size: 32, model.variant")
+    run(write_study(here, arms, seeds=2))
+    names = [f"5min/tiny/{name}" for name in ("A/version_0", "A/version_1", "residual/version_0", "residual/version_1")]
+    assert list_runs(here / "runs") == names
+    for seed in (0, 1):
+        config = (here / f"runs/5min/tiny/residual/version_{seed}/config.yaml").read_text()
+        assert f"init_from: runs/5min/tiny/A/version_{seed}/checkpoints/last.ckpt" in config
+    before = stored(here / "results")
+    changed = arms.replace("0.01, data.size: 32, model.variant: A", "0.02, data.size: 32, model.variant: A")
+    run(write_study(here, changed, seeds=2))
+    assert list_runs(here / "runs") == sorted([*names, *(name.replace("n_", "n_100") for name in names)])
+    assert "A/version_1001/" in (here / "runs/5min/tiny/residual/version_1001/config.yaml").read_text()
+    after = stored(here / "results")
+    assert all(after[key].recipe != before[key].recipe for key in before)
+    (here / "results" / "tiny-5min.json").unlink()
+    run(write_study(here, arms, seeds=2))  # reads the first runs again
+    assert {key: row.measures for key, row in stored(here / "results").items()} == {
+        key: row.measures for key, row in before.items()
+    }
+    assert len(list_runs(here / "runs")) == 8
+
+
+@pytest.mark.slow
+def test_what_diverged_is_no_start(here: Path) -> None:
+    arms = STARTED.replace("0.01, model.variant: A", "1.0e+30, model.variant: A").replace(
+        "model.var", "data.size: 32, model.var"
+    )
+    with pytest.raises(
+        SystemExit, match="arm residual: it starts from .*version_0, which diverged: correct the recipe of A"
+    ):
+        run(write_study(here, arms))
+    assert stored(here / "results")["A", 0].state == "diverged"
+
+
 @pytest.mark.slow
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     study = write_study(tmp_path, seeds=2)

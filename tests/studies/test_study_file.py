@@ -48,6 +48,12 @@ def test_a_sweep_makes_an_arm_of_each_value(read):
     assert study.expectations[0].other == "plain, dropout 0.5"
 
 
+def test_an_arm_of_a_sweep_starts_from_the_arm_at_its_value(read):
+    text = GOOD.replace("residual: {}", "residual: {start_from: plain}").replace(EXPECTED, f"{EXPECTED}, at: 0.5")
+    study = read(f"{text}sweep: {{model.dropout: [0.1, 0.5]}}")
+    assert [arm.start_from for arm in study.arms.values()][2:] == ["plain, dropout 0.1", "plain, dropout 0.5"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
@@ -63,6 +69,12 @@ def test_a_sweep_makes_an_arm_of_each_value(read):
         ("residual: {}", "residual: {model.shortcut: none}", "the arms plain and residual are equal"),
         ("residual: {}", "residual: {members: 2.5}", "members of residual is 2.5"),
         ("residual: {}", "residual: {test: ten_crop}", "test of the arm residual is ten_crop: write flags"),
+        (
+            "residual: {}",
+            "residual: {start_from: plane}",
+            "the arm residual starts from plane, which is no arm above it",
+        ),
+        ("residual: {}", "residual: {start_from: residual}", "which is no arm above it: there are plain."),
         ("[test/top1_error]", "", "measures is empty"),
         (f"  - {{of: test/top1_error, {EXPECTED}}}", "", "supported_if is empty"),
         (BUDGET, "5min:", "the budget 5min is None"),
