@@ -26,8 +26,8 @@ from checkpointing.predictions import Predictions
 from errors import UserError
 from reports.metrics import ensemble_mean, negative_log_likelihood, reported_k, topk_errors
 from reports.run import Curve, Run
+from studies.units import CURVE
 
-CURVE = "curve:"
 COUNTS = ("parameters", "multiply_adds")
 FC_SHARE = "fc_share"
 TEST = ("test/top1_error", "test/top5_error", "test/loss")
