@@ -7,9 +7,13 @@ import pytest
 import torch
 
 from studies.__main__ import main
+from studies.claims import choose_report, read_reports
 from studies.results import Row, read_rows
 from studies.search.__main__ import main as search_main
+from studies.study_file import find_study
+from studies.tables import arm_table
 from studies.units import format_value, list_axis, measure_name
+from tests.conftest import HOME
 
 STUDY = """
 claim: Learning helps.
@@ -63,6 +67,13 @@ def test_searches_are_stored_skipped_and_printed(here: Path, capsys: pytest.Capt
     main(["own.yaml", "--print", "--runs", "runs"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and lines[-1].endswith("--reward=table --evaluations=25 --method=random --first_seed=1")
+
+
+def test_the_document_has_the_numbers_of_the_stored_results() -> None:
+    text = (HOME / "docs/search.md").read_text()
+    report = choose_report(read_reports(find_study("cell_search")))
+    for name, seeds, *cells in arm_table(report).rows:
+        assert f"| `{name}` | {' | '.join(cells)} |" in text and seeds == "20"
 
 
 def test_words_for_readers() -> None:
