@@ -195,5 +195,6 @@ def describe_machine(rows: Sequence[Row]) -> str:
 
 def name_machine(environment: Mapping[str, str]) -> str:
     """A machine with its threads, as run.json has it."""
-    threads = environment.get("threads")
-    return f"{environment.get('device', '')}{f', {threads} threads' if threads else ''}".strip(", ")
+    threads = environment.get("threads", "")
+    words = f", {threads} thread{'' if threads == '1' else 's'}" if threads else ""
+    return f"{environment.get('device', '')}{words}".strip(", ")
