@@ -121,8 +121,14 @@ def test_a_closed_run_is_complete_on_the_disk(log, failed):
 def test_closing_waits_for_what_wandb_writes_late(log, share):
     close_run(failed=False)
     content = log.read_bytes()
-    log.write_bytes(content[: max(len(HEADER), int(share * len(content)))])
-    service = threading.Timer(0.2, lambda: log.write_bytes(content))
+    there = max(len(HEADER), int(share * len(content)))
+    log.write_bytes(content[:there])
+
+    def append() -> None:
+        with log.open("ab") as file:
+            file.write(content[there:])
+
+    service = threading.Timer(0.2, append)
     service.start()
     wait_for_end(log)
     assert log.read_bytes() == content

@@ -12,7 +12,7 @@ from tests.conftest import PREPROCESSING
     [(2, None, 1), (3, None, 0), (8, None, 0), (2, 0, 0), (8, 2, 2)],
 )
 def test_loader_processes_read_while_the_net_computes(batch_size, given, workers, tmp_path, monkeypatch):
-    monkeypatch.setattr("datamodules.base.choose_num_workers", lambda trainer, images: 1)
+    monkeypatch.setattr("datamodules.loading.choose_num_workers", lambda trainer, images: 1)
     for number in range(3):
         Image.new("RGB", (9, 8)).save(tmp_path / f"{number}.png")
     data = Photos(tmp_path, PREPROCESSING, ["a"], batch_size, num_workers=given)

@@ -30,7 +30,7 @@ def test_dense_is_the_same_at_the_usual_size_and_the_mean_over_windows_at_larger
     net = net_of(family, arguments)
     usual, larger = torch.randn(2, 3, 32, 32).double(), torch.randn(2, 3, 48, 64).double()
     maps: list[torch.Tensor] = []
-    name = next(n for n in ("avgpool", "global_pool") if hasattr(net, n))
+    name = next(n for n in ("avgpool", "global_pool", "global_pooling") if hasattr(net, n))
     pool = net.get_submodule(name)
     handle = pool.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
     expected = net(usual)

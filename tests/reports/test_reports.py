@@ -126,10 +126,12 @@ def test_every_experiment_of_the_papers_trains_an_architecture_of_theirs(measure
     found = {path for row in ARCHITECTURES for path in measured[row.name]["configs"]}
     experiments = zoo.read_experiments()
     papers = {path for path, each in experiments.items() if each.dataset in ("imagenet", "cifar10")}
+    papers.remove("configs/cifar10/nasnet_child.yaml")
     assert found == papers and len(found) >= 40
     assert {each.dataset for each in experiments.values()} >= {"digits", "photos"}
-    # Digits and photos train networks of the papers too, but for the nets made for a comparison
-    own = {"digits/grid_reduction", "digits/inception_resnet", "digits/kernel_stacks"}
+    # Others are made for a comparison, or take the cells that a search tries
+    compared = {"digits/grid_reduction", "digits/inception_resnet", "digits/kernel_stacks"}
+    own = compared | {"digits/nasnet_child", "cifar10/nasnet_child"}
     assert measured.keys() - {row.name for row in ARCHITECTURES} == own
 
 
