@@ -152,3 +152,8 @@ def merge(*layers: Settings) -> Settings:
 def as_list(value: Any) -> list[Any]:
     """One value or a list of them as a list."""
     return value if isinstance(value, list) else [value]
+
+
+def as_texts(value: Any) -> tuple[str, ...]:
+    """One text or a list of them as a tuple."""
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
