@@ -16,8 +16,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from callbacks.stop_signals import EXIT_STATUS
-from errors import UserError, printable_lines
+from errors import UserError, check_at_least, printable_lines
 from reports.command import Parser, print_sections
 from reports.html_page import Section, Table
 from studies import results
@@ -25,9 +27,10 @@ from studies.claims import read_reports
 from studies.page import print_report, write_page
 from studies.progress import ProgressLines
 from studies.report import make_report
-from studies.runner import Runner, refuse_unwritable
+from studies.runner import Runner, make_rows, refuse_unwritable
 from studies.study import Study
 from studies.study_file import find_study, list_studies
+from studies.workers import default_processes, work_beside
 
 INTERRUPTED = "What is done is stored: the same command goes on."
 # Flags that say where data lie and how they are loaded, and change no number
@@ -47,27 +50,31 @@ def report(given: argparse.Namespace) -> None:
             raise UserError(
                 f"No study has the budget {given.budget}: `python -m studies --list` shows the sizes of each."
             )
+    processes = default_processes() if given.processes is None else given.processes
+    check_at_least(1, processes=processes)
+    torch.set_num_threads(1)  # equal numbers on any machine; sums of more threads have another order
     arguments = (given.budget, given.seeds, given.runs, given.results, given.flags)
     runners = [Runner(study, *arguments) for study in studies]
     if given.print:
         lines = [line for runner in runners for line in runner.shell_lines()]
         print(*lines, sep="\n")
         return
-    errors = [error for runner in runners if (error := run_study(runner, goes_on=len(runners) > 1))]
+    errors = [error for runner in runners if (error := run_study(runner, processes, goes_on=len(runners) > 1))]
     if errors:
         raise UserError(f"{len(errors)} of {len(runners)} studies ended early: {errors[0]}")
 
 
-def run_study(runner: Runner, goes_on: bool) -> UserError | None:
+def run_study(runner: Runner, processes: int, goes_on: bool) -> UserError | None:
     """Run a study and print what came of it.
 
     Args:
         runner: of the study.
+        processes: that make results at the same time.
         goes_on: whether to print an error and return it, for there are other studies.
     """
     try:
         runner.check()
-        show_results(runner)
+        show_results(runner, processes)
     except UserError as error:
         if not goes_on:
             raise
@@ -76,7 +83,7 @@ def run_study(runner: Runner, goes_on: bool) -> UserError | None:
     return None
 
 
-def show_results(runner: Runner) -> None:
+def show_results(runner: Runner, processes: int) -> None:
     """Make the results that are missing, and print and write what came of them."""
     study, stored = runner.study, runner.stored_rows()
     total = len(study.arms) * runner.seeds
@@ -84,9 +91,10 @@ def show_results(runner: Runner) -> None:
     print(f"{study.name} ({runner.budget.name}): {study.claim}\n{total} results{done}.", flush=True)
     if not left:
         print(f"Nothing is left to train; --results DIR makes results of your own beside {runner.path}.", flush=True)
-    lines = ProgressLines(runner, stored)
-    for row in runner.run():
-        lines.print(row)
+    lines = ProgressLines(runner, stored, processes)
+    with work_beside(min(processes, len(runner.missing())) - 1, make_rows, runner.arguments):
+        for row in runner.run():
+            lines.print(row)
     made = make_report(study, runner.budget.name, runner.stored_rows(), runner.seeds, runner.commands())
     print_report(made)
     with refuse_unwritable():
@@ -125,6 +133,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="of a study, `all`, or the path of a YAML file")
     parser.add_argument("--budget", default="5min", metavar="SIZE", help="size of the study: 5min, 30min, ... (5min)")
     parser.add_argument("--seeds", type=int, metavar="N", help="results of each arm (those of the budget)")
+    parser.add_argument("--processes", type=int, metavar="N", help="that train at the same time (one for each core)")
     parser.add_argument("--list", action="store_true", help="name all studies, with their sizes and results")
     parser.add_argument("--print", action="store_true", help="print the commands, and run none")
     parser.add_argument("--runs", type=Path, default=Path("runs/studies"), metavar="DIR", help="(runs/studies)")

@@ -156,5 +156,5 @@ def make_digest(content: Any) -> str:
 
 
 def shell_line(words: Iterable[str]) -> str:
-    """A command of main.py as it is typed."""
-    return shlex.join(["python", str(shown(HOME / "main.py")), *words])
+    """A command of main.py as it is typed, with one thread, as studies train."""
+    return "OMP_NUM_THREADS=1 " + shlex.join(["python", str(shown(HOME / "main.py")), *words])

@@ -17,10 +17,11 @@ class ProgressLines:
     Args:
         runner: of the study.
         begun: its stored rows when it began.
+        processes: that make results at the same time.
     """
 
-    def __init__(self, runner: Runner, begun: Sequence[Row]) -> None:
-        self.runner, self.study = runner, runner.study
+    def __init__(self, runner: Runner, begun: Sequence[Row], processes: int = 1) -> None:
+        self.runner, self.study, self.processes = runner, runner.study, processes
         self.seconds: dict[str, list[float]] = defaultdict(list)
         for row in begun:
             self.add(row)
@@ -42,7 +43,7 @@ class ProgressLines:
         """Seconds that results of these arms take: as those of their arm, or else as all."""
         everything = [value for values in self.seconds.values() for value in values]
         times = [self.seconds.get(arm) or everything for arm in arms]
-        return sum(sum(values) / len(values) for values in times)
+        return sum(sum(values) / len(values) for values in times) / self.processes
 
 
 def describe(study: Study, row: Row) -> str:

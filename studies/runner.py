@@ -3,7 +3,7 @@
 import errno
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,6 +76,7 @@ class Runner:
     def __init__(
         self, study: Study, budget: str, seeds: int | None, runs: Path, results: Path, data: Sequence[str] = ()
     ) -> None:
+        self.arguments = study, budget, seeds, runs, results, data
         self.study, self.budget = study, study.budget(budget)
         self.seeds = self.budget.seeds if seeds is None else seeds
         if self.seeds < 1:
@@ -84,6 +85,7 @@ class Runner:
         self.path = results_path(study.name, budget, results)
         self.runs = runs / budget
         self.maker = choose_maker(study, self.budget, self.runs, data)
+        self.told: set[tuple[str, int]] = set()  # arms and seeds whose rows were yielded
 
     def check(self) -> None:
         """Check all arms before anything is trained.
@@ -130,8 +132,8 @@ class Runner:
         return [(recipe, seed) for recipe, seed in pairs if (recipe.arm.name, seed) not in done]
 
     def run(self) -> Iterator[Row]:
-        """Make the missing rows; each is stored before it is yielded. Runs of other processes are waited for."""
-        waited = False
+        """Make the missing rows, and yield each once it is stored; rows that other processes make too."""
+        self.told = {(row.arm, row.seed) for row in self.stored_rows()}
         while missing := self.missing():
             busy = 0
             for recipe, seed in missing:
@@ -145,12 +147,24 @@ class Runner:
                     continue
                 with self.naming(recipe):
                     add_row(self.path, self.study.name, self.budget.name, row, [*self.study.arms])
-                yield row
+                yield from self.new_rows()
             if busy == len(missing):
-                if not waited:
-                    print("Waiting for another process, which has the runs that are left.", flush=True)
-                waited = True
                 time.sleep(SECONDS_TO_WAIT)
+            yield from self.new_rows()
+
+    def new_rows(self) -> Iterator[Row]:
+        """The stored rows that were not yielded yet."""
+        for row in self.stored_rows():
+            if (row.arm, row.seed) not in self.told:
+                self.told.add((row.arm, row.seed))
+                yield row
+
+
+def make_rows(*arguments: Any) -> None:
+    """Make rows of a study beside another process, which says what goes wrong; arguments of `Runner`."""
+    with suppress(UserError):
+        for _ in Runner(*arguments).run():
+            pass
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 import platform
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -92,11 +91,9 @@ class Searching:
     def make_row(self, recipe: Recipe, seed: int) -> Row:
         begin, found = time.monotonic(), self.read_settings(recipe.arm)
         search = Search(found.method, seed, found.settings)
-        with one_thread():
-            method = make_method(found.method, self.space, seed, found.settings)
-            for _ in search.run(method, self.reward(found.dataset), found.evaluations):
-                pass
-            machine = describe_machine()
+        method = make_method(found.method, self.space, seed, found.settings)
+        for _ in search.run(method, self.reward(found.dataset), found.evaluations):
+            pass
         measured = read_accuracies(search)
         return Row(
             arm=recipe.arm.name,
@@ -105,7 +102,7 @@ class Searching:
             measures={name: measured[name] for name in self.study.measures},
             recipe=recipe.digest,
             code_version=code_version(),
-            environment=machine,
+            environment=describe_machine(),
             seconds=round(time.monotonic() - begin, 1),
         )
 
@@ -136,17 +133,6 @@ def read_accuracies(search: Search) -> dict[str, Any]:
 def search_line(recipe: Recipe, seed: int) -> str:
     """The command of a search as it is typed."""
     return shlex.join(["python", "-m", "studies.search", *recipe.fit, f"--first_seed={seed}"])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as `studies.search` does: sums of more threads have another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def describe_machine() -> dict[str, str]:

@@ -3,9 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
@@ -13,8 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from checkpointing.atomic import atomic_write
 from cli.config_parts import flatten
@@ -27,6 +22,7 @@ from studies.process import CommandFailed, resolve, run_command
 from studies.runs import Busy, LocateTest, RunFolder, clear_folder, comparable, find_run_folder
 from studies.search.rewards import Outcome
 from studies.search.spaces import Choices, Space
+from studies.workers import prepare_worker
 
 CACHE, LOG = "children.json", "child.log"
 
@@ -185,20 +181,6 @@ class TrainReward:
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / CACHE) as file:
             json.dump({"identity": self.identity, "children": rows}, file, indent=1)
-
-
-def prepare_worker() -> None:
-    """In a process that trains children: one thread, and an end with the process that started it."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        # What a kill loses, the next search trains to its end. Windows has one signal, which kills
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

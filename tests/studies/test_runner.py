@@ -19,7 +19,7 @@ from tests.studies.tiny import stored, write_study
 
 
 def run(study: str, *flags: str) -> None:
-    main([study, "--runs", "runs", "--results", "results", *flags])
+    main([study, "--runs", "runs", "--results", "results", "--processes", "1", *flags])
 
 
 def start(study: str, folder: Path) -> subprocess.Popen[str]:
