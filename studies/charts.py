@@ -80,12 +80,12 @@ def with_ends(found: Sequence[Summary]) -> Iterator[tuple[float, float, float]]:
 def dot_rows(summary: Summary) -> list[dict[str, Any]]:
     """A row for each seed; dots of equal value stand side by side."""
     values = round_values(np.array(summary.values))
-    places = [[k for k, other in enumerate(values) if other == value] for value in values]
+    ties = [[k for k, other in enumerate(values) if other == value] for value in values]
     return [
         {"group": printable(summary.arm), "seed": seed, "value": value, "state": "diverged" if lost else "finished"}
-        | {"nudge": nudge(place.index(index), len(place))}
-        for index, (value, place, seed, lost) in enumerate(
-            zip(values, places, summary.seeds, summary.diverged, strict=True)
+        | {"nudge": nudge(equal.index(index), len(equal))}
+        for index, (value, equal, seed, lost) in enumerate(
+            zip(values, ties, summary.seeds, summary.diverged, strict=True)
         )
     ]
 
@@ -128,8 +128,8 @@ def sweep_chart(study: Study, rows: Sequence[Row], measure: str) -> Chart:
     points = sorted({float(arm.point) for arm in arms if arm.point is not None})
     groups = [printable(name) for name in dict.fromkeys(arm.series for arm in study.arms.values())]
     shared = [{"group": printable(arm.series), "at": arm.point} for arm in arms]
-    means = [place | mean_row(each) | place for place, each in zip(shared, found, strict=True)]
-    dots = [row | place for place, each in zip(shared, found, strict=True) for row in dot_rows(each)]
+    means = [point | mean_row(each) | point for point, each in zip(shared, found, strict=True)]
+    dots = [row | point for point, each in zip(shared, found, strict=True) for row in dot_rows(each)]
     x = alt.X("at:Q").title(sweep_name(study)).scale(**point_scale(points)).axis(values=points, format="~g", grid=False)
     y = value_axis(study, measure, list(with_ends(found)), alt.Y("mean:Q"))
     return lines_with_bands(means, dots, x, y, groups, (sweep_name(study), measure))
@@ -168,7 +168,7 @@ def lines_with_bands(
 
 
 def curve_chart(study: Study, rows: Sequence[Row], measure: str) -> Chart:
-    """The mean of the lists of each arm as a line, with a band of its interval at each place."""
+    """The mean of the lists of each arm as a line, with a band of its interval at each index."""
     by_arm = {name: lists_of(rows, name, measure) for name in study.arms}
     values = [value for lists in by_arm.values() for each in lists for value in each if math.isfinite(value)]
     if not values:
@@ -181,8 +181,8 @@ def curve_chart(study: Study, rows: Sequence[Row], measure: str) -> Chart:
     title, apart = list_axis(measure)
     for row in means:
         row["at"] *= apart
-    places = whole_ticks(max(row["at"] for row in means))
-    x = alt.X("at:Q").title(title).scale(nice=False, zero=False, padding=6).axis(grid=False, format="d", values=places)
+    ticks = whole_ticks(max(row["at"] for row in means))
+    x = alt.X("at:Q").title(title).scale(nice=False, zero=False, padding=6).axis(grid=False, format="d", values=ticks)
     y = value_axis(study, measure, [(row["mean"], row["low"], row["high"]) for row in means], alt.Y("mean:Q"))
     return lines_with_bands(means, [], x, y, groups, (title, measure))
 
@@ -194,7 +194,7 @@ def lists_of(rows: Sequence[Row], arm: str, measure: str) -> list[list[float]]:
 
 
 def curve_rows(group: str, lists: Sequence[list[float]], logarithmic: bool) -> list[dict[str, Any]]:
-    """A row for each place of the lists where all of them have a value."""
+    """A row for each index of the lists where all of them have a value."""
     rows = []
     for at, values in enumerate(zip_longest(*lists, fillvalue=math.nan), start=1):
         if all(math.isfinite(value) for value in values):

@@ -66,9 +66,9 @@ class Recipe:
             data: flags of the user, such as --data.root=DIR.
             start: file with the weights that an arm with a start begins with.
         """
-        place = [f"--runs={runs}", f"--run_name={self.run_name}", f"--run_version={version}"]
+        run_dir = [f"--runs={runs}", f"--run_name={self.run_name}", f"--run_version={version}"]
         weights = [f"--{START}={start}"] if start else []
-        return ["fit", *self.fit, *weights, *data, f"--seed_everything={seed}", *place]
+        return ["fit", *self.fit, *weights, *data, f"--seed_everything={seed}", *run_dir]
 
     def test_words(self, checkpoint: Path, data: Iterable[str] = ()) -> list[str]:
         """The arguments of main.py that test a checkpoint."""
@@ -114,8 +114,8 @@ def unused_name(name: str, used: Collection[str]) -> str:
 def find_config(name: str, study: Study) -> Path:
     """A config file that a study names: relative to the repository, or else to the folder of the study's file."""
     path = HOME / name
-    beside = study.path.parent.absolute() / name
-    return beside if os.path.exists(beside) and not os.path.exists(path) else path
+    own_path = study.path.parent.absolute() / name
+    return own_path if os.path.exists(own_path) and not os.path.exists(path) else path
 
 
 def shown(path: Path) -> Path:

@@ -36,8 +36,8 @@ class ProgressLines:
         missing = [recipe.arm.name for recipe, _ in self.runner.missing()]
         total = len(self.study.arms) * self.runner.seeds
         left = f"; about {format_seconds(self.estimate(missing))} left" if missing else ""
-        place = f"[{total - len(missing)} of {total}] {row.arm}, seed {row.seed}"
-        print(f"{place}: {describe(self.study, row)}, {format_seconds(row.seconds)}{left}", flush=True)
+        label = f"[{total - len(missing)} of {total}] {row.arm}, seed {row.seed}"
+        print(f"{label}: {describe(self.study, row)}, {format_seconds(row.seconds)}{left}", flush=True)
 
     def estimate(self, arms: Sequence[str]) -> float:
         """Seconds that results of these arms take: as those of their arm, or else as all."""

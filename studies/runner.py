@@ -85,7 +85,6 @@ class Runner:
         self.path = results_path(study.name, budget, results)
         self.runs = runs / budget
         self.maker = choose_maker(study, self.budget, self.runs, data)
-        self.told: set[tuple[str, int]] = set()  # arms and seeds whose rows were yielded
 
     def check(self) -> None:
         """Check all arms before anything is trained.
@@ -133,7 +132,7 @@ class Runner:
 
     def run(self) -> Iterator[Row]:
         """Make the missing rows, and yield each once it is stored; rows that other processes make too."""
-        self.told = {(row.arm, row.seed) for row in self.stored_rows()}
+        yielded = {(row.arm, row.seed) for row in self.stored_rows()}
         while missing := self.missing():
             busy = 0
             for recipe, seed in missing:
@@ -147,16 +146,17 @@ class Runner:
                     continue
                 with self.naming(recipe):
                     add_row(self.path, self.study.name, self.budget.name, row, [*self.study.arms])
-                yield from self.new_rows()
+                yield from self.new_rows(yielded)
             if busy == len(missing):
                 time.sleep(SECONDS_TO_WAIT)
-            yield from self.new_rows()
+                yield from self.new_rows(yielded)
+        yield from self.new_rows(yielded)  # another process may have made the last one
 
-    def new_rows(self) -> Iterator[Row]:
-        """The stored rows that were not yielded yet."""
+    def new_rows(self, yielded: set[tuple[str, int]]) -> Iterator[Row]:
+        """The stored rows whose arms and seeds are not among those that were yielded, which are added to them."""
         for row in self.stored_rows():
-            if (row.arm, row.seed) not in self.told:
-                self.told.add((row.arm, row.seed))
+            if (row.arm, row.seed) not in yielded:
+                yielded.add((row.arm, row.seed))
                 yield row
 
 

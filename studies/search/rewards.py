@@ -111,13 +111,13 @@ def read_order(table: dict[str, np.ndarray], path: Path) -> Order:
         UserError: if it has others.
     """
     edges, operations = [str(name) for name in table["edges"]], [str(name) for name in table["operations"]]
-    wanted = [f"{start}-{end}" for start, end in EDGES]
-    if sorted(edges) != sorted(wanted):
-        raise not_a_table(path, f"its edges are {', '.join(edges)}, not {', '.join(wanted)}")
+    expected = [f"{start}-{end}" for start, end in EDGES]
+    if sorted(edges) != sorted(expected):
+        raise not_a_table(path, f"its edges are {', '.join(edges)}, not {', '.join(expected)}")
     if sorted(operations) != sorted(OPERATIONS):
         raise not_a_table(path, f"its operations are {', '.join(operations)}, not {', '.join(OPERATIONS)}")
     numbers = [OPERATIONS.index(name) for name in operations]
-    return Order(np.array([edges.index(name) for name in wanted]), np.array([*numbers, len(OPERATIONS)]))
+    return Order(np.array([edges.index(name) for name in expected]), np.array([*numbers, len(OPERATIONS)]))
 
 
 def not_a_table(path: Path, reason: str) -> UserError:
